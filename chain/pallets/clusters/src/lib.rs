@@ -1,0 +1,1 @@
+//! Clusters, their epochs, contract code and contracts

@@ -1,0 +1,1 @@
+//! Workers, their evidence and endpoints, and the validator set

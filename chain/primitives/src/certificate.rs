@@ -1,0 +1,98 @@
+//! Finality certificates in a plain form, so that a light client needs none of the consensus engine.
+//!
+//! A certificate is what Simplex calls a finalization: at least `quorum(n)` of the `n` members of an epoch signed
+//! the same proposal `(epoch, view, parent view, digest)` with ed25519. The digest is that of the block (chain) or
+//! entry (cluster). A test of `phala-consensus` holds this form against the engine's own.
+
+use crate::{Hash, PublicKey};
+use codec::{Decode, Encode};
+
+/// Votes that decide among `n` members when `f = ⌊(n-1)/3⌋` of them may be faulty: `n - f`.
+pub const fn quorum(n: usize) -> usize {
+    n - (n.saturating_sub(1)) / 3
+}
+
+/// Proof that an epoch's members finalised a digest.
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
+pub struct Certificate {
+    /// Epoch whose members signed.
+    pub epoch: u64,
+    /// View in which the proposal was made.
+    pub view: u64,
+    /// View of the proposal's parent.
+    pub parent_view: u64,
+    /// What was finalised.
+    pub digest: Hash,
+    /// Index of the signer among the members sorted by key, and the signature; strictly ascending by index.
+    pub votes: Vec<(u16, [u8; 64])>,
+}
+
+/// Why a certificate proves nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// Fewer signatures than a quorum.
+    #[error("the certificate carries {have} signatures, a quorum is {need}")]
+    NoQuorum {
+        /// Signatures present.
+        have: usize,
+        /// Signatures needed.
+        need: usize,
+    },
+    /// A signer is unknown, named twice, or out of order.
+    #[error("the certificate names a signer that is unknown, repeated or out of order")]
+    Signers,
+    /// A signature is wrong.
+    #[error("a signature of the certificate is wrong")]
+    Signature,
+}
+
+impl Certificate {
+    /// The bytes that each signer signed, for a log with this namespace.
+    ///
+    /// Layout, from `commonware-consensus` 2026.10.0 (`simplex::types::Proposal`, `simplex::scheme`): the namespace
+    /// followed by `_FINALIZE`, prefixed by its length as a varint, then epoch, view and parent view as varints and
+    /// the digest.
+    pub fn message(&self, namespace: &[u8]) -> Vec<u8> {
+        let namespace = [namespace, b"_FINALIZE"].concat();
+        let mut out = Vec::with_capacity(namespace.len() + 64);
+        varint(&mut out, namespace.len() as u64);
+        out.extend_from_slice(&namespace);
+        varint(&mut out, self.epoch);
+        varint(&mut out, self.view);
+        varint(&mut out, self.parent_view);
+        out.extend_from_slice(&self.digest.0);
+        out
+    }
+
+    /// Checks quorum and signatures against the epoch's members, in any order.
+    pub fn verify(&self, namespace: &[u8], members: &[PublicKey]) -> Result<(), CertificateError> {
+        let need = quorum(members.len());
+        if members.is_empty() || self.votes.len() < need || self.votes.len() > members.len() {
+            return Err(CertificateError::NoQuorum { have: self.votes.len(), need });
+        }
+        let mut sorted = members.to_vec();
+        sorted.sort_unstable();
+        let message = self.message(namespace);
+        let mut last = None;
+        for (index, signature) in &self.votes {
+            if last.is_some_and(|last| last >= *index) {
+                return Err(CertificateError::Signers);
+            }
+            last = Some(*index);
+            let member = sorted.get(usize::from(*index)).ok_or(CertificateError::Signers)?;
+            let key = ed25519_dalek::VerifyingKey::from_bytes(member).map_err(|_| CertificateError::Signers)?;
+            key.verify_strict(&message, &ed25519_dalek::Signature::from_bytes(signature))
+                .map_err(|_| CertificateError::Signature)?;
+        }
+        Ok(())
+    }
+}
+
+/// Unsigned LEB128, as `commonware-codec` writes it.
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value as u8) | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}

@@ -1,0 +1,31 @@
+//! What a light client is shown: a finalised head of the chain, and single storage entries proven under it.
+
+use crate::{Certificate, Hash, blake2_256};
+use codec::{Decode, Encode};
+
+/// A header of the chain and the proof that it is final.
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
+pub struct FinalizedHead {
+    /// SCALE encoding of the FRAME header. Its BLAKE2b-256 hash is the block's hash and what validators sign.
+    pub header: Vec<u8>,
+    /// Certificate over that hash; empty of votes for the genesis block, which needs none.
+    pub certificate: Certificate,
+}
+
+impl FinalizedHead {
+    /// Hash of the block.
+    pub fn hash(&self) -> Hash {
+        blake2_256(&self.header)
+    }
+}
+
+/// One entry of the chain's storage, provable to anyone who knows the validators.
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
+pub struct Fact {
+    /// The head under whose state root the entry is proven.
+    pub head: FinalizedHead,
+    /// Storage key.
+    pub key: Vec<u8>,
+    /// Nodes of the state trie from its root to the entry.
+    pub proof: Vec<Vec<u8>>,
+}

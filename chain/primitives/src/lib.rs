@@ -1,0 +1,36 @@
+//! The words of the network as types: accounts and addresses, hashes, finality certificates, the records that the
+//! chain keeps and light clients read, Merkle inclusion, and the table of error codes.
+//!
+//! Everything here is pure and small, so that the chain, the enclaves and the clients share one definition.
+
+mod account;
+mod certificate;
+pub mod codes;
+mod facts;
+mod hash;
+pub mod limits;
+pub mod merkle;
+pub mod records;
+mod signature;
+pub mod storage;
+
+pub use account::{AccountId, AddressError, SS58_PREFIX};
+pub use certificate::{Certificate, CertificateError, quorum};
+pub use codes::{Code, Coded};
+pub use facts::{Fact, FinalizedHead};
+pub use hash::{Hash, blake2_256};
+pub use signature::{AccountSignature, SIGNING_CONTEXT, unwrap_bytes, wrap_bytes};
+
+/// Number of a cluster, given by the chain in order of creation.
+pub type ClusterId = u32;
+/// Public half of an ed25519 key: a validator, or the identity that a worker makes afresh at every start.
+pub type PublicKey = [u8; 32];
+/// Amount of the smallest unit. One PHA is 10^12 units.
+pub type Balance = u128;
+/// Name that a client draws at random for one request; it is never used twice.
+pub type RequestId = [u8; 16];
+
+/// One PHA in its smallest unit.
+pub const PHA: Balance = 1_000_000_000_000;
+/// Decimals of PHA.
+pub const DECIMALS: u8 = 12;

@@ -1,0 +1,18 @@
+//! Limits that more than one part has to agree on. Each has an error for reaching it.
+
+/// Largest sealed request or reply on the wire, in bytes.
+pub const MAX_MESSAGE: usize = 1 << 20;
+/// Largest contract code, in bytes.
+pub const MAX_CODE: usize = 512 << 10;
+/// Largest body of a log entry, in bytes.
+pub const MAX_ENTRY: usize = 1 << 20;
+/// Most commands in one log entry.
+pub const MAX_ENTRY_COMMANDS: usize = 256;
+/// Longest life of a command from its making to its deadline, in milliseconds. Ids are remembered as long.
+pub const MAX_COMMAND_LIFE_MS: u64 = 10 * 60 * 1000;
+/// Longest life of a session certificate, in milliseconds (30 days).
+pub const MAX_CERTIFICATE_LIFE_MS: u64 = 30 * 24 * 3600 * 1000;
+/// How many blocks ahead of the replica's head a request's highest block may lie.
+pub const MAX_HEIGHT_AHEAD: u32 = 1200;
+/// Most members of a cluster or validators that a record holds.
+pub const MAX_MEMBERS: u32 = 64;

@@ -1,0 +1,121 @@
+//! What the chain stores about workers, clusters, code and contracts. Light clients read these through proofs, so
+//! the encodings are frozen by tests.
+
+use crate::{AccountId, Balance, ClusterId, Hash, PublicKey};
+use codec::{Decode, DecodeWithMemTracking, Encode, MaxEncodedLen};
+use scale_info::TypeInfo;
+
+/// How much an appraisal of evidence is worth, best first.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo,
+)]
+pub enum Tier {
+    /// Hardware, up to date, listed.
+    A,
+    /// Hardware, up to date.
+    B,
+    /// Hardware that needs configuration or software hardening.
+    C,
+    /// Hardware out of date, within its grace period.
+    D,
+    /// Measured by a TPM only: not confidential.
+    T,
+    /// SIMULATED: never to be trusted with secrets.
+    S,
+}
+
+/// The chain's judgement of a worker's evidence.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo)]
+pub struct Appraisal {
+    /// What the evidence is worth.
+    pub tier: Tier,
+    /// Measurement of the program that runs in the enclave.
+    pub measurement: Hash,
+    /// When the appraisal ends, in milliseconds since 1970.
+    pub expires: u64,
+}
+
+/// One worker. The identity is that of its present start; a restart replaces it.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, TypeInfo)]
+pub struct WorkerRecord {
+    /// Who runs the machine.
+    pub operator: AccountId,
+    /// ed25519 key made at the present start: signs votes, receipts and session keys, and names the peer.
+    pub identity: PublicKey,
+    /// X25519 key made at the present start, to which the cluster's keys are sealed.
+    pub recipient: [u8; 32],
+    /// Base URL for clients, UTF-8, at most 256 bytes.
+    pub endpoint: Vec<u8>,
+    /// Socket address for members of its cluster, UTF-8, at most 128 bytes.
+    pub peer: Vec<u8>,
+    /// Judgement of the evidence that came with the registration.
+    pub appraisal: Appraisal,
+}
+
+/// A seat in a cluster.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo)]
+pub struct Member {
+    /// The worker's account.
+    pub worker: AccountId,
+    /// The identity that votes in this epoch.
+    pub identity: PublicKey,
+}
+
+/// A place in a command log: nothing below it is open to question.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo,
+)]
+pub struct Anchor {
+    /// Height of the entry; 0 before the first.
+    pub height: u64,
+    /// Digest of the entry; zero before the first.
+    pub digest: Hash,
+}
+
+/// A cluster in its present epoch.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, TypeInfo)]
+pub struct ClusterRecord {
+    /// Number of the epoch; grows by one with each change of members or identities.
+    pub epoch: u64,
+    /// Members of the epoch, at most `MAX_MEMBERS`.
+    pub members: Vec<Member>,
+    /// Where the epoch's log starts.
+    pub floor: Anchor,
+}
+
+/// Code of contracts. The bytes themselves are with the clusters.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo)]
+pub struct CodeRecord {
+    /// Who uploaded it and gets the deposit back.
+    pub owner: AccountId,
+    /// Length in bytes.
+    pub size: u32,
+    /// Held while the code is stored.
+    pub deposit: Balance,
+}
+
+/// A contract's place.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo)]
+pub struct ContractRecord {
+    /// Cluster that runs it.
+    pub cluster: ClusterId,
+    /// Hash of the code that it was created with.
+    pub code_hash: Hash,
+    /// Who created it and may instantiate it.
+    pub deployer: AccountId,
+}
+
+/// Address of a contract: BLAKE2b-256 of the domain and of deployer, cluster, code hash and salt in SCALE.
+pub fn contract_address(deployer: &AccountId, cluster: ClusterId, code_hash: &Hash, salt: &[u8]) -> AccountId {
+    AccountId(crate::blake2_256(&(b"phala/contract/v1", deployer, cluster, code_hash, salt).encode()).0)
+}
+
+/// Namespace of the chain's votes.
+pub fn chain_namespace(genesis: &Hash) -> Vec<u8> {
+    [b"phala/chain/v1/".as_slice(), genesis.as_ref()].concat()
+}
+
+/// Namespace of a cluster's votes. The epoch is part of what is signed, so it need not be named here.
+pub fn cluster_namespace(genesis: &Hash, cluster: ClusterId) -> Vec<u8> {
+    [b"phala/cluster/v1/".as_slice(), genesis.as_ref(), &cluster.to_le_bytes()].concat()
+}

@@ -1,0 +1,40 @@
+//! Keys of the chain's storage that light clients read, laid out as FRAME does: `twox128(pallet) ++ twox128(item)`,
+//! then for maps `blake2_128(key) ++ key` with the key in SCALE. A test of the runtime compares them with FRAME's.
+
+use crate::{AccountId, ClusterId, Hash};
+use codec::Encode;
+use sp_crypto_hashing::{blake2_128, twox_128};
+
+fn value(pallet: &str, item: &str) -> Vec<u8> {
+    [twox_128(pallet.as_bytes()), twox_128(item.as_bytes())].concat()
+}
+
+fn map(pallet: &str, item: &str, key: &impl Encode) -> Vec<u8> {
+    let key = key.encode();
+    [value(pallet, item), blake2_128(&key).to_vec(), key].concat()
+}
+
+/// `Registry::Validators`: `Vec<PublicKey>`.
+pub fn validators() -> Vec<u8> {
+    value("Registry", "Validators")
+}
+
+/// `Registry::Workers`: a [`crate::records::WorkerRecord`].
+pub fn worker(worker: &AccountId) -> Vec<u8> {
+    map("Registry", "Workers", worker)
+}
+
+/// `Clusters::Clusters`: a [`crate::records::ClusterRecord`].
+pub fn cluster(cluster: ClusterId) -> Vec<u8> {
+    map("Clusters", "Clusters", &cluster)
+}
+
+/// `Clusters::Code`: a [`crate::records::CodeRecord`].
+pub fn code(hash: &Hash) -> Vec<u8> {
+    map("Clusters", "Code", hash)
+}
+
+/// `Clusters::Contracts`: a [`crate::records::ContractRecord`].
+pub fn contract(address: &AccountId) -> Vec<u8> {
+    map("Clusters", "Contracts", address)
+}

@@ -1,0 +1,1 @@
+//! JSON-RPC with Substrate's method names

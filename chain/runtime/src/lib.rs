@@ -1,0 +1,1 @@
+//! The chain's state machine: FRAME pallets compiled natively

@@ -1,0 +1,1 @@
+//! Client of the network: accounts, encrypted calls, verified receipts

@@ -1,0 +1,1 @@
+//! A worker process: sockets, disk and clock around a replica

@@ -1,0 +1,1 @@
+//! Evidence, its appraisal, and the provider interface

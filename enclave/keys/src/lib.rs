@@ -1,0 +1,1 @@
+//! Keys of clusters: derivation, release to attested workers

@@ -1,0 +1,1 @@
+//! Light client: finality certificates and storage proofs

@@ -1,0 +1,1 @@
+//! One member of a cluster: orders, executes and answers, as a pure state machine

@@ -1,0 +1,1 @@
+//! End-to-end encrypted requests and replies between a client and one replica

@@ -1,0 +1,1 @@
+//! Encrypted, authenticated, versioned state of a cluster

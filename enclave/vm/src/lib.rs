@@ -1,0 +1,1 @@
+//! Runs ink! contracts on wasmtime

@@ -1,0 +1,1 @@
+//! Deterministic simulation of chain and cluster under faults

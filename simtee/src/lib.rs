@@ -1,0 +1,1 @@
+//! A SIMULATED trusted execution environment: quotes and sealing under a simulated vendor
