@@ -84,6 +84,7 @@ codes! {
     4008 ExtrinsicFailed "the extrinsic was included but failed" => "The message names the pallet's error.";
     4009 NotFinal "the extrinsic was not final in time" => "Look for it with `phala account`; then send again.";
     4010 NoSuchCluster "the chain has no such cluster, or it has no members yet" => "Wait until the network is ready: `phala doctor`.";
+    4011 UnknownBlock "the node does not have that block or no longer has its state" => "Ask for a newer block, or ask a node that keeps all states.";
     5001 NoWasmTarget "the Rust target wasm32v1-none is not installed" => "rustup target add wasm32v1-none";
     5002 BuildFailed "the contract does not compile" => "Read the compiler's message above.";
     5003 BadArgument "an argument does not fit" => "--help shows examples.";
