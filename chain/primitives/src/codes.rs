@@ -74,6 +74,10 @@ codes! {
     3004 QueueFull "too many commands wait already" => "Wait and send again.";
     3005 StaleHead "the replica's view of the chain is too old" => "Its operator must mend its connection to the chain; use another replica.";
     3006 Internal "the replica met an internal fault" => "Its log says more, with the id given here.";
+    3007 NotMember "the worker is no member of the cluster in this epoch" => "Wait until the chain has given the worker a seat; keys are released to members only.";
+    3008 AppraisalExpired "the worker's appraisal has expired or its identity has been replaced" => "Register the worker again with fresh evidence.";
+    3009 Unsealable "sealed data does not open on this machine" => "It was sealed by another machine or program, or was altered: start with a fresh folder.";
+    3010 SessionLimit "the session has ended or carried as much as it may" => "Open a new session.";
     4001 PoolFull "the node's pool of extrinsics is full" => "Wait for the next block, or add a tip.";
     4002 BadExtrinsic "the extrinsic is not valid" => "The message says why: nonce, balance, signature or era.";
     4003 NoNode "no node of the chain answers" => "Start `phala dev`, or give its address with --url.";
@@ -85,6 +89,7 @@ codes! {
     4009 NotFinal "the extrinsic was not final in time" => "Look for it with `phala account`; then send again.";
     4010 NoSuchCluster "the chain has no such cluster, or it has no members yet" => "Wait until the network is ready: `phala doctor`.";
     4011 UnknownBlock "the node does not have that block or no longer has its state" => "Ask for a newer block, or ask a node that keeps all states.";
+    4012 BadEvidence "the attestation evidence proves nothing under the trust anchors of this network" => "Attest on a machine whose vendor is an anchor of the genesis; `phala dev` anchors its SIMULATED vendor.";
     5001 NoWasmTarget "the Rust target wasm32v1-none is not installed" => "rustup target add wasm32v1-none";
     5002 BuildFailed "the contract does not compile" => "Read the compiler's message above.";
     5003 BadArgument "an argument does not fit" => "--help shows examples.";
