@@ -1,0 +1,60 @@
+# What people type. `make` alone lists the targets. Everything that is compiled goes to one folder outside of the
+# checkout, so that a fresh clone does not compile its dependencies again; CARGO_TARGET_DIR moves it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/phala
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+
+# Always the whole workspace, so that each dependency has one set of features and is compiled once for all targets.
+CARGO := cargo
+FLAGS := --locked --workspace
+BIN := $(CARGO_TARGET_DIR)/debug
+TOOLS := $(CACHE)/tools
+DENY_VERSION := 0.20.2
+
+.PHONY: help demo dev test contracts bench verify build wasm-target cargo-deny
+
+help: ## list the targets
+	@echo "Compiled files: $(CARGO_TARGET_DIR)"
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+demo: build ## start a network, deploy a contract, read and write it, kill a replica, check a receipt; then stop
+	@$(BIN)/phala demo
+
+dev: build ## start a network for development and keep it running
+	@$(BIN)/phala dev
+
+test: build contracts ## everything that has tests
+	$(CARGO) test $(FLAGS) --no-fail-fast
+
+contracts: build wasm-target ## build the example contracts
+	@for manifest in contracts/examples/*/Cargo.toml; do \
+		echo "contract $$(basename $$(dirname $$manifest))"; \
+		$(BIN)/phala build --manifest-path $$manifest; \
+	done
+
+bench: ## measure encrypted queries against a plain native server
+	$(CARGO) build $(FLAGS) --bin phala --bin bench
+	@$(BIN)/bench
+
+verify: cargo-deny ## format, lints, layers, documents, licences; changes nothing
+	$(CARGO) fmt --all --check
+	$(CARGO) xtask verify
+	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked --offline --log-level error check licenses bans sources
+	$(CARGO) clippy $(FLAGS) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(FLAGS) --no-deps --quiet
+
+build: ## compile the command line, which is the whole network
+	$(CARGO) build $(FLAGS) --bin phala
+
+wasm-target: ## make sure that contracts can be compiled
+	@xtask/wasm-target.sh
+
+# The one tool that rustup does not bring. It is compiled once and kept beside the target folder.
+cargo-deny:
+	@PATH="$(TOOLS)/bin:$$PATH" cargo deny --version >/dev/null 2>&1 || \
+		env -u CARGO_TARGET_DIR cargo install cargo-deny --version $(DENY_VERSION) --locked --root "$(TOOLS)"
