@@ -1,0 +1,160 @@
+//! Commands: signed changes of state. Every replica of the cluster checks every command.
+
+use crate::{CertificateCache, SignedCertificate, wire::signed};
+use codec::{Decode, Encode};
+use ed25519_dalek::{Signer, SigningKey};
+use phala_primitives::{
+    AccountId, ClusterId, Code, Coded, Fact, Hash, blake2_256,
+    limits::{MAX_CODE, MAX_COMMAND_LIFE_MS},
+};
+use std::fmt;
+
+/// Name of a command, drawn at random by the client. Within an account no two commands have the same.
+pub type CommandId = [u8; 16];
+
+/// What a command does.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Action {
+    /// Calls a contract.
+    Call {
+        /// The contract.
+        contract: AccountId,
+        /// Selector and arguments.
+        data: Vec<u8>,
+    },
+    /// Gives the cluster a contract's code, at most `MAX_CODE` bytes.
+    Upload {
+        /// The code.
+        code: Vec<u8>,
+        /// That the chain has its `CodeRecord`.
+        proof: Fact,
+    },
+    /// Creates a contract that the chain has placed in this cluster.
+    Instantiate {
+        /// Its address.
+        contract: AccountId,
+        /// Hash of its code.
+        code_hash: Hash,
+        /// What its address was made of, besides deployer, cluster and code.
+        salt: Vec<u8>,
+        /// Selector and arguments of the constructor.
+        data: Vec<u8>,
+        /// That the chain has its `ContractRecord`.
+        proof: Fact,
+    },
+}
+
+impl Action {
+    /// The contract that is called or created.
+    pub fn contract(&self) -> Option<&AccountId> {
+        match self {
+            Self::Call { contract, .. } | Self::Instantiate { contract, .. } => Some(contract),
+            Self::Upload { .. } => None,
+        }
+    }
+}
+
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call { contract, data } => write!(f, "Call {{ {contract}, {} bytes }}", data.len()),
+            Self::Upload { code, .. } => write!(f, "Upload {{ {} bytes }}", code.len()),
+            Self::Instantiate { contract, code_hash, data, .. } => {
+                write!(f, "Instantiate {{ {contract}, {code_hash}, {} bytes }}", data.len())
+            }
+        }
+    }
+}
+
+/// A change of state that an account wants.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Command {
+    /// A cluster executes one command of this id and account, at most once.
+    pub id: CommandId,
+    /// Genesis hash of the network.
+    pub genesis: Hash,
+    /// Cluster that executes it.
+    pub cluster: ClusterId,
+    /// What to do.
+    pub action: Action,
+    /// Most gas that it may use.
+    pub gas_limit: u64,
+    /// It is not executed in an entry of this time or later, in milliseconds since 1970.
+    pub deadline_ms: u64,
+}
+
+/// A command with the right to it.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct SignedCommand {
+    /// Who commands.
+    pub certificate: SignedCertificate,
+    /// What.
+    pub command: Command,
+    /// ed25519 by the certificate's key over `("phala/command/v1", command)`.
+    pub signature: [u8; 64],
+}
+
+impl Command {
+    fn message(&self) -> Vec<u8> {
+        ("phala/command/v1", self).encode()
+    }
+
+    /// Signs with the key that `certificate` names.
+    pub fn sign(self, certificate: SignedCertificate, session_key: &SigningKey) -> SignedCommand {
+        let signature = session_key.sign(&self.message()).to_bytes();
+        SignedCommand { certificate, command: self, signature }
+    }
+}
+
+impl SignedCommand {
+    /// Leaf of the entry's Merkle tree, and what receipts name.
+    pub fn hash(&self) -> Hash {
+        blake2_256(&self.encode())
+    }
+
+    /// Who commands. To be believed after [`SignedCommand::verify`].
+    pub fn account(&self) -> &AccountId {
+        &self.certificate.body.account
+    }
+
+    /// Checks all that can be checked without state: certificate, signature, network, cluster, scope, sizes and
+    /// deadline. `now_ms` is the replica's clock when the command arrives, the entry's time when it is in a log.
+    /// Equal inputs give equal answers on every replica.
+    pub fn verify(
+        &self,
+        cache: &CertificateCache,
+        genesis: &Hash,
+        cluster: ClusterId,
+        now_ms: u64,
+    ) -> Result<(), Coded> {
+        let command = &self.command;
+        if command.genesis != *genesis {
+            return Err(Coded::new(Code::WrongNetwork, "in the command"));
+        }
+        if command.cluster != cluster {
+            return Err(Coded::new(Code::WrongAddress, format!("the command is for cluster {}", command.cluster)));
+        }
+        if now_ms >= command.deadline_ms {
+            return Err(Coded::new(Code::Expired, "the command's deadline"));
+        }
+        if command.deadline_ms - now_ms > MAX_COMMAND_LIFE_MS {
+            return Err(Coded::new(Code::DeadlineTooFar, "the command's deadline"));
+        }
+        if matches!(&command.action, Action::Upload { code, .. } if code.len() > MAX_CODE) {
+            return Err(Code::CodeTooLarge.into());
+        }
+        cache.verify(&self.certificate, genesis, now_ms)?;
+        let certificate = &self.certificate.body;
+        if !signed(&certificate.session_key, &command.message(), &self.signature) {
+            return Err(Coded::new(Code::BadSignature, "of the command, by its session key"));
+        }
+        let covered = match command.action.contract() {
+            Some(contract) => certificate.scope.covers(contract),
+            None => certificate.scope == crate::Scope::All,
+        };
+        if !covered {
+            return Err(Code::OutOfScope.into());
+        }
+        Ok(())
+    }
+}

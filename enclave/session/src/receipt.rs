@@ -1,0 +1,262 @@
+//! Log entries as clients see them, outcomes, and receipts that prove answers.
+
+use crate::{Query, wire::signed};
+use codec::{Decode, Encode};
+use ed25519_dalek::{Signer, SigningKey};
+use phala_primitives::{
+    AccountId, Certificate, CertificateError, ClusterId, Code, Coded, Hash, PublicKey, RequestId, blake2_256, merkle,
+    records::cluster_namespace,
+};
+use std::fmt;
+
+/// A state that a replica has computed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub struct Executed {
+    /// Height of the last entry in it.
+    pub height: u64,
+    /// Root of the state after that entry.
+    pub state_root: Hash,
+}
+
+/// Header of an entry of a cluster's command log. Its hash is what the members sign.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct EntryHeader {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Epoch of the cluster.
+    pub epoch: u64,
+    /// Height in the log; grows by one with each entry, through all epochs.
+    pub height: u64,
+    /// View of the consensus in which it was proposed.
+    pub view: u64,
+    /// Digest of the entry below.
+    pub parent: Hash,
+    /// The leader's clock, in milliseconds since 1970; greater than the parent's.
+    pub time_ms: u64,
+    /// Newest state that the leader knew, which every voter compared with its own.
+    pub executed: Executed,
+    /// Merkle root over the hashes of the signed commands.
+    pub commands_root: Hash,
+    /// Number of commands.
+    pub count: u32,
+    /// BLAKE2b-256 of the encrypted body.
+    pub body_hash: Hash,
+}
+
+impl EntryHeader {
+    /// What the members sign.
+    pub fn digest(&self) -> Hash {
+        blake2_256(&self.encode())
+    }
+}
+
+/// What a contract returned.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Output {
+    /// Return flags of the contract; bit 0 says that it reverted, and its changes were undone.
+    pub flags: u32,
+    /// Return value, encoded by the contract.
+    pub data: Vec<u8>,
+}
+
+impl Output {
+    /// Whether the contract reverted.
+    pub fn reverted(&self) -> bool {
+        self.flags & 1 == 1
+    }
+
+    /// What a receipt names as the answer.
+    pub fn hash(&self) -> Hash {
+        blake2_256(&self.encode())
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Output {{ flags: {}, {} bytes }}", self.flags, self.data.len())
+    }
+}
+
+/// What came of a command. Equal on every replica.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Outcome {
+    /// What the contract returned, or why it did not.
+    pub result: Result<Output, Coded>,
+    /// Gas used.
+    pub gas_used: u64,
+}
+
+impl Outcome {
+    /// What a receipt names as the outcome.
+    pub fn hash(&self) -> Hash {
+        blake2_256(&self.encode())
+    }
+}
+
+/// Why a receipt proves nothing. All of these mean: do not trust the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiptError {
+    /// It is about another question or answer.
+    #[error("the receipt is about another question or answer")]
+    Mismatch,
+    /// It names a state older than asked for.
+    #[error("the receipt names height {have}, asked for was {need}")]
+    Stale {
+        /// Height in the receipt.
+        have: u64,
+        /// Height asked for.
+        need: u64,
+    },
+    /// The signer is no member of the cluster.
+    #[error("the receipt's signer is no member of the cluster")]
+    NotMember,
+    /// The replica's signature is wrong.
+    #[error("the replica's signature is wrong")]
+    Signature,
+    /// The command is not in the entry.
+    #[error("the command is not in the entry")]
+    NotIncluded,
+    /// The entry is not final.
+    #[error("the entry is not final: {0}")]
+    Finality(#[from] CertificateError),
+}
+
+impl From<ReceiptError> for Coded {
+    fn from(error: ReceiptError) -> Self {
+        Coded::new(Code::BadReceipt, error.to_string())
+    }
+}
+
+/// A replica's word for the answer to a query.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct QueryReceipt {
+    /// Contract that answered.
+    pub contract: AccountId,
+    /// The client's name for the request.
+    pub request_id: RequestId,
+    /// Hash of the [`Query`].
+    pub query_hash: Hash,
+    /// Cluster of the contract.
+    pub cluster: ClusterId,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Height of the last entry in the state that was read.
+    pub height: u64,
+    /// Digest of that entry.
+    pub entry: Hash,
+    /// Root of that state.
+    pub state_root: Hash,
+    /// The replica's clock, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// Hash of the [`Output`].
+    pub reply_hash: Hash,
+    /// ed25519 by the replica's identity over `("phala/receipt/query/v1", genesis, fields above)`.
+    pub signature: [u8; 64],
+}
+
+impl QueryReceipt {
+    fn message(&self, genesis: &Hash) -> Vec<u8> {
+        let place = (self.cluster, self.epoch, self.height, self.entry, self.state_root, self.time_ms);
+        let question = (self.contract, self.request_id, self.query_hash);
+        ("phala/receipt/query/v1", genesis, question, place, self.reply_hash).encode()
+    }
+
+    /// Signs with the replica's identity; what `signature` held before does not matter.
+    pub fn sign(mut self, genesis: &Hash, identity: &SigningKey) -> Self {
+        self.signature = identity.sign(&self.message(genesis)).to_bytes();
+        self
+    }
+
+    /// Whether `identity` stands for `output` being the answer to `query`, sent as `request_id`, from a state not
+    /// older than the query asks for. That `identity` is a member of the cluster is for the caller to know.
+    pub fn verify(
+        &self,
+        identity: &PublicKey,
+        genesis: &Hash,
+        request_id: &RequestId,
+        query: &Query,
+        output: &Output,
+    ) -> Result<(), ReceiptError> {
+        if self.contract != query.contract
+            || self.request_id != *request_id
+            || self.query_hash != query.hash()
+            || self.reply_hash != output.hash()
+        {
+            return Err(ReceiptError::Mismatch);
+        }
+        if self.height < query.min_height {
+            return Err(ReceiptError::Stale { have: self.height, need: query.min_height });
+        }
+        if !signed(identity, &self.message(genesis), &self.signature) {
+            return Err(ReceiptError::Signature);
+        }
+        Ok(())
+    }
+}
+
+/// Proof that a command is final, and a replica's word for its outcome.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct CommandReceipt {
+    /// Entry that holds the command.
+    pub header: EntryHeader,
+    /// By which the cluster finalised the entry.
+    pub certificate: Certificate,
+    /// Place of the command in the entry.
+    pub index: u32,
+    /// Merkle path of the command's hash to `header.commands_root`.
+    pub path: Vec<Hash>,
+    /// Root of the state after the entry.
+    pub state_root: Hash,
+    /// Hash of the [`Outcome`].
+    pub outcome_hash: Hash,
+    /// Identity that signs for the outcome.
+    pub identity: PublicKey,
+    /// ed25519 by `identity` over `("phala/receipt/command/v1", genesis, entry digest, index, command hash, state
+    /// root, outcome hash)`.
+    pub signature: [u8; 64],
+}
+
+impl CommandReceipt {
+    fn message(&self, genesis: &Hash, command: &Hash) -> Vec<u8> {
+        let place = (self.header.digest(), self.index);
+        ("phala/receipt/command/v1", genesis, place, command, self.state_root, self.outcome_hash).encode()
+    }
+
+    /// Signs with the replica's identity and names it; what `identity` and `signature` held before does not matter.
+    pub fn sign(mut self, genesis: &Hash, command: &Hash, identity: &SigningKey) -> Self {
+        self.identity = identity.verifying_key().to_bytes();
+        self.signature = identity.sign(&self.message(genesis, command)).to_bytes();
+        self
+    }
+
+    /// Whether the command is in a final entry of `cluster`, decided by `members` (the identities of the epoch
+    /// `header.epoch`, which the caller took from the chain), and one of them stands for the outcome.
+    pub fn verify(
+        &self,
+        genesis: &Hash,
+        cluster: ClusterId,
+        members: &[PublicKey],
+        command: &Hash,
+        outcome: &Outcome,
+    ) -> Result<(), ReceiptError> {
+        let (header, digest) = (&self.header, self.header.digest());
+        if self.outcome_hash != outcome.hash()
+            || header.cluster != cluster
+            || self.certificate.digest != digest
+            || self.certificate.epoch != header.epoch
+        {
+            return Err(ReceiptError::Mismatch);
+        }
+        let (count, index) = (header.count as usize, self.index as usize);
+        if !merkle::verify(&header.commands_root, count, index, command, &self.path) {
+            return Err(ReceiptError::NotIncluded);
+        }
+        if !members.contains(&self.identity) {
+            return Err(ReceiptError::NotMember);
+        }
+        if !signed(&self.identity, &self.message(genesis, command), &self.signature) {
+            return Err(ReceiptError::Signature);
+        }
+        Ok(self.certificate.verify(&cluster_namespace(genesis, cluster), members)?)
+    }
+}

@@ -1,0 +1,257 @@
+//! What crosses the wire.
+
+use crate::{CommandId, CommandReceipt, Outcome, Output, QueryReceipt, SignedCertificate, SignedCommand};
+use codec::{Decode, Encode};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use phala_primitives::{AccountId, Code, Coded, Hash, PublicKey, RequestId, blake2_256, limits::MAX_MESSAGE};
+use std::fmt;
+
+/// Version of the protocol, first byte of every envelope.
+pub const VERSION: u8 = 1;
+/// The largest padded plaintext, in bytes: what is left of a message beside header, key share and tag.
+pub const MAX_PADDED: usize = MAX_MESSAGE - 1024;
+
+/// Name of a session key: the first 8 bytes of its hash.
+pub type KeyId = [u8; 8];
+
+/// A replica's key for requests.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct SessionKey {
+    /// X25519 public key.
+    pub key: [u8; 32],
+    /// Genesis hash of the network.
+    pub genesis: Hash,
+    /// Account of the worker.
+    pub worker: AccountId,
+    /// When the key was made, in milliseconds since 1970.
+    pub not_before_ms: u64,
+    /// When the replica wipes it. A client should ask for the next key well before.
+    pub not_after_ms: u64,
+}
+
+/// A session key that a worker's identity stands for. Published in `/v1/info`.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct SignedSessionKey {
+    /// The key.
+    pub body: SessionKey,
+    /// ed25519 by the identity over `("phala/session-key/v1", body)`.
+    pub signature: [u8; 64],
+}
+
+impl SessionKey {
+    /// How envelopes name the key.
+    pub fn id(&self) -> KeyId {
+        let [a, b, c, d, e, f, g, h, ..] = blake2_256(&self.key).0;
+        [a, b, c, d, e, f, g, h]
+    }
+
+    fn message(&self) -> Vec<u8> {
+        ("phala/session-key/v1", self).encode()
+    }
+
+    /// Signs the key with the worker's identity.
+    pub fn sign(self, identity: &SigningKey) -> SignedSessionKey {
+        let signature = identity.sign(&self.message()).to_bytes();
+        SignedSessionKey { body: self, signature }
+    }
+}
+
+impl SignedSessionKey {
+    /// The key, if it is this worker's, of this network, valid now, and signed by `identity`, which the caller took
+    /// from the chain.
+    pub fn verify(
+        &self,
+        identity: &PublicKey,
+        genesis: &Hash,
+        worker: &AccountId,
+        now_ms: u64,
+    ) -> Result<&SessionKey, Coded> {
+        if self.body.genesis != *genesis {
+            return Err(Code::WrongNetwork.into());
+        }
+        if self.body.worker != *worker {
+            return Err(Code::WrongAddress.into());
+        }
+        if !signed(identity, &self.body.message(), &self.signature) {
+            return Err(Coded::new(Code::BadSignature, "of the session key, by the worker's identity"));
+        }
+        if now_ms >= self.body.not_after_ms {
+            return Err(Coded::new(Code::UnknownKey, "the session key has ended"));
+        }
+        Ok(&self.body)
+    }
+}
+
+/// Whether `key` signed `message`.
+pub(crate) fn signed(key: &PublicKey, message: &[u8], signature: &[u8; 64]) -> bool {
+    VerifyingKey::from_bytes(key).is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
+}
+
+/// Whom a request is for, in the clear, so that it can be routed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum Target {
+    /// A contract: queries and calls.
+    Contract(AccountId),
+    /// The worker itself: uploads, instantiations, outcomes and the opening of sessions.
+    Worker(AccountId),
+}
+
+/// The part of an envelope that is in the clear, but authentic.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Header {
+    /// Genesis hash of the network.
+    pub genesis: Hash,
+    /// Whom it is for.
+    pub target: Target,
+    /// Session key that it is sealed to.
+    pub key_id: KeyId,
+    /// Drawn at random by the client, never used twice.
+    pub request_id: RequestId,
+    /// The request dies when the chain is higher than this.
+    pub max_height: u32,
+}
+
+impl Header {
+    /// What the encryption authenticates besides the plaintext.
+    pub fn aad(&self) -> Vec<u8> {
+        (VERSION, self).encode()
+    }
+}
+
+/// A sealed request.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Envelope {
+    /// [`VERSION`].
+    pub version: u8,
+    /// Routing and freshness.
+    pub header: Header,
+    /// HPKE's encapsulated key.
+    pub enc: [u8; 32],
+    /// Padded [`Request`] and tag.
+    pub ciphertext: Vec<u8>,
+}
+
+/// What a client asks, and with what right.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum Request {
+    /// Anything that changes no state.
+    Signed {
+        /// Who asks.
+        certificate: SignedCertificate,
+        /// What.
+        operation: Operation,
+        /// By the certificate's key over [`Operation::message`].
+        signature: [u8; 64],
+    },
+    /// A change of state.
+    Command(SignedCommand),
+}
+
+/// What a client may ask without changing state.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum Operation {
+    /// A read-only call.
+    Query(Query),
+    /// A session of many requests.
+    Open,
+    /// What became of a command of this account.
+    Outcome(CommandId),
+}
+
+impl Operation {
+    /// What the certificate's key signs for a request under a header with this `aad`.
+    pub fn message(&self, aad: &[u8]) -> Vec<u8> {
+        ("phala/request/v1", blake2_256(aad), blake2_256(&self.encode())).encode()
+    }
+}
+
+/// A read-only call.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Query {
+    /// The contract.
+    pub contract: AccountId,
+    /// Selector and arguments.
+    pub data: Vec<u8>,
+    /// Height of the command log below which the state would be too old; 0 if any will do. A client puts here the
+    /// height of its last command's receipt to read what it wrote.
+    pub min_height: u64,
+}
+
+impl Query {
+    /// What a receipt names as the question.
+    pub fn hash(&self) -> Hash {
+        blake2_256(&self.encode())
+    }
+}
+
+impl fmt::Debug for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Query {{ {}, {} bytes }}", self.contract, self.data.len())
+    }
+}
+
+/// One request inside a session.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum Call {
+    /// A read-only call.
+    Query(Query),
+    /// A change of state. Its certificate may differ from the session's.
+    Command(SignedCommand),
+    /// What became of a command of this account.
+    Outcome(CommandId),
+}
+
+/// Plaintext of a frame from the client.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct FrameRequest {
+    /// Drawn at random; the reply carries it and receipts name it.
+    pub request_id: RequestId,
+    /// What is asked.
+    pub call: Call,
+}
+
+/// Plaintext of a frame from the replica.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct FrameReply {
+    /// Which request it answers.
+    pub request_id: RequestId,
+    /// The answer.
+    pub reply: Result<Answer, Coded>,
+}
+
+/// An answer.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum Answer {
+    /// To a query.
+    Query {
+        /// What the contract returned.
+        output: Output,
+        /// The replica's word for it.
+        receipt: QueryReceipt,
+    },
+    /// To a command, or to a question after its outcome.
+    Command {
+        /// What came of it.
+        outcome: Outcome,
+        /// Proof of its place in the log.
+        receipt: Box<CommandReceipt>,
+    },
+    /// To the opening of a session.
+    Opened(Opening),
+}
+
+/// Terms of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Opening {
+    /// When the session ends, in milliseconds since 1970.
+    pub expires_ms: u64,
+}
+
+/// What comes back for an envelope.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum Response {
+    /// 12 bytes of nonce, then padded `Result<Answer, Coded>` and tag.
+    Sealed(Vec<u8>),
+    /// The envelope could not be opened. Not authentic: anyone on the way may have written it.
+    Refused(Coded),
+}
