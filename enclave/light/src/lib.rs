@@ -1,1 +1,24 @@
-//! Light client: finality certificates and storage proofs
+//! Light client of the chain: believes finality certificates and storage proofs, and no server.
+//!
+//! Trust starts from the genesis hash alone:
+//! 1. [`LightClient::bootstrap`] is shown the genesis header, whose hash must be that hash, and a proof of
+//!    `Registry::Validators` under its state root;
+//! 2. upon [`LightClient::update`], the certificate must hold a quorum of those validators' signatures over the
+//!    header's hash, and the number must not go back;
+//! 3. upon [`LightClient::check`], a [`Fact`]'s head must be final in the same way and its trie nodes must lead from
+//!    the header's state root to the value, or to its absence.
+//!
+//! The validators are those of the genesis block for the life of the chain. Nothing here knows time: a caller that
+//! must not be shown an old state gives [`LightClient::check`] the oldest block that it accepts.
+//!
+//! Everything that is checked is hostile input: sizes are limited before any work is done.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod client;
+mod proof;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Header, LightClient};
+pub use proof::{MAX_PROOF_BYTES, MAX_PROOF_NODES, read};
