@@ -1,1 +1,399 @@
-//! Clusters, their epochs, contract code and contracts
+//! Clusters and their epochs, contract code and contracts.
+//!
+//! # Epochs
+//! A cluster's log is voted on with keys that live as long as a process. So a member that restarts has no vote until
+//! the chain starts a new epoch with its new key:
+//!
+//! 1. The worker registers its new identity (`pallet-registry`).
+//! 2. Every member, restarted or not, stops voting, recovers its log from disk, and calls
+//!    [`rejoin`](Call::rejoin) with the highest entry that it holds, its *anchor*. An anchor above the epoch's floor
+//!    carries the entry's header and a certificate of the epoch's members, see [`AnchorProof`].
+//! 3. When every member has rejoined with the identity that it holds now, the epoch grows by one, the members vote
+//!    with these identities, and the log goes on above the highest anchor, the new floor. Who is behind the floor
+//!    fetches the entries from its peers.
+//!
+//! Invariant: an epoch never goes back and its floor is never below that of the epoch before.
+//! Invariant: what a quorum finalised in an epoch is at or below the next floor, as long as one honest member that
+//! took part in the quorum reports its highest entry; all members report.
+//!
+//! Deliberately absent: an epoch without some member. Until there is a way to replace a dead worker, a member that
+//! never comes back keeps its cluster from starting a new epoch, though not from working on in the present one.
+//!
+//! # Code and contracts
+//! The chain keeps who may do what, not the bytes: [`upload_code`](Call::upload_code) holds a deposit for a code hash,
+//! [`create_contract`](Call::create_contract) gives a contract its cluster and its address. Code that a contract was
+//! created with stays.
+
+mod anchor;
+
+pub use anchor::AnchorProof;
+pub use pallet::*;
+
+// The macros of FRAME generate items without documentation.
+#[allow(missing_docs)]
+#[frame_support::pallet]
+pub mod pallet {
+    use crate::anchor::AnchorProof;
+    use codec::DecodeAll;
+    use frame_support::{
+        pallet_prelude::*,
+        traits::{
+            fungible::{Inspect, MutateHold},
+            tokens::Precision,
+        },
+    };
+    use frame_system::pallet_prelude::*;
+    use pallet_registry::Pallet as Registry;
+    use phala_primitives::{
+        AccountId, Balance, ClusterId, Hash, PublicKey,
+        limits::MAX_CODE,
+        records::{self, Anchor, ClusterRecord, CodeRecord, ContractRecord, Member},
+    };
+    use sp_runtime::AccountId32;
+    use std::collections::BTreeSet;
+
+    /// Longest salt of a contract, in bytes.
+    pub const MAX_SALT: usize = 64;
+    /// Longest encoded [`AnchorProof`], in bytes.
+    pub const MAX_PROOF: usize = 8 << 10;
+
+    /// Up to seven signatures and the rest.
+    const REJOIN: Weight = Weight::from_parts(800_000_000, 0);
+    const SMALL: Weight = Weight::from_parts(30_000_000, 0);
+
+    #[pallet::pallet]
+    #[pallet::without_storage_info]
+    pub struct Pallet<T>(_);
+
+    #[pallet::config]
+    pub trait Config: frame_system::Config + pallet_registry::Config {
+        /// What holds deposits.
+        type Currency: Inspect<AccountId32, Balance = Balance>
+            + MutateHold<AccountId32, Reason = Self::RuntimeHoldReason>;
+        /// Reason of a hold, of any pallet.
+        type RuntimeHoldReason: From<HoldReason>;
+        /// Held for each code.
+        #[pallet::constant]
+        type CodeDeposit: Get<Balance>;
+        /// Held for each byte of a code.
+        #[pallet::constant]
+        type CodeDepositPerByte: Get<Balance>;
+    }
+
+    /// Why this pallet holds money.
+    #[pallet::composite_enum]
+    pub enum HoldReason {
+        /// Code is stored.
+        CodeDeposit,
+    }
+
+    /// A member that waits for the next epoch.
+    #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, TypeInfo)]
+    pub struct Rejoined {
+        /// The worker.
+        pub worker: AccountId,
+        /// The identity that it will vote with.
+        pub identity: PublicKey,
+        /// The highest entry that it holds.
+        pub anchor: Anchor,
+    }
+
+    /// Clusters in their present epoch.
+    #[pallet::storage]
+    pub type Clusters<T> = StorageMap<_, Blake2_128Concat, ClusterId, ClusterRecord>;
+
+    /// Number of the next cluster.
+    #[pallet::storage]
+    pub type NextCluster<T> = StorageValue<_, ClusterId, ValueQuery>;
+
+    /// Members of every epoch of every cluster, so that old certificates can be checked.
+    #[pallet::storage]
+    pub type Epochs<T> =
+        StorageDoubleMap<_, Blake2_128Concat, ClusterId, Blake2_128Concat, u64, Vec<Member>, OptionQuery>;
+
+    /// Members that wait for the next epoch of their cluster.
+    #[pallet::storage]
+    pub type Rejoining<T> = StorageMap<_, Blake2_128Concat, ClusterId, Vec<Rejoined>, ValueQuery>;
+
+    /// The cluster that a worker is in.
+    #[pallet::storage]
+    pub type Placement<T> = StorageMap<_, Blake2_128Concat, AccountId32, ClusterId>;
+
+    /// Code of contracts by the BLAKE2b-256 hash of its bytes.
+    #[pallet::storage]
+    pub type Code<T> = StorageMap<_, Blake2_128Concat, Hash, CodeRecord>;
+
+    /// How many contracts were created with a code.
+    #[pallet::storage]
+    pub type CodeUsers<T> = StorageMap<_, Blake2_128Concat, Hash, u32, ValueQuery>;
+
+    /// Contracts by address.
+    #[pallet::storage]
+    pub type Contracts<T> = StorageMap<_, Blake2_128Concat, AccountId, ContractRecord>;
+
+    /// Whether any account may create clusters, or only root.
+    #[pallet::storage]
+    pub type Open<T> = StorageValue<_, bool, ValueQuery>;
+
+    #[pallet::genesis_config]
+    #[derive(frame_support::DefaultNoBound)]
+    pub struct GenesisConfig<T: Config> {
+        /// Whether any account may create clusters, or only root.
+        pub open: bool,
+        #[serde(skip)]
+        pub _config: core::marker::PhantomData<T>,
+    }
+
+    #[pallet::genesis_build]
+    impl<T: Config> BuildGenesisConfig for GenesisConfig<T> {
+        fn build(&self) {
+            Open::<T>::put(self.open);
+        }
+    }
+
+    #[pallet::event]
+    #[pallet::generate_deposit(pub(super) fn deposit_event)]
+    pub enum Event<T: Config> {
+        /// A cluster was created; its epoch 0 begins.
+        ClusterCreated {
+            /// Its number.
+            cluster: ClusterId,
+            /// Its members.
+            members: Vec<Member>,
+        },
+        /// A member waits for the next epoch.
+        MemberRejoined {
+            /// The cluster.
+            cluster: ClusterId,
+            /// The worker.
+            worker: AccountId32,
+            /// The highest entry that it holds.
+            anchor: Anchor,
+        },
+        /// A new epoch of a cluster begins.
+        EpochStarted {
+            /// The cluster.
+            cluster: ClusterId,
+            /// Its epoch from now on.
+            epoch: u64,
+            /// Where the epoch's log starts.
+            floor: Anchor,
+        },
+        /// A code may be used for contracts.
+        CodeUploaded {
+            /// Hash of the code.
+            code_hash: Hash,
+            /// Who pays the deposit.
+            owner: AccountId32,
+            /// Length in bytes.
+            size: u32,
+        },
+        /// A code was given up and its deposit returned.
+        CodeRemoved {
+            /// Hash of the code.
+            code_hash: Hash,
+            /// Who got the deposit back.
+            owner: AccountId32,
+        },
+        /// A contract has a place. Its deployer may instantiate it there.
+        ContractCreated {
+            /// Its address.
+            address: AccountId,
+            /// The cluster that runs it.
+            cluster: ClusterId,
+            /// Its code.
+            code_hash: Hash,
+            /// Who created it.
+            deployer: AccountId32,
+        },
+    }
+
+    #[pallet::error]
+    pub enum Error<T> {
+        /// A cluster has 1 or 4 to 7 different members.
+        MemberCount,
+        /// A member is not registered, or its appraisal has ended.
+        NotRegistered,
+        /// A member is in a cluster already.
+        InCluster,
+        /// Only root may create clusters on this chain.
+        NotOpen,
+        /// There is no such cluster.
+        NoCluster,
+        /// The worker is no member of the cluster.
+        NotMember,
+        /// The anchor is below the epoch's floor, or another entry at its height.
+        BelowFloor,
+        /// An anchor above the floor needs a proof of at most 8 KiB.
+        NoProof,
+        /// The proof does not show that the epoch's members finalised the anchor.
+        BadProof,
+        /// The code is empty or larger than the limit.
+        CodeSize,
+        /// The code is there already.
+        CodeExists,
+        /// There is no such code.
+        NoCode,
+        /// The code belongs to another account.
+        NotOwner,
+        /// Contracts use the code.
+        CodeInUse,
+        /// The salt is longer than 64 bytes.
+        SaltTooLong,
+        /// A contract with this address exists already.
+        ContractExists,
+    }
+
+    #[pallet::call]
+    impl<T: Config> Pallet<T> {
+        /// Makes a cluster of 1 or 4 to 7 registered workers that are in no cluster yet.
+        #[pallet::call_index(0)]
+        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(20, 10)))]
+        pub fn create_cluster(origin: OriginFor<T>, workers: Vec<AccountId32>) -> DispatchResult {
+            if let Some(_creator) = ensure_signed_or_root(origin)? {
+                ensure!(Open::<T>::get(), Error::<T>::NotOpen);
+            }
+            ensure!(matches!(workers.len(), 1 | 4..=7), Error::<T>::MemberCount);
+            ensure!(workers.iter().collect::<BTreeSet<_>>().len() == workers.len(), Error::<T>::MemberCount);
+            let cluster = NextCluster::<T>::get();
+            let mut members = vec![];
+            for worker in workers {
+                ensure!(!Placement::<T>::contains_key(&worker), Error::<T>::InCluster);
+                let record = Registry::<T>::active_worker(&worker).ok_or(Error::<T>::NotRegistered)?;
+                Placement::<T>::insert(&worker, cluster);
+                members.push(Member { worker: AccountId(worker.into()), identity: record.identity });
+            }
+            NextCluster::<T>::put(cluster.saturating_add(1));
+            Epochs::<T>::insert(cluster, 0, &members);
+            let record = ClusterRecord { epoch: 0, members: members.clone(), floor: Anchor::default() };
+            Clusters::<T>::insert(cluster, record);
+            Self::deposit_event(Event::ClusterCreated { cluster, members });
+            Ok(())
+        }
+
+        /// Reports the highest entry that a member holds, and that it is ready for a new epoch with the identity
+        /// that it holds now. The last member to do so starts the epoch.
+        ///
+        /// `proof` is an encoded [`AnchorProof`]; an anchor that equals the epoch's floor needs none.
+        #[pallet::call_index(1)]
+        #[pallet::weight(REJOIN.saturating_add(T::DbWeight::get().reads_writes(12, 3)))]
+        pub fn rejoin(
+            origin: OriginFor<T>,
+            cluster: ClusterId,
+            anchor: Anchor,
+            proof: Option<Vec<u8>>,
+        ) -> DispatchResult {
+            let worker = ensure_signed(origin)?;
+            let record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
+            let account = AccountId(worker.clone().into());
+            ensure!(record.members.iter().any(|member| member.worker == account), Error::<T>::NotMember);
+            let identity = Registry::<T>::active_worker(&worker).ok_or(Error::<T>::NotRegistered)?.identity;
+            Self::check_anchor(cluster, &record, &anchor, proof.as_deref())?;
+
+            let mut rejoined = Rejoining::<T>::get(cluster);
+            rejoined.retain(|other| other.worker != account);
+            rejoined.push(Rejoined { worker: account, identity, anchor });
+            Self::deposit_event(Event::MemberRejoined { cluster, worker, anchor });
+            if let Some(members) = Self::complete(&record, &rejoined) {
+                Self::start_epoch(cluster, record, members, &rejoined);
+            } else {
+                Rejoining::<T>::insert(cluster, rejoined);
+            }
+            Ok(())
+        }
+
+        /// Holds a deposit from the caller for a code of `size` bytes with this BLAKE2b-256 hash.
+        #[pallet::call_index(2)]
+        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(3, 3)))]
+        pub fn upload_code(origin: OriginFor<T>, code_hash: Hash, size: u32) -> DispatchResult {
+            let owner = ensure_signed(origin)?;
+            ensure!(size > 0 && size as usize <= MAX_CODE, Error::<T>::CodeSize);
+            ensure!(!Code::<T>::contains_key(code_hash), Error::<T>::CodeExists);
+            let deposit =
+                T::CodeDepositPerByte::get().saturating_mul(size.into()).saturating_add(T::CodeDeposit::get());
+            T::Currency::hold(&HoldReason::CodeDeposit.into(), &owner, deposit)?;
+            Code::<T>::insert(code_hash, CodeRecord { owner: AccountId(owner.clone().into()), size, deposit });
+            Self::deposit_event(Event::CodeUploaded { code_hash, owner, size });
+            Ok(())
+        }
+
+        /// Gives up a code that no contract was created with, and returns its deposit.
+        #[pallet::call_index(3)]
+        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(4, 3)))]
+        pub fn remove_code(origin: OriginFor<T>, code_hash: Hash) -> DispatchResult {
+            let owner = ensure_signed(origin)?;
+            let record = Code::<T>::get(code_hash).ok_or(Error::<T>::NoCode)?;
+            ensure!(record.owner.as_ref() == AsRef::<[u8]>::as_ref(&owner), Error::<T>::NotOwner);
+            ensure!(CodeUsers::<T>::get(code_hash) == 0, Error::<T>::CodeInUse);
+            T::Currency::release(&HoldReason::CodeDeposit.into(), &owner, record.deposit, Precision::BestEffort)?;
+            Code::<T>::remove(code_hash);
+            Self::deposit_event(Event::CodeRemoved { code_hash, owner });
+            Ok(())
+        }
+
+        /// Gives a contract its cluster and its address, see `phala_primitives::records::contract_address`.
+        #[pallet::call_index(4)]
+        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(4, 2)))]
+        pub fn create_contract(
+            origin: OriginFor<T>,
+            cluster: ClusterId,
+            code_hash: Hash,
+            salt: Vec<u8>,
+        ) -> DispatchResult {
+            let deployer = ensure_signed(origin)?;
+            ensure!(salt.len() <= MAX_SALT, Error::<T>::SaltTooLong);
+            ensure!(Clusters::<T>::contains_key(cluster), Error::<T>::NoCluster);
+            ensure!(Code::<T>::contains_key(code_hash), Error::<T>::NoCode);
+            let account = AccountId(deployer.clone().into());
+            let address = records::contract_address(&account, cluster, &code_hash, &salt);
+            ensure!(!Contracts::<T>::contains_key(address), Error::<T>::ContractExists);
+            Contracts::<T>::insert(address, ContractRecord { cluster, code_hash, deployer: account });
+            CodeUsers::<T>::mutate(code_hash, |users| *users = users.saturating_add(1));
+            Self::deposit_event(Event::ContractCreated { address, cluster, code_hash, deployer });
+            Ok(())
+        }
+    }
+
+    impl<T: Config> Pallet<T> {
+        /// Whether the members of the present epoch finalised the anchor, or it is the epoch's floor.
+        fn check_anchor(
+            cluster: ClusterId,
+            record: &ClusterRecord,
+            anchor: &Anchor,
+            proof: Option<&[u8]>,
+        ) -> Result<(), Error<T>> {
+            if *anchor == record.floor {
+                return Ok(());
+            }
+            ensure!(anchor.height > record.floor.height, Error::<T>::BelowFloor);
+            let proof = proof.filter(|proof| proof.len() <= MAX_PROOF).ok_or(Error::<T>::NoProof)?;
+            let proof = AnchorProof::decode_all(&mut &*proof).map_err(|_| Error::<T>::BadProof)?;
+            let identities: Vec<_> = record.members.iter().map(|member| member.identity).collect();
+            let genesis = Registry::<T>::genesis_hash();
+            ensure!(proof.proves(&genesis, cluster, record.epoch, &identities, anchor), Error::<T>::BadProof);
+            Ok(())
+        }
+
+        /// The members of the next epoch, once each has rejoined with the identity that it holds now.
+        fn complete(record: &ClusterRecord, rejoined: &[Rejoined]) -> Option<Vec<Member>> {
+            let next = |member: &Member| {
+                let identity = rejoined.iter().find(|other| other.worker == member.worker)?.identity;
+                let current = Registry::<T>::active_worker(&AccountId32::new(member.worker.0))?.identity;
+                (identity == current).then_some(Member { worker: member.worker, identity })
+            };
+            record.members.iter().map(next).collect()
+        }
+
+        fn start_epoch(cluster: ClusterId, mut record: ClusterRecord, members: Vec<Member>, rejoined: &[Rejoined]) {
+            let anchors = rejoined.iter().map(|other| other.anchor);
+            record.floor = anchors.chain([record.floor]).max_by_key(|anchor| anchor.height).unwrap_or_default();
+            record.epoch = record.epoch.saturating_add(1);
+            record.members = members;
+            let (epoch, floor) = (record.epoch, record.floor);
+            Epochs::<T>::insert(cluster, epoch, &record.members);
+            Clusters::<T>::insert(cluster, record);
+            Rejoining::<T>::remove(cluster);
+            Self::deposit_event(Event::EpochStarted { cluster, epoch, floor });
+        }
+    }
+}

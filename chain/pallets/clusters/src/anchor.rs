@@ -1,0 +1,33 @@
+//! The proof that a cluster's log reached an entry.
+
+use codec::{Decode, Encode};
+use phala_primitives::{Certificate, ClusterId, Hash, PublicKey, blake2_256, records};
+
+/// Shows that a height of a cluster's log has a digest: the certificate signs the digest, and the header behind the
+/// digest names the height.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct AnchorProof {
+    /// SCALE encoding of the entry's header. It begins with cluster (u32), epoch (u64) and height (u64).
+    pub header: Vec<u8>,
+    /// Certificate over the header's BLAKE2b-256 hash.
+    pub certificate: Certificate,
+}
+
+impl AnchorProof {
+    /// Whether the epoch's members, who vote with `identities`, finalised the entry that `anchor` names.
+    pub fn proves(
+        &self,
+        genesis: &Hash,
+        cluster: ClusterId,
+        epoch: u64,
+        identities: &[PublicKey],
+        anchor: &records::Anchor,
+    ) -> bool {
+        let place = <(ClusterId, u64, u64)>::decode(&mut self.header.as_slice());
+        place == Ok((cluster, epoch, anchor.height))
+            && blake2_256(&self.header) == anchor.digest
+            && self.certificate.digest == anchor.digest
+            && self.certificate.epoch == epoch
+            && self.certificate.verify(&records::cluster_namespace(genesis, cluster), identities).is_ok()
+    }
+}

@@ -1,0 +1,140 @@
+use super::*;
+use frame_support::{assert_noop, assert_ok};
+use pallet_clusters::{AnchorProof, Clusters as Stored, Epochs, Error};
+use phala_primitives::{
+    Certificate, blake2_256,
+    records::{Anchor, cluster_namespace, contract_address},
+};
+
+fn key(index: u32, start: u8) -> SigningKey {
+    SigningKey::from_bytes(&[100 + 10 * start + index as u8; 32])
+}
+
+fn identity(index: u32, start: u8) -> [u8; 32] {
+    key(index, start).verifying_key().to_bytes()
+}
+
+/// Workers 0 to 3 in cluster 0, each at its first start.
+fn with_cluster(test: impl FnOnce()) {
+    run(|| {
+        (0..4).for_each(|index| register(&worker(index), &key(index, 0)).unwrap());
+        let workers = (0..4).map(worker).collect();
+        assert_ok!(Clusters::create_cluster(RuntimeOrigin::signed(account("//Alice")), workers));
+        test();
+    });
+}
+
+/// An entry of cluster 0 and its certificate by the first `signers` members of the start.
+fn finalised(epoch: u64, height: u64, start: u8, signers: usize) -> (Anchor, Vec<u8>) {
+    let header = (0u32, epoch, height, [8u8; 40]).encode();
+    let digest = blake2_256(&header);
+    let mut certificate = Certificate { epoch, view: 5, parent_view: 4, digest, votes: vec![] };
+    let message = certificate.message(&cluster_namespace(&Hash([7; 32]), 0));
+    let mut keys: Vec<_> = (0..4).map(|index| key(index, start)).collect();
+    keys.sort_by_key(|key| key.verifying_key().to_bytes());
+    certificate.votes =
+        keys.iter().take(signers).enumerate().map(|(i, key)| (i as u16, key.sign(&message).to_bytes())).collect();
+    (Anchor { height, digest }, AnchorProof { header, certificate }.encode())
+}
+
+fn rejoin(index: u32, anchor: Anchor, proof: Option<Vec<u8>>) -> sp_runtime::DispatchResult {
+    Clusters::rejoin(RuntimeOrigin::signed(worker(index)), 0, anchor, proof)
+}
+
+#[test]
+fn clusters_have_one_or_four_to_seven_free_workers() {
+    with_cluster(|| {
+        let create = |workers: Vec<AccountId>| Clusters::create_cluster(RuntimeOrigin::signed(worker(0)), workers);
+        assert_noop!(create(vec![]), Error::<Runtime>::MemberCount);
+        assert_noop!(create((4..6).map(worker).collect()), Error::<Runtime>::MemberCount);
+        assert_noop!(create(vec![worker(4); 4]), Error::<Runtime>::MemberCount);
+        assert_noop!(create((3..7).map(worker).collect()), Error::<Runtime>::InCluster);
+        assert_noop!(create(vec![worker(4)]), Error::<Runtime>::NotRegistered);
+        assert_ok!(register(&worker(4), &key(4, 0)));
+        assert_ok!(create(vec![worker(4)]));
+        assert_eq!(Stored::<Runtime>::get(1).unwrap().members[0].identity, identity(4, 0));
+        pallet_clusters::Open::<Runtime>::put(false);
+        assert_noop!(create(vec![worker(5)]), Error::<Runtime>::NotOpen);
+    });
+}
+
+#[test]
+fn an_epoch_starts_when_all_members_rejoined_with_their_present_identities() {
+    with_cluster(|| {
+        let (low, low_proof) = finalised(0, 10, 0, 3);
+        let (high, high_proof) = finalised(0, 12, 0, 3);
+        assert_ok!(register(&worker(0), &key(0, 1)));
+        assert_ok!(rejoin(0, Anchor::default(), None));
+        assert_ok!(rejoin(1, high, Some(high_proof)));
+        assert_ok!(rejoin(2, low, Some(low_proof.clone())));
+        // Worker 0 starts once more: what it said with its old identity does not count.
+        assert_ok!(register(&worker(0), &key(0, 2)));
+        assert_ok!(rejoin(3, low, Some(low_proof)));
+        assert_eq!(Stored::<Runtime>::get(0).unwrap().epoch, 0);
+        assert_ok!(rejoin(0, Anchor::default(), None));
+
+        let record = Stored::<Runtime>::get(0).unwrap();
+        assert_eq!((record.epoch, record.floor), (1, high));
+        assert_eq!(record.members[0].identity, identity(0, 2));
+        assert_eq!(record.members[1].identity, identity(1, 0));
+        assert_eq!(Epochs::<Runtime>::get(0, 0).unwrap()[0].identity, identity(0, 0));
+        assert_eq!(Epochs::<Runtime>::get(0, 1).unwrap(), record.members);
+        assert!(pallet_clusters::Rejoining::<Runtime>::get(0).is_empty());
+        assert_noop!(rejoin(0, Anchor::default(), None), Error::<Runtime>::BelowFloor);
+    });
+}
+
+#[test]
+fn an_anchor_needs_a_quorum_of_its_own_epoch_and_cannot_lie_about_its_height() {
+    with_cluster(|| {
+        let (anchor, proof) = finalised(0, 10, 0, 3);
+        assert_noop!(rejoin(4, anchor, Some(proof.clone())), Error::<Runtime>::NotMember);
+        assert_noop!(rejoin(0, anchor, None), Error::<Runtime>::NoProof);
+        assert_noop!(rejoin(0, Anchor { height: 11, ..anchor }, Some(proof.clone())), Error::<Runtime>::BadProof);
+        assert_noop!(rejoin(0, anchor, Some(vec![0; 9000])), Error::<Runtime>::NoProof);
+        for (anchor, proof) in [finalised(0, 10, 0, 2), finalised(0, 10, 1, 3), finalised(1, 10, 0, 3)] {
+            assert_noop!(rejoin(0, anchor, Some(proof)), Error::<Runtime>::BadProof);
+        }
+        assert_ok!(rejoin(0, anchor, Some(proof)));
+    });
+}
+
+#[test]
+fn code_holds_a_deposit_until_it_is_removed() {
+    with_cluster(|| {
+        let (alice, hash) = (account("//Alice"), Hash([6; 32]));
+        let signed = || RuntimeOrigin::signed(alice.clone());
+        let before = Balances::free_balance(&alice);
+        assert_noop!(Clusters::upload_code(signed(), hash, 0), Error::<Runtime>::CodeSize);
+        assert_noop!(Clusters::upload_code(signed(), hash, (512 << 10) + 1), Error::<Runtime>::CodeSize);
+        assert_ok!(Clusters::upload_code(signed(), hash, 1000));
+        assert_eq!(before - Balances::free_balance(&alice), CODE_DEPOSIT + 1000 * CODE_DEPOSIT_PER_BYTE);
+        assert_noop!(Clusters::upload_code(signed(), hash, 1000), Error::<Runtime>::CodeExists);
+        let bob = RuntimeOrigin::signed(account("//Bob"));
+        assert_noop!(Clusters::remove_code(bob, hash), Error::<Runtime>::NotOwner);
+        assert_ok!(Clusters::remove_code(signed(), hash));
+        assert_eq!(Balances::free_balance(&alice), before);
+    });
+}
+
+#[test]
+fn a_contract_has_one_place_and_keeps_its_code() {
+    with_cluster(|| {
+        let (alice, hash) = (account("//Alice"), Hash([6; 32]));
+        let create = |cluster, salt: &[u8]| {
+            Clusters::create_contract(RuntimeOrigin::signed(alice.clone()), cluster, hash, salt.to_vec())
+        };
+        assert_noop!(create(0, b""), Error::<Runtime>::NoCode);
+        assert_ok!(Clusters::upload_code(RuntimeOrigin::signed(alice.clone()), hash, 1000));
+        assert_noop!(create(1, b""), Error::<Runtime>::NoCluster);
+        assert_noop!(create(0, &[0; 65]), Error::<Runtime>::SaltTooLong);
+        assert_ok!(create(0, b"a"));
+        assert_noop!(create(0, b"a"), Error::<Runtime>::ContractExists);
+        assert_ok!(create(0, b"b"));
+        let address = contract_address(&Plain(alice.clone().into()), 0, &hash, b"a");
+        let record = pallet_clusters::Contracts::<Runtime>::get(address).unwrap();
+        assert_eq!((record.cluster, record.code_hash), (0, hash));
+        let remove = Clusters::remove_code(RuntimeOrigin::signed(alice.clone()), hash);
+        assert_eq!(remove.unwrap_err(), Error::<Runtime>::CodeInUse.into());
+    });
+}
