@@ -1,1 +1,0 @@
-//! Repeatable measurements against a baseline

@@ -1,0 +1,223 @@
+//! The command line as data.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// The confidential compute cloud on one command line.
+#[derive(Parser, Debug)]
+#[command(name = "phala", version, about, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    /// Print data as JSON, one document a line.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print nothing but data and errors.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  phala dev                                        a whole network on this machine
+  phala new hello && cd hello && phala build       a contract from nothing
+  phala deploy target/ink/hello/hello.contract new true
+  phala query ADDRESS get                          read, encrypted, in a millisecond
+  phala send ADDRESS flip --suri //Bob             write, encrypted, with a receipt
+
+stdout carries data, stderr everything else. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the contract refused.
+Every error has a code; docs/errors.md explains each.";
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run a whole network in this process: validators, workers, RPC. Attestation is SIMULATED.
+    #[command(after_help = "Examples:\n  phala dev\n  phala dev --data-dir ./net --json\n  phala dev --validators 1 --rpc-port 9955")]
+    Dev(Dev),
+    /// Show the main job on a fresh network and print its figures.
+    Demo(Demo),
+    /// Create a contract from a template.
+    #[command(after_help = "Example:\n  phala new hello && cd hello && phala build")]
+    New {
+        /// Name of the contract: lower case, digits, underscores.
+        name: String,
+        /// Folder to create; by default the name.
+        #[arg(long)]
+        path: Option<PathBuf>,
+    },
+    /// Compile a contract into a .contract bundle.
+    #[command(after_help = "Examples:\n  phala build\n  phala build contracts/examples/psp22")]
+    Build {
+        /// Folder of the contract's Cargo.toml.
+        #[arg(default_value = ".")]
+        path: PathBuf,
+        /// Where target/ink/NAME is written; by default beside the contract.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Upload code and create a contract.
+    #[command(after_help = "Examples:\n  phala deploy target/ink/hello/hello.contract new true\n  phala deploy psp22.contract new 1000000 Some(\"Gold\") Some(\"GLD\") 12 --suri //Alice")]
+    Deploy(Deploy),
+    /// Read from a contract: encrypted, answered by one replica, nothing is changed.
+    #[command(after_help = "Examples:\n  phala query ADDRESS get\n  phala query ADDRESS PSP22::balance_of //Bob --suri //Alice")]
+    Query(Call),
+    /// Write to a contract: encrypted, executed by every replica of its cluster, answered with a receipt.
+    #[command(after_help = "Examples:\n  phala send ADDRESS flip\n  phala send ADDRESS PSP22::transfer //Bob 100 [] --suri //Alice")]
+    Send(Call),
+    /// Show an account: address, balance, nonce; or make a new one.
+    #[command(after_help = "Examples:\n  phala account //Alice\n  phala account --new")]
+    Account {
+        /// A name such as //Alice, an address, or a phrase in --suri form; not needed with --new.
+        account: Option<String>,
+        /// Make a new account and print its 12 words.
+        #[arg(long)]
+        new: bool,
+        /// Which network.
+        #[command(flatten)]
+        network: Network,
+    },
+    /// Send PHA to an account and wait until it is final.
+    #[command(after_help = "Example:\n  phala transfer //Bob 12.5 --suri //Alice")]
+    Transfer {
+        /// Who receives: a name such as //Bob or an address.
+        to: String,
+        /// How much, in PHA, with up to 12 decimals.
+        amount: String,
+        /// Who pays.
+        #[command(flatten)]
+        signer: Signer,
+        /// Which network.
+        #[command(flatten)]
+        network: Network,
+    },
+    /// Check what this machine needs to build and run contracts, and say how to mend what is missing.
+    Doctor {
+        /// Which network to look for.
+        #[command(flatten)]
+        network: Network,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the network is.
+#[derive(Args, Debug, Clone)]
+pub struct Network {
+    /// JSON-RPC address of a chain node.
+    #[arg(long, default_value = "ws://127.0.0.1:9944", env = "PHALA_URL")]
+    pub url: String,
+    /// Genesis hash to insist on; without it the node's is trusted on first use.
+    #[arg(long, env = "PHALA_GENESIS")]
+    pub genesis: Option<String>,
+}
+
+/// Who signs.
+#[derive(Args, Debug, Clone)]
+pub struct Signer {
+    /// Secret of the account: //Alice … //Ferdie on a devnet, 12 words, or 0x and 64 hex digits.
+    /// Prefer the environment variable: arguments can be seen by other users of this machine.
+    #[arg(long, default_value = "//Alice", env = "PHALA_SURI", hide_env_values = true)]
+    pub suri: String,
+}
+
+/// Options of `dev`.
+#[derive(Args, Debug, Clone)]
+pub struct Dev {
+    /// Keep the network's data here; by default in a folder that is removed at the end.
+    #[arg(long)]
+    pub data_dir: Option<PathBuf>,
+    /// Chain nodes that vote.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub validators: u16,
+    /// Workers; they form one cluster. 1, or 4 to 7.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=7))]
+    pub workers: u16,
+    /// Port of the JSON-RPC (HTTP and WebSocket); 0 takes a free one.
+    #[arg(long, default_value_t = 9944)]
+    pub rpc_port: u16,
+    /// Port of the first worker, the others follow; 0 takes free ones.
+    #[arg(long, default_value_t = 8000)]
+    pub worker_port: u16,
+}
+
+/// Options of `demo`.
+#[derive(Args, Debug, Clone)]
+pub struct Demo {
+    /// Folder with the bundles psp22.contract and ballot.contract (or their built folders).
+    #[arg(long, default_value = "target/ink")]
+    pub bundles: PathBuf,
+    /// Where the figures are written.
+    #[arg(long, default_value = "target/demo.json")]
+    pub out: PathBuf,
+    /// Seconds for each measurement under load.
+    #[arg(long, default_value_t = 5)]
+    pub seconds: u64,
+}
+
+/// Options of `deploy`.
+#[derive(Args, Debug, Clone)]
+pub struct Deploy {
+    /// The .contract bundle.
+    pub bundle: PathBuf,
+    /// Constructor.
+    #[arg(default_value = "new")]
+    pub constructor: String,
+    /// Arguments of the constructor.
+    #[arg(allow_hyphen_values = true)]
+    pub arguments: Vec<String>,
+    /// Makes addresses differ; hex. By default the time.
+    #[arg(long)]
+    pub salt: Option<String>,
+    /// Cluster to run in.
+    #[arg(long, default_value_t = 0)]
+    pub cluster: u32,
+    /// Most gas the constructor may use.
+    #[arg(long, default_value_t = 10_000_000_000)]
+    pub gas: u64,
+    /// Who signs.
+    #[command(flatten)]
+    pub signer: Signer,
+    /// Which network.
+    #[command(flatten)]
+    pub network: Network,
+}
+
+/// Options of `query` and `send`.
+#[derive(Args, Debug, Clone)]
+pub struct Call {
+    /// Address of the contract.
+    pub address: String,
+    /// Message, as in the contract's metadata.
+    pub message: String,
+    /// Arguments.
+    #[arg(allow_hyphen_values = true)]
+    pub arguments: Vec<String>,
+    /// Bundle or metadata; by default what `deploy` remembered for this address.
+    #[arg(long)]
+    pub bundle: Option<PathBuf>,
+    /// Most gas a command may use.
+    #[arg(long, default_value_t = 10_000_000_000)]
+    pub gas: u64,
+    /// Also print the receipt.
+    #[arg(long)]
+    pub receipt: bool,
+    /// Who signs.
+    #[command(flatten)]
+    pub signer: Signer,
+    /// Which network.
+    #[command(flatten)]
+    pub network: Network,
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        super::Cli::command().debug_assert();
+    }
+}

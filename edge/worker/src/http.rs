@@ -1,0 +1,244 @@
+//! The worker's door for clients and peers: HTTP/1.1, HTTP/2 and WebSocket on one port.
+//!
+//! | path | what |
+//! | --- | --- |
+//! | `GET /v1/info` | who the worker is, its newest session key, its place in the cluster (JSON) |
+//! | `POST /v1/call` | an envelope; answered with a response, both as octets |
+//! | `GET /v1/session` | WebSocket: first message an envelope that opens a session, answered with a response, then frames |
+//! | `GET /v1/entries?from=&to=` | entries of the command log for a replica that lags: certified headers, encrypted bodies |
+//! | `GET /livez`, `/readyz`, `/metrics` | for whoever runs it |
+//!
+//! Sizes are bounded before anything is read. A request that cannot be opened is answered with status 200 and a
+//! refusal inside, so that a proxy sees no difference between requests that were opened and those that were not.
+
+use crate::{
+    service::{Reception, Service},
+    worker::Status,
+};
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Query, State, WebSocketUpgrade, ws},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use codec::Encode;
+use futures::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
+use phala_primitives::{Code, Coded, limits::MAX_MESSAGE};
+use phala_session::{FrameCall, Sender, ServerReceiver, ServerSession};
+use serde::Deserialize;
+use serde_json::json;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{Semaphore, mpsc};
+
+/// Requests of one session under way at once; the session is not read on until one is answered.
+const MAX_IN_FLIGHT: usize = 256;
+/// Time for the first message of a session.
+const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most entries in one answer to a peer.
+const MAX_ENTRIES: u64 = 64;
+/// Answers to a peer end once they hold this much.
+const MAX_ENTRIES_BYTES: usize = 4 << 20;
+
+/// The routes of a worker.
+pub fn router(status: Arc<Status>) -> Router {
+    Router::new()
+        .route("/v1/info", get(info))
+        .route("/v1/call", post(call))
+        .route("/v1/session", get(session))
+        .route("/v1/entries", get(entries))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .layer(DefaultBodyLimit::max(MAX_MESSAGE))
+        .layer(tower_http::cors::CorsLayer::permissive())
+        .with_state(status)
+}
+
+fn service(status: &Status) -> Result<Arc<Service>, Response> {
+    status.service().ok_or_else(|| {
+        let error = Coded::new(Code::NotReady, status.waiting_for());
+        (StatusCode::SERVICE_UNAVAILABLE, octets(phala_session::Response::Refused(error).encode())).into_response()
+    })
+}
+
+fn octets(bytes: Vec<u8>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/octet-stream")], bytes)
+}
+
+async fn info(State(status): State<Arc<Status>>) -> Response {
+    let service = match service(&status) {
+        Ok(service) => service,
+        Err(response) => return response,
+    };
+    let key = service.acceptor().session_key();
+    let place = service.replica().place();
+    let applied = service.replica().applied();
+    Json(json!({
+        "protocol": phala_session::VERSION,
+        "genesis": place.genesis.to_string(),
+        "worker": place.worker.to_string(),
+        "identity": format!("0x{}", hex::encode(place.identity)),
+        "cluster": place.cluster,
+        "epoch": place.epoch,
+        "height": applied.height,
+        "state_root": applied.root.to_string(),
+        "session_key": format!("0x{}", hex::encode(key.encode())),
+        "attestation": status.attestation(),
+        "limits": { "message_bytes": MAX_MESSAGE, "code_bytes": phala_primitives::limits::MAX_CODE },
+    }))
+    .into_response()
+}
+
+async fn call(State(status): State<Arc<Status>>, body: Bytes) -> Response {
+    let service = match service(&status) {
+        Ok(service) => service,
+        Err(response) => return response,
+    };
+    match service.receive(&body).await {
+        Reception::Response(bytes) => octets(bytes).into_response(),
+        Reception::Session(..) => {
+            let error = Coded::new(Code::Malformed, "a session is opened at /v1/session");
+            octets(phala_session::Response::Refused(error).encode()).into_response()
+        }
+    }
+}
+
+async fn session(State(status): State<Arc<Status>>, upgrade: WebSocketUpgrade) -> Response {
+    let service = match service(&status) {
+        Ok(service) => service,
+        Err(response) => return response,
+    };
+    upgrade
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_MESSAGE)
+        .on_upgrade(move |socket| async move {
+            let metrics = status.metrics().clone();
+            metrics.sessions.inc();
+            if let Err(error) = serve_session(socket, service).await {
+                tracing::debug!(code = %error, "a session ended");
+            }
+            metrics.sessions.dec();
+        })
+}
+
+async fn serve_session(mut socket: ws::WebSocket, service: Arc<Service>) -> Result<(), Coded> {
+    let first = tokio::time::timeout(OPENING_TIMEOUT, socket.recv()).await.map_err(|_| Code::Expired)?;
+    let Some(Ok(ws::Message::Binary(envelope))) = first else { return Err(Code::Malformed.into()) };
+    let session = match service.receive(&envelope).await {
+        Reception::Session(response, session) => {
+            socket.send(ws::Message::Binary(response.into())).await.map_err(closed)?;
+            session
+        }
+        Reception::Response(response) => {
+            let _ = socket.send(ws::Message::Binary(response.into())).await;
+            return Ok(());
+        }
+    };
+    let ServerSession { receiver, sender, .. } = *session;
+    let (sink, stream) = socket.split();
+    let (replies, queue) = mpsc::channel(MAX_IN_FLIGHT);
+    let writer = tokio::spawn(write_frames(sink, sender, queue));
+    let ended = read_frames(stream, receiver, service, replies).await;
+    writer.abort();
+    ended
+}
+
+fn closed(error: axum::Error) -> Coded {
+    Coded::new(Code::Malformed, format!("the connection ended: {error}"))
+}
+
+type Reply = (phala_primitives::RequestId, Result<phala_session::Answer, Coded>);
+
+async fn read_frames(
+    mut stream: SplitStream<ws::WebSocket>,
+    mut receiver: ServerReceiver,
+    service: Arc<Service>,
+    replies: mpsc::Sender<Reply>,
+) -> Result<(), Coded> {
+    let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+    while let Some(message) = stream.next().await {
+        let frame = match message.map_err(closed)? {
+            ws::Message::Binary(frame) => frame,
+            ws::Message::Close(_) => return Ok(()),
+            ws::Message::Text(_) => return Err(Code::Malformed.into()),
+            ws::Message::Ping(_) | ws::Message::Pong(_) => continue,
+        };
+        let FrameCall { account, request_id, call } = receiver.open(&frame, crate::service::now_ms())?;
+        let Ok(permit) = in_flight.clone().acquire_owned().await else { return Ok(()) };
+        let (service, replies) = (service.clone(), replies.clone());
+        tokio::spawn(async move {
+            let answer = match call {
+                Ok(call) => service.answer(account, request_id, call).await,
+                Err(error) => Err(error),
+            };
+            drop(permit);
+            let _ = replies.send((request_id, answer)).await;
+        });
+    }
+    Ok(())
+}
+
+async fn write_frames(
+    mut sink: SplitSink<ws::WebSocket, ws::Message>,
+    mut sender: Sender<phala_session::FrameReply>,
+    mut queue: mpsc::Receiver<Reply>,
+) {
+    while let Some((request_id, answer)) = queue.recv().await {
+        let Ok(frame) = sender.reply(request_id, answer) else { return };
+        // Replies that wait already go out with one flush.
+        let sent = if queue.is_empty() {
+            sink.send(ws::Message::Binary(frame.into())).await
+        } else {
+            sink.feed(ws::Message::Binary(frame.into())).await
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Range {
+    from: u64,
+    to: u64,
+}
+
+async fn entries(State(status): State<Arc<Status>>, Query(range): Query<Range>) -> Response {
+    let Some(log) = status.entries() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    let to = range.to.min(range.from.saturating_add(MAX_ENTRIES));
+    let read = move || {
+        let (mut found, mut bytes): (Vec<Vec<u8>>, usize) = (vec![], 0);
+        for height in range.from..to {
+            match log.read(height) {
+                Ok(Some(entry)) if bytes < MAX_ENTRIES_BYTES => {
+                    bytes += entry.len();
+                    found.push(entry);
+                }
+                _ => break,
+            }
+        }
+        found.encode()
+    };
+    match tokio::task::spawn_blocking(read).await {
+        Ok(bytes) => octets(bytes).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn ready(State(status): State<Arc<Status>>) -> Response {
+    match status.service() {
+        Some(_) => "ready\n".into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, format!("waits for {}\n", status.waiting_for())).into_response(),
+    }
+}
+
+async fn metrics(State(status): State<Arc<Status>>) -> Response {
+    status.refresh_metrics();
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], status.metrics().render())
+        .into_response()
+}

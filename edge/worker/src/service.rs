@@ -1,0 +1,138 @@
+//! Answers requests that were opened: queries on all cores, commands through the log.
+
+use crate::metrics::Metrics;
+use phala_primitives::{AccountId, Code, Coded, RequestId};
+use phala_replica::Replica;
+use phala_session::{Acceptor, Answer, Call, Incoming, ServerSession, SystemRng};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::Semaphore;
+
+/// Queries under way at once. More are refused with `Busy` instead of growing a queue.
+const MAX_QUERIES: usize = 256;
+/// How long a client waits for its command before it is told that the cluster did not decide.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Age of the newest verified head of the chain above which the replica stops answering.
+const MAX_HEAD_AGE_MS: u64 = 30_000;
+
+/// Milliseconds since 1970 by the host's clock.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Newest head of the chain that the worker's light client verified.
+#[derive(Debug, Default)]
+pub struct ChainHead {
+    number: AtomicU32,
+    seen_ms: AtomicU64,
+}
+
+impl ChainHead {
+    /// Takes note of a verified head.
+    pub fn set(&self, number: u32) {
+        self.number.fetch_max(number, Ordering::Relaxed);
+        self.seen_ms.store(now_ms(), Ordering::Relaxed);
+    }
+
+    /// Height of the head, or an error if it is too old to judge requests by.
+    pub fn fresh(&self) -> Result<u32, Coded> {
+        let age = now_ms().saturating_sub(self.seen_ms.load(Ordering::Relaxed));
+        if age > MAX_HEAD_AGE_MS {
+            return Err(Coded::new(Code::StaleHead, format!("no new block for {} s", age / 1000)));
+        }
+        Ok(self.number.load(Ordering::Relaxed))
+    }
+}
+
+/// What clients reach through the worker's sockets.
+pub struct Service {
+    replica: Arc<Replica>,
+    acceptor: Acceptor,
+    head: Arc<ChainHead>,
+    metrics: Arc<Metrics>,
+    queries: Arc<Semaphore>,
+}
+
+/// What to do after an envelope was opened.
+pub enum Reception {
+    /// Send these bytes: it is done.
+    Response(Vec<u8>),
+    /// Send these bytes, then serve the session.
+    Session(Vec<u8>, Box<ServerSession>),
+}
+
+impl Service {
+    /// A service for a replica that is ready.
+    pub fn new(replica: Arc<Replica>, acceptor: Acceptor, head: Arc<ChainHead>, metrics: Arc<Metrics>) -> Self {
+        Self { replica, acceptor, head, metrics, queries: Arc::new(Semaphore::new(MAX_QUERIES)) }
+    }
+
+    /// The replica.
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// Opens and signs session keys.
+    pub fn acceptor(&self) -> &Acceptor {
+        &self.acceptor
+    }
+
+    /// Opens an envelope and answers what is in it.
+    pub async fn receive(&self, envelope: &[u8]) -> Reception {
+        let started = Instant::now();
+        let opened = self.head.fresh().map_err(Into::into).and_then(|head| self.acceptor.open(envelope, now_ms(), head));
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(refusal) => {
+                self.metrics.answered("refused", refusal.error.known(), started.elapsed());
+                return Reception::Response(refusal.into_response(&mut SystemRng));
+            }
+        };
+        match opened.incoming {
+            Incoming::Open(session) => {
+                let answer = Answer::Opened(session.opening);
+                self.metrics.answered("open", None, started.elapsed());
+                Reception::Session(opened.reply.seal(&Ok(answer), &mut SystemRng), Box::new(session))
+            }
+            Incoming::Call(call) => {
+                let answer = self.answer(opened.account, opened.request_id, call).await;
+                Reception::Response(opened.reply.seal(&answer, &mut SystemRng))
+            }
+        }
+    }
+
+    /// Answers one call of an account that may make it.
+    pub async fn answer(&self, account: AccountId, request_id: RequestId, call: Call) -> Result<Answer, Coded> {
+        let started = Instant::now();
+        let (kind, answer) = match call {
+            Call::Query(query) => {
+                let Ok(permit) = self.queries.clone().try_acquire_owned() else { return Err(Code::Busy.into()) };
+                let replica = self.replica.clone();
+                let work = move || {
+                    let _permit = permit;
+                    replica.query(account, request_id, &query, now_ms())
+                };
+                ("query", tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Code::Internal.into())))
+            }
+            Call::Command(command) => ("command", self.command(command).await),
+            Call::Outcome(id) => ("outcome", self.replica.outcome(&account, &id)),
+        };
+        let error = answer.as_ref().err().map(|error| error.known().unwrap_or(Code::Internal));
+        self.metrics.answered(kind, error, started.elapsed());
+        answer
+    }
+
+    async fn command(&self, command: phala_session::SignedCommand) -> Result<Answer, Coded> {
+        let ticket = self.replica.submit(command, now_ms())?;
+        match tokio::time::timeout(COMMAND_TIMEOUT, ticket).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Coded::new(Code::NoQuorum, "the replica stops")),
+            Err(_) => Err(Coded::new(Code::NoQuorum, format!("within {} s", COMMAND_TIMEOUT.as_secs()))),
+        }
+    }
+}
