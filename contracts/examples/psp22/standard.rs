@@ -42,13 +42,7 @@ pub trait PSP22 {
 
     /// Moves tokens of another account, which allowed it to the caller.
     #[ink(message, selector = 0x54b3c76e)]
-    fn transfer_from(
-        &mut self,
-        from: AccountId,
-        to: AccountId,
-        value: u128,
-        data: Vec<u8>,
-    ) -> Result<(), PSP22Error>;
+    fn transfer_from(&mut self, from: AccountId, to: AccountId, value: u128, data: Vec<u8>) -> Result<(), PSP22Error>;
 
     /// Lets the spender move so many of the caller's tokens in all, whatever it might before.
     #[ink(message, selector = 0xb20f1bbd)]
