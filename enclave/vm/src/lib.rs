@@ -1,1 +1,34 @@
-//! Runs ink! contracts on wasmtime
+//! Runs ink! 5 contracts on wasmtime.
+//!
+//! An [`Engine`] is made once. Upon a command or query the host gives it a [`World`], which is the state before, and an
+//! [`Invocation`]; the engine makes a fresh instance of the contract, runs it, and returns an [`Execution`]: output and
+//! effects, which the host applies or discards. Nothing survives in the engine but compiled code.
+//!
+//! - **Commands** are metered by fuel. With the same world, invocation and limits, the execution is the same to the last
+//!   byte and unit of gas on every replica: no clock, no randomness, no threads, canonical NaNs.
+//! - **Queries** run to a deadline in ticks, which the host's clock gives by [`Engine::tick`]. They may write, and see
+//!   what they wrote; the host discards it. Their code carries no meter, so it is faster.
+//!
+//! The interface of contracts is that of `pallet-contracts-uapi` 9 (`seal0`, `seal1`, `seal2`), so unmodified ink! 5
+//! contracts run. What it says about money is answered by zero, and transfers of more fail: no PHA moves into contracts.
+//!
+//! Deliberately absent: files, sockets, threads, the time of day.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod engine;
+mod error;
+mod frame;
+mod gas;
+mod guest;
+mod host;
+mod lane;
+mod limits;
+mod module;
+mod overlay;
+mod world;
+
+pub use engine::Engine;
+pub use error::{Failure, VmError, WorldError};
+pub use limits::Limits;
+pub use world::{BlockInfo, Entry, Event, Execution, Invocation, Mode, World, child_address};

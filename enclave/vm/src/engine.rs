@@ -1,0 +1,210 @@
+//! The engine that a replica keeps: one lane for commands, one for queries.
+
+use crate::{
+    Entry, Execution, Failure, Invocation, Limits, Mode, VmError, World,
+    error::Reason,
+    frame::{Frame, Machine, Role},
+    lane::{Bound, Lane},
+    module,
+    overlay::Overlay,
+};
+use parking_lot::{Condvar, Mutex};
+use phala_primitives::{Code, Hash, blake2_256};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+/// Instances that queries may use beyond one each, for the contracts that they call.
+const NESTED_QUERIES: usize = 64;
+
+/// What executions share with the engine.
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) host_types: module::HostTypes,
+    pub(crate) commands: Lane,
+    pub(crate) queries: Lane,
+    ticks: AtomicU64,
+    running_queries: AtomicUsize,
+    running_commands: Mutex<usize>,
+    command_ended: Condvar,
+}
+
+impl Shared {
+    /// Ticks so far.
+    pub(crate) fn now(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs contracts. Cheap to clone; all clones share their caches, pools and limits.
+///
+/// `execute` blocks its thread for as long as the contract runs. It needs little of that thread's stack: more is mapped
+/// where it is short.
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+impl Engine {
+    /// Makes an engine. Address space is reserved for all instances, memory is used only as contracts touch it.
+    pub fn new(limits: Limits) -> Result<Self, VmError> {
+        let commands = limits.concurrent_commands.saturating_mul(limits.call_depth);
+        let queries = limits.concurrent_queries.saturating_add(NESTED_QUERIES);
+        let commands = Lane::new(Bound::Fuel, commands, &limits)?;
+        Ok(Self(Arc::new(Shared {
+            host_types: commands.host_types(),
+            queries: Lane::new(Bound::Epoch, queries, &limits)?,
+            commands,
+            limits,
+            ticks: AtomicU64::new(0),
+            running_queries: AtomicUsize::new(0),
+            running_commands: Mutex::new(0),
+            command_ended: Condvar::new(),
+        })))
+    }
+
+    /// The limits that the engine was made with.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Checks that `code` is a contract that can run here, and returns its hash. To be called before code is stored.
+    pub fn validate(&self, code: &[u8]) -> Result<Hash, VmError> {
+        module::prepare(code, &self.0.host_types, &self.0.limits)?;
+        Ok(blake2_256(code))
+    }
+
+    /// Moves the queries' clock by one. The host calls it at a steady pace, such as each 10 ms.
+    pub fn tick(&self) {
+        self.0.ticks.fetch_add(1, Ordering::Relaxed);
+        self.0.queries.engine.increment_epoch();
+    }
+
+    /// Runs one command or query to its end.
+    ///
+    /// A contract that reverts is a success with the revert flag. What traps, or what cannot start, is a [`Failure`];
+    /// see [`Failure::is_fault`] for those that say nothing about the contract.
+    pub fn execute(&self, world: Arc<dyn World>, invocation: Invocation) -> Result<Execution, Failure> {
+        let _permit = Permit::take(&self.0, invocation.mode).map_err(Failure::early)?;
+        let (frame, machine) = self.start(world, &invocation).map_err(Failure::early)?;
+        let gas = match invocation.mode {
+            Mode::Command { gas_limit } => gas_limit,
+            Mode::Query { .. } => u64::MAX,
+        };
+        let (machine, result, left) = machine.run(frame, gas);
+        let gas_used = gas.saturating_sub(left);
+        finish(*machine, result, gas_used)
+    }
+
+    fn start(&self, world: Arc<dyn World>, invocation: &Invocation) -> Result<(Frame, Box<Machine>), Reason> {
+        let limits = &self.0.limits;
+        if invocation.data.len() > limits.input_bytes {
+            let detail = format!("{} bytes of input where {} are allowed", invocation.data.len(), limits.input_bytes);
+            return Err(Reason::contract(Code::TooLarge, detail));
+        }
+        let contract = invocation.contract;
+        let existing = world.code_hash(&contract)?;
+        let (code_hash, role) = match (invocation.entry, existing) {
+            (Entry::Deploy { .. }, Some(_)) => {
+                return Err(Reason::contract(Code::ContractExists, contract.to_string()));
+            }
+            (Entry::Deploy { code_hash }, None) => (code_hash, Role::Deploy),
+            (Entry::Call, Some(code_hash)) => (code_hash, Role::Call),
+            (Entry::Call, None) => return Err(Reason::contract(Code::NoContract, contract.to_string())),
+        };
+        // The cache knows code of any world: only this one says whether it may be used.
+        if role == Role::Deploy && !world.has_code(&code_hash)? {
+            return Err(Reason::contract(Code::NoCode, code_hash.to_string()));
+        }
+        let (caller, input) = (invocation.caller, Some(invocation.data.clone()));
+        let frame = Frame { contract, caller, code_hash, input, read_only: false, role };
+        let deadline = match invocation.mode {
+            Mode::Query { ticks } => self.0.now().saturating_add(ticks.max(1)),
+            Mode::Command { .. } => u64::MAX,
+        };
+        let machine = Machine {
+            shared: Arc::clone(&self.0),
+            mode: invocation.mode,
+            overlay: Overlay::new(world, limits.change_bytes),
+            origin: invocation.origin,
+            block: invocation.block,
+            stack: Vec::new(),
+            events: Vec::new(),
+            debug: Vec::new(),
+            created: 0,
+            deadline,
+            cause: None,
+        };
+        Ok((frame, Box::new(machine)))
+    }
+}
+
+fn finish(machine: Machine, result: Result<crate::frame::Output, Reason>, gas_used: u64) -> Result<Execution, Failure> {
+    let Machine { overlay, events, debug, cause, .. } = machine;
+    let output = match (result, cause) {
+        (Ok(output), _) => output,
+        (Err(Reason::Contract { code: Code::Trapped, detail }), Some(cause)) => {
+            // A caller most often panics because its callee failed: what happened there is what people need to know.
+            let reason = Reason::contract(Code::Trapped, format!("{detail}; before that, {cause}"));
+            return Err(Failure { reason, gas_used, debug });
+        }
+        (Err(reason), _) => return Err(Failure { reason, gas_used, debug }),
+    };
+    let (flags, data) = (output.flags, output.data);
+    if flags & Execution::REVERT != 0 {
+        return Ok(Execution { flags, data, gas_used, debug, ..Execution::default() });
+    }
+    match overlay.finish() {
+        Ok(effects) => Ok(Execution {
+            flags,
+            data,
+            gas_used,
+            changes: effects.changes,
+            instantiated: effects.instantiated,
+            terminated: effects.terminated,
+            events,
+            debug,
+        }),
+        Err(error) => Err(Failure { reason: error.into(), gas_used, debug }),
+    }
+}
+
+/// The right to run. Commands wait for it, because an outcome must not depend on how busy a replica is; queries are
+/// refused, because their callers have other replicas.
+struct Permit<'a>(&'a Shared, Mode);
+
+impl<'a> Permit<'a> {
+    fn take(shared: &'a Shared, mode: Mode) -> Result<Self, Reason> {
+        match mode {
+            Mode::Command { .. } => {
+                let mut running = shared.running_commands.lock();
+                while *running >= shared.limits.concurrent_commands.max(1) {
+                    shared.command_ended.wait(&mut running);
+                }
+                *running += 1;
+            }
+            Mode::Query { .. } => {
+                let limit = shared.limits.concurrent_queries;
+                let taken = shared
+                    .running_queries
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then_some(n + 1));
+                if taken.is_err() {
+                    return Err(Reason::fault(Code::Busy, format!("{limit} queries are under way")));
+                }
+            }
+        }
+        Ok(Self(shared, mode))
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        match self.1 {
+            Mode::Command { .. } => {
+                let mut running = self.0.running_commands.lock();
+                *running = running.saturating_sub(1);
+                self.0.command_ended.notify_one();
+            }
+            Mode::Query { .. } => drop(self.0.running_queries.fetch_sub(1, Ordering::Relaxed)),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! One contract at work, and the chain of those that called each other.
+//!
+//! Upon a call: check depth and reentrancy, find the code, mark the overlay, make a fresh instance, run the export.
+//! Upon its end: keep the changes if it returned without the revert flag; undo them, its callees' included, if it
+//! reverted or trapped. A fault (the store failed, time is over) ends the whole execution.
+//!
+//! Each frame has a store of its own, so that its memory goes back to the pool when it ends. The [`Machine`] wanders
+//! from the caller's store to the callee's and back.
+
+use crate::{
+    BlockInfo, Event, Limits, Mode,
+    engine::Shared,
+    error::Reason,
+    gas,
+    guest::{Growth, Host, Stop},
+    lane::{Lane, Prepared},
+    overlay::Overlay,
+};
+use phala_primitives::{AccountId, Code, Hash};
+use std::sync::Arc;
+use wasmtime::{Store, Trap};
+
+/// Stack that must be free before a frame starts: its WebAssembly part and what host functions need on top.
+const STACK_HEADROOM: usize = 256 << 10;
+/// Stack that is added when there is less, in bytes.
+const STACK_SEGMENT: usize = 2 << 20;
+
+/// All that lasts for the whole execution.
+pub(crate) struct Machine {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) mode: Mode,
+    pub(crate) overlay: Overlay,
+    pub(crate) origin: AccountId,
+    pub(crate) block: BlockInfo,
+    /// Frames under way, outermost first.
+    pub(crate) stack: Vec<Running>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) debug: Vec<u8>,
+    /// Contracts that were created so far.
+    pub(crate) created: u64,
+    /// Tick at which a query ends.
+    pub(crate) deadline: u64,
+    /// The last callee that trapped: most often the reason why its caller does so next.
+    pub(crate) cause: Option<String>,
+}
+
+/// A frame under way, as others see it.
+pub(crate) struct Running {
+    pub(crate) contract: AccountId,
+    /// Whether the contract may be entered again now.
+    pub(crate) reentrant: bool,
+    /// Whether it runs another's code in the contract's name.
+    pub(crate) delegated: bool,
+}
+
+/// Who runs, for whom, with what.
+pub(crate) struct Frame {
+    pub(crate) contract: AccountId,
+    pub(crate) caller: AccountId,
+    pub(crate) code_hash: Hash,
+    /// `None` once it was forwarded.
+    pub(crate) input: Option<Vec<u8>>,
+    /// Must not write; passes on to callees.
+    pub(crate) read_only: bool,
+    /// Which export runs, and on whose code.
+    pub(crate) role: Role,
+}
+
+/// What a frame runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The constructor of a contract that begins with it.
+    Deploy,
+    /// A message.
+    Call,
+    /// A message of other code, on the contract's own storage.
+    Delegate,
+}
+
+/// How a frame ended, if it came to an end of its own.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) flags: u32,
+    pub(crate) data: Vec<u8>,
+}
+
+impl Output {
+    pub(crate) fn reverted(&self) -> bool {
+        self.flags & crate::Execution::REVERT != 0
+    }
+}
+
+impl Machine {
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    pub(crate) fn metered(&self) -> bool {
+        matches!(self.mode, Mode::Command { .. })
+    }
+
+    fn lane(&self) -> &Lane {
+        match self.mode {
+            Mode::Command { .. } => &self.shared.commands,
+            Mode::Query { .. } => &self.shared.queries,
+        }
+    }
+
+    /// Whether `contract` may be entered: no frame of it is under way that forbids it.
+    pub(crate) fn may_enter(&self, contract: &AccountId) -> bool {
+        !self.stack.iter().any(|running| running.contract == *contract && !running.reentrant)
+    }
+
+    /// Runs a frame with at most `gas`, and returns what it came to and the gas that is left.
+    pub(crate) fn run(self: Box<Self>, frame: Frame, gas: u64) -> (Box<Self>, Result<Output, Reason>, u64) {
+        let red_zone = self.limits().stack_bytes.saturating_add(STACK_HEADROOM);
+        stacker::maybe_grow(red_zone, STACK_SEGMENT.saturating_add(red_zone), || self.run_here(frame, gas))
+    }
+
+    fn run_here(mut self: Box<Self>, frame: Frame, gas: u64) -> (Box<Self>, Result<Output, Reason>, u64) {
+        let prepared = match self.lane().prepared(&frame.code_hash, self.overlay.world(), &self.shared) {
+            Ok(prepared) => prepared,
+            Err(reason) => return (self, Err(reason), gas),
+        };
+        let (contract, role) = (frame.contract, frame.role);
+        let (mark, events) = (self.overlay.begin(), self.events.len());
+        if role == Role::Deploy {
+            self.overlay.set_code_hash(contract, frame.code_hash);
+        }
+        self.stack.push(Running { contract, reentrant: true, delegated: role == Role::Delegate });
+        let (mut machine, result, left) = self.instance(frame, gas, &prepared);
+        machine.stack.pop();
+        match &result {
+            Ok(output) if !output.reverted() => machine.overlay.commit(mark),
+            _ => {
+                machine.overlay.rollback(mark);
+                machine.events.truncate(events);
+            }
+        }
+        if let Err(reason) = &result
+            && !machine.stack.is_empty()
+        {
+            machine.cause = Some(format!("{contract} failed with {}: {reason}", reason.code()));
+        }
+        (machine, result, left)
+    }
+
+    fn instance(
+        self: Box<Self>,
+        frame: Frame,
+        gas: u64,
+        prepared: &Prepared,
+    ) -> (Box<Self>, Result<Output, Reason>, u64) {
+        let Some(after_start) = gas.checked_sub(gas::frame(prepared.code_bytes, prepared.pages)) else {
+            return (self, Err(Reason::contract(Code::OutOfGas, "too little gas to start the contract")), 0);
+        };
+        let (metered, deadline, now) = (self.metered(), self.deadline, self.shared.now());
+        if !metered && now >= deadline {
+            return (self, Err(too_long()), gas);
+        }
+        let growth = Growth { limit: self.limits().memory_bytes, owed: 0, refused: false };
+        let engine = self.lane().engine.clone();
+        let name = if frame.role == Role::Deploy { &prepared.deploy } else { &prepared.call };
+        let mut store = Store::new(&engine, Host { machine: Some(self), frame, memory: None, growth });
+        store.limiter(|host| &mut host.growth);
+        let started = if metered {
+            store.set_fuel(after_start)
+        } else {
+            store.set_epoch_deadline(deadline.saturating_sub(now));
+            Ok(())
+        };
+        let result = started.and_then(|()| enter(&mut store, prepared, name));
+        let mut left = if metered { store.get_fuel().unwrap_or(0) } else { gas };
+        let host = store.into_data();
+        let mut result = judge(result, &host.growth);
+        if metered {
+            (result, left) = settle(result, left, host.growth.owed);
+        }
+        let Some(machine) = host.machine else { unreachable!("whoever takes the execution for a callee puts it back") };
+        (machine, result.map_err(|(reason, _)| reason), left)
+    }
+}
+
+/// Makes the instance and calls it.
+fn enter(store: &mut Store<Host>, prepared: &Prepared, name: &wasmtime::ModuleExport) -> wasmtime::Result<()> {
+    let instance = prepared.module.instantiate(&mut *store)?;
+    let memory = instance.get_module_export(&mut *store, &prepared.memory).and_then(|export| export.into_memory());
+    // The instance's first pages were charged with the frame.
+    store.data_mut().growth.owed = 0;
+    store.data_mut().memory = memory;
+    let function = instance
+        .get_module_export(&mut *store, name)
+        .and_then(|export| export.into_func())
+        .ok_or_else(|| Stop::Failed(Reason::fault(Code::Internal, "a checked export is missing")))?;
+    function.typed::<(), ()>(&*store)?.call(&mut *store, ())
+}
+
+/// Whether the fuel counter was written back before the frame failed.
+type Exact = bool;
+
+fn judge(result: wasmtime::Result<()>, growth: &Growth) -> Result<Output, (Reason, Exact)> {
+    let error = match result {
+        Ok(()) => return Ok(Output { flags: 0, data: Vec::new() }),
+        Err(error) => error,
+    };
+    let error = match error.downcast::<Stop>() {
+        Ok(Stop::Return { flags, data }) => return Ok(Output { flags, data }),
+        Ok(Stop::Terminated) => return Ok(Output { flags: 0, data: Vec::new() }),
+        Ok(Stop::Failed(reason)) => return Err((reason, true)),
+        Err(error) => error,
+    };
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        return Err((Reason::fault(Code::Busy, "all instances are in use"), true));
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => Err((Reason::contract(Code::OutOfGas, "all gas is used"), true)),
+        Some(Trap::Interrupt) => Err((too_long(), true)),
+        Some(_) if growth.refused => {
+            let detail = format!("more than {} bytes of memory wanted", growth.limit);
+            Err((Reason::contract(Code::MemoryLimit, detail), false))
+        }
+        Some(Trap::UnreachableCodeReached) => {
+            Err((Reason::contract(Code::Trapped, "the contract panicked (`unreachable`)"), true))
+        }
+        Some(trap) => Err((Reason::contract(Code::Trapped, trap.to_string()), *trap == Trap::StackOverflow)),
+        None => Err((Reason::fault(Code::Internal, error.to_string()), true)),
+    }
+}
+
+/// Takes from `left` what the frame's memory still owes, and all of it where the counter cannot be trusted.
+fn settle(result: Result<Output, (Reason, Exact)>, left: u64, owed: u64) -> (Result<Output, (Reason, Exact)>, u64) {
+    match (&result, left.checked_sub(owed)) {
+        (Err((_, false)), _) => (result, 0),
+        (_, Some(left)) => (result, left),
+        (Err(_), None) => (result, 0),
+        (Ok(_), None) => (Err((Reason::contract(Code::OutOfGas, "all gas is used"), true)), 0),
+    }
+}
+
+fn too_long() -> Reason {
+    Reason::fault(Code::TimeLimit, "the query's time is over")
+}

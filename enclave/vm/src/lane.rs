@@ -1,0 +1,167 @@
+//! Compiled contracts of one mode: a wasmtime engine, the host's functions, and a bounded cache by code hash.
+//!
+//! Commands and queries need different machine code of the same module: the former counts fuel, the latter looks at the
+//! epoch. Each is compiled when it is first called, outside of all locks but its own, so that one compilation serves
+//! all who wait for it and holds up nobody else.
+
+use crate::{Limits, VmError, World, engine::Shared, error::Reason, guest::Host, host, module};
+use lru::LruCache;
+use parking_lot::Mutex;
+use phala_primitives::{Code, Hash};
+use std::sync::Arc;
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, InstancePre, Linker, Module, ModuleExport, OptLevel,
+    PoolingAllocationConfig,
+};
+
+/// Most contracts in a cache, whatever their size.
+const MAX_CACHED: usize = 1024;
+/// Slots that stay mapped to the contract that last used them.
+const WARM_SLOTS: u32 = 16;
+/// Memory of a warm slot that is wiped by writing zeros instead of by a system call, in bytes.
+const KEEP_RESIDENT: usize = 64 << 10;
+
+/// How the machine code of a lane is stopped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    Fuel,
+    Epoch,
+}
+
+/// A contract ready to be instantiated.
+pub(crate) struct Prepared {
+    pub(crate) module: InstancePre<Host>,
+    pub(crate) call: ModuleExport,
+    pub(crate) deploy: ModuleExport,
+    pub(crate) memory: ModuleExport,
+    /// Bytes of the code as it was uploaded.
+    pub(crate) code_bytes: usize,
+    /// Pages of memory at the start.
+    pub(crate) pages: u64,
+    /// Bytes of machine code.
+    size: usize,
+}
+
+/// A place in the cache, locked by whoever compiles.
+type Slot = Arc<Mutex<Option<Arc<Prepared>>>>;
+
+struct Cache {
+    slots: LruCache<Hash, Slot>,
+    /// Sizes of the slots that are filled.
+    bytes: usize,
+}
+
+pub(crate) struct Lane {
+    pub(crate) engine: Engine,
+    linker: Linker<Host>,
+    cache: Mutex<Cache>,
+    cache_bytes: usize,
+}
+
+impl Lane {
+    pub(crate) fn new(bound: Bound, instances: usize, limits: &Limits) -> Result<Self, VmError> {
+        let refused = |error: wasmtime::Error| VmError::Engine(format!("{error:#}"));
+        let engine = Engine::new(&config(bound, instances, limits)).map_err(refused)?;
+        let mut linker = Linker::new(&engine);
+        host::link(&mut linker).map_err(refused)?;
+        let cache = Mutex::new(Cache { slots: LruCache::unbounded(), bytes: 0 });
+        Ok(Self { engine, linker, cache, cache_bytes: limits.cache_bytes })
+    }
+
+    /// Names and types of the host's functions.
+    pub(crate) fn host_types(&self) -> module::HostTypes {
+        host::types(&self.engine, &self.linker)
+    }
+
+    /// The contract with this code, compiled now if it is not in the cache.
+    pub(crate) fn prepared(&self, hash: &Hash, world: &dyn World, shared: &Shared) -> Result<Arc<Prepared>, Reason> {
+        let slot = {
+            let mut cache = self.cache.lock();
+            Arc::clone(cache.slots.get_or_insert(*hash, Slot::default))
+        };
+        let mut place = slot.lock();
+        if let Some(prepared) = &*place {
+            return Ok(Arc::clone(prepared));
+        }
+        let result = self.fetch(hash, world, shared);
+        *place = result.as_ref().ok().cloned();
+        drop(place);
+        self.settle(hash, &slot, result.as_ref().ok().map(|prepared| prepared.size));
+        result
+    }
+
+    fn fetch(&self, hash: &Hash, world: &dyn World, shared: &Shared) -> Result<Arc<Prepared>, Reason> {
+        let code =
+            world.code(hash)?.ok_or_else(|| Reason::contract(Code::NoCode, format!("there is no code {hash}")))?;
+        Ok(Arc::new(self.compile(&code, shared)?))
+    }
+
+    fn compile(&self, code: &[u8], shared: &Shared) -> Result<Prepared, VmError> {
+        let contract = module::prepare(code, &shared.host_types, &shared.limits)?;
+        let refused = |error: wasmtime::Error| VmError::BadModule(format!("{error:#}"));
+        let module = Module::new(&self.engine, &contract.wasm).map_err(refused)?;
+        let export =
+            |name: &str| module.get_export_index(name).ok_or_else(|| VmError::BadModule(format!("no export `{name}`")));
+        let (call, deploy, memory) = (export("call")?, export("deploy")?, export(module::MEMORY_EXPORT)?);
+        let image = module.image_range();
+        let size = (image.end as usize).saturating_sub(image.start as usize);
+        let module = self.linker.instantiate_pre(&module).map_err(refused)?;
+        Ok(Prepared { module, call, deploy, memory, code_bytes: code.len(), pages: contract.pages, size })
+    }
+
+    /// Counts a new entry and drops those that were not used for longest until all fit; forgets one that failed.
+    fn settle(&self, hash: &Hash, slot: &Slot, size: Option<usize>) {
+        let mut cache = self.cache.lock();
+        if !cache.slots.peek(hash).is_some_and(|kept| Arc::ptr_eq(kept, slot)) {
+            return;
+        }
+        let Some(size) = size else {
+            cache.slots.pop(hash);
+            return;
+        };
+        cache.bytes = cache.bytes.saturating_add(size);
+        while (cache.bytes > self.cache_bytes || cache.slots.len() > MAX_CACHED) && cache.slots.len() > 1 {
+            let Some((_, dropped)) = cache.slots.pop_lru() else { break };
+            // One that is being compiled was not counted, and finds itself gone when it is done.
+            let size = dropped.try_lock().and_then(|place| place.as_ref().map(|prepared| prepared.size));
+            cache.bytes = cache.bytes.saturating_sub(size.unwrap_or(0));
+        }
+    }
+}
+
+fn config(bound: Bound, instances: usize, limits: &Limits) -> Config {
+    let count = u32::try_from(instances).unwrap_or(u32::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_core_instances(count)
+        .total_memories(count)
+        .total_tables(count)
+        .max_memories_per_module(1)
+        .max_tables_per_module(1)
+        .table_elements(limits.table_elements)
+        .max_memory_size(limits.memory_bytes)
+        .max_unused_warm_slots(WARM_SLOTS)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(KEEP_RESIDENT);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .memory_init_cow(true)
+        .max_wasm_stack(limits.stack_bytes)
+        .consume_fuel(bound == Bound::Fuel)
+        .epoch_interruption(bound == Bound::Epoch)
+        .cranelift_nan_canonicalization(true)
+        .cranelift_opt_level(OptLevel::Speed)
+        .wasm_simd(false)
+        .wasm_relaxed_simd(false)
+        .relaxed_simd_deterministic(true)
+        .wasm_bulk_memory(false)
+        .wasm_multi_memory(false)
+        .wasm_memory64(false)
+        .wasm_tail_call(false)
+        .wasm_extended_const(false)
+        .wasm_backtrace_max_frames(None)
+        .native_unwind_info(false)
+        .generate_address_map(false)
+        .concurrency_support(false);
+    config
+}

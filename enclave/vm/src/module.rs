@@ -1,0 +1,259 @@
+//! Which modules are contracts, and the form in which they are compiled.
+//!
+//! A contract is plain WebAssembly (MVP with mutable globals, sign extension and saturating conversions, which is what
+//! `wasm32v1-none` emits), imports functions of the host alone, has a memory, and exports `deploy` and `call`. It must
+//! not run code when instantiated. All else is refused at upload, with a text that names it.
+//!
+//! ink! contracts import their memory. A memory that the host makes would be mapped anew for each call, so the import
+//! is rewritten to a memory of the module's own, which the pooling allocator serves from a warm slot and initialises
+//! copy-on-write. The export under [`MEMORY_EXPORT`] gives the host access.
+
+use crate::{Limits, VmError, limits::PAGE};
+use std::collections::BTreeMap;
+use wasm_encoder::RawSection;
+use wasmparser::{ExternalKind, FuncType, MemoryType, Parser, Payload, TypeRef, ValType, Validator, WasmFeatures};
+
+/// Name under which the rewritten module exports its memory.
+pub(crate) const MEMORY_EXPORT: &str = "phala:memory";
+/// First bytes of ink! 6 programs, and of ELF files, their form before linking.
+const POLKAVM: &[u8] = b"PVM\0";
+const ELF: &[u8] = b"\x7fELF";
+
+const MAX_FUNCTIONS: u32 = 10_000;
+const MAX_GLOBALS: u32 = 1024;
+const MAX_BODY: usize = 128 << 10;
+const MAX_LOCALS: u32 = 4096;
+const MAX_PARAMETERS: usize = 32;
+const MAX_BRANCHES: u32 = 4096;
+
+/// Parameters and results of the host's functions, by module and name.
+pub(crate) type HostTypes = BTreeMap<(String, String), (Vec<ValType>, Vec<ValType>)>;
+
+/// A module that passed all checks, rewritten for the engine.
+pub(crate) struct Contract {
+    /// Rewritten module.
+    pub(crate) wasm: Vec<u8>,
+    /// Pages of memory at the start.
+    pub(crate) pages: u64,
+}
+
+fn features() -> WasmFeatures {
+    WasmFeatures::MUTABLE_GLOBAL
+        | WasmFeatures::SIGN_EXTENSION
+        | WasmFeatures::SATURATING_FLOAT_TO_INT
+        | WasmFeatures::MULTI_VALUE
+        | WasmFeatures::FLOATS
+        | WasmFeatures::GC_TYPES
+}
+
+fn bad(what: impl std::fmt::Display) -> VmError {
+    VmError::BadModule(what.to_string())
+}
+
+/// Everything that must be found in a module, gathered while it is walked.
+#[derive(Default)]
+struct Survey {
+    types: Vec<FuncType>,
+    functions: Vec<u32>,
+    memory: Option<MemoryType>,
+    exports: BTreeMap<String, (ExternalKind, u32)>,
+}
+
+/// Checks `code` and rewrites it.
+pub(crate) fn prepare(code: &[u8], host: &HostTypes, limits: &Limits) -> Result<Contract, VmError> {
+    if code.starts_with(POLKAVM) || code.starts_with(ELF) {
+        return Err(VmError::Ink6);
+    }
+    if code.len() > limits.code_bytes {
+        return Err(VmError::CodeTooLarge { size: code.len(), limit: limits.code_bytes });
+    }
+    Validator::new_with_features(features()).validate_all(code).map_err(bad)?;
+    let mut survey = Survey::default();
+    for payload in Parser::new(0).parse_all(code) {
+        survey.see(payload.map_err(bad)?, host, limits)?;
+    }
+    let memory = survey.judge(limits)?;
+    Ok(Contract { wasm: rewrite(code, memory, limits)?, pages: memory.initial })
+}
+
+impl Survey {
+    fn see(&mut self, payload: Payload<'_>, host: &HostTypes, limits: &Limits) -> Result<(), VmError> {
+        match payload {
+            Payload::TypeSection(types) => {
+                for ty in types.into_iter_err_on_gc_types() {
+                    self.types.push(checked_type(ty.map_err(bad)?)?);
+                }
+            }
+            Payload::ImportSection(imports) => {
+                for import in imports.into_imports() {
+                    let import = import.map_err(bad)?;
+                    self.import(import.module, import.name, import.ty, host)?;
+                }
+            }
+            Payload::FunctionSection(functions) => {
+                for ty in functions {
+                    self.functions.push(ty.map_err(bad)?);
+                }
+                bounded("functions", self.functions.len() as u64, MAX_FUNCTIONS.into())?;
+            }
+            Payload::TableSection(tables) => {
+                for table in tables {
+                    let table = table.map_err(bad)?.ty;
+                    bounded("elements of a table", table.initial, limits.table_elements as u64)?;
+                }
+            }
+            Payload::MemorySection(memories) => {
+                for memory in memories {
+                    self.memory = Some(memory.map_err(bad)?);
+                }
+            }
+            Payload::GlobalSection(globals) => bounded("globals", globals.count().into(), MAX_GLOBALS.into())?,
+            Payload::ExportSection(exports) => {
+                for export in exports {
+                    let export = export.map_err(bad)?;
+                    self.exports.insert(export.name.to_owned(), (export.kind, export.index));
+                }
+            }
+            Payload::StartSection { .. } => return Err(bad("a start function is not allowed")),
+            Payload::CodeSectionEntry(body) => checked_body(&body)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn import(&mut self, module: &str, name: &str, ty: TypeRef, host: &HostTypes) -> Result<(), VmError> {
+        match ty {
+            TypeRef::Memory(memory) if module == "env" && name == "memory" => self.memory = Some(memory),
+            TypeRef::Func(index) => {
+                let key = (module.to_owned(), name.to_owned());
+                let (params, results) = host.get(&key).ok_or_else(|| bad(format!("unknown import {module}.{name}")))?;
+                let found = self.types.get(index as usize).ok_or_else(|| bad("an import without a type"))?;
+                if found.params() != params.as_slice() || found.results() != results.as_slice() {
+                    return Err(bad(format!("import {module}.{name} has another type than the host's function")));
+                }
+                self.functions.push(index);
+            }
+            _ => return Err(bad(format!("unknown import {module}.{name}"))),
+        }
+        Ok(())
+    }
+
+    /// Checks what needs the whole module, and returns its memory.
+    fn judge(&self, limits: &Limits) -> Result<MemoryType, VmError> {
+        for name in ["deploy", "call"] {
+            let Some((ExternalKind::Func, index)) = self.exports.get(name) else {
+                return Err(bad(format!("no function `{name}` is exported")));
+            };
+            let ty = self.functions.get(*index as usize).and_then(|ty| self.types.get(*ty as usize));
+            if !ty.is_some_and(|ty| ty.params().is_empty() && ty.results().is_empty()) {
+                return Err(bad(format!("the exported function `{name}` must have neither parameters nor results")));
+            }
+        }
+        if self.exports.contains_key(MEMORY_EXPORT) {
+            return Err(bad(format!("the name `{MEMORY_EXPORT}` is reserved")));
+        }
+        let memory = self.memory.ok_or_else(|| bad("no memory: contracts import env.memory"))?;
+        let most = (limits.memory_bytes / PAGE) as u64;
+        if memory.initial > most {
+            return Err(bad(format!("{} pages of memory where {most} are allowed", memory.initial)));
+        }
+        Ok(memory)
+    }
+}
+
+fn bounded(what: &str, count: u64, limit: u64) -> Result<(), VmError> {
+    if count > limit {
+        return Err(bad(format!("{count} {what} where {limit} are allowed")));
+    }
+    Ok(())
+}
+
+fn checked_type(ty: FuncType) -> Result<FuncType, VmError> {
+    bounded("parameters and results of a function", ty.params().len() as u64, MAX_PARAMETERS as u64)?;
+    bounded("parameters and results of a function", ty.results().len() as u64, MAX_PARAMETERS as u64)?;
+    Ok(ty)
+}
+
+/// Bounds what makes compilation slow beyond measure.
+fn checked_body(body: &wasmparser::FunctionBody<'_>) -> Result<(), VmError> {
+    bounded("bytes of a function", body.range().len() as u64, MAX_BODY as u64)?;
+    let mut locals = 0_u32;
+    for group in body.get_locals_reader().map_err(bad)? {
+        locals = locals.saturating_add(group.map_err(bad)?.0);
+    }
+    bounded("locals of a function", locals.into(), MAX_LOCALS.into())?;
+    for operator in body.get_operators_reader().map_err(bad)? {
+        if let wasmparser::Operator::BrTable { targets } = operator.map_err(bad)? {
+            bounded("targets of a branch", targets.len().into(), MAX_BRANCHES.into())?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies all sections but those that name the memory, which becomes the module's own, within the limit, and exported.
+fn rewrite(code: &[u8], memory: MemoryType, limits: &Limits) -> Result<Vec<u8>, VmError> {
+    let mut module = wasm_encoder::Module::new();
+    let mut memory = Some(memory_section(memory, limits));
+    for payload in Parser::new(0).parse_all(code) {
+        let payload = payload.map_err(bad)?;
+        let Some((id, range)) = payload.as_section() else { continue };
+        // Sections come in the order of their ids up to code (10) and data (11); data count (12) is not MVP.
+        if id > 5
+            && id != 12
+            && let Some(memory) = memory.take()
+        {
+            module.section(&memory);
+        }
+        match payload {
+            Payload::CustomSection(_) | Payload::MemorySection(_) => {}
+            Payload::ImportSection(imports) => drop(module.section(&functions_only(imports)?)),
+            Payload::ExportSection(exports) => drop(module.section(&with_memory(exports)?)),
+            _ => {
+                let data = code.get(range).ok_or_else(|| bad("a section reaches beyond the end"))?;
+                module.section(&RawSection { id, data });
+            }
+        }
+    }
+    Ok(module.finish())
+}
+
+fn memory_section(memory: MemoryType, limits: &Limits) -> wasm_encoder::MemorySection {
+    let most = (limits.memory_bytes / PAGE) as u64;
+    let mut section = wasm_encoder::MemorySection::new();
+    section.memory(wasm_encoder::MemoryType {
+        minimum: memory.initial,
+        maximum: Some(memory.maximum.map_or(most, |pages| pages.min(most))),
+        memory64: false,
+        shared: false,
+        page_size_log2: None,
+    });
+    section
+}
+
+fn functions_only(imports: wasmparser::ImportSectionReader<'_>) -> Result<wasm_encoder::ImportSection, VmError> {
+    let mut section = wasm_encoder::ImportSection::new();
+    for import in imports.into_imports() {
+        let import = import.map_err(bad)?;
+        if let TypeRef::Func(index) = import.ty {
+            section.import(import.module, import.name, wasm_encoder::EntityType::Function(index));
+        }
+    }
+    Ok(section)
+}
+
+fn with_memory(exports: wasmparser::ExportSectionReader<'_>) -> Result<wasm_encoder::ExportSection, VmError> {
+    let mut section = wasm_encoder::ExportSection::new();
+    for export in exports {
+        let export = export.map_err(bad)?;
+        let kind = match export.kind {
+            ExternalKind::Func => wasm_encoder::ExportKind::Func,
+            ExternalKind::Table => wasm_encoder::ExportKind::Table,
+            ExternalKind::Memory => wasm_encoder::ExportKind::Memory,
+            ExternalKind::Global => wasm_encoder::ExportKind::Global,
+            _ => return Err(bad(format!("the export `{}` is of an unknown kind", export.name))),
+        };
+        section.export(export.name, kind, export.index);
+    }
+    section.export(MEMORY_EXPORT, wasm_encoder::ExportKind::Memory, 0);
+    Ok(section)
+}

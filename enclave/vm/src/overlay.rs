@@ -1,0 +1,301 @@
+//! What an execution has written so far, over the [`World`] that it started from.
+//!
+//! Upon a nested call: `begin`. Upon its end: `commit`, or `rollback`, which undoes by a log of what each write
+//! replaced. An entry that was already written since the innermost `begin` needs no new line in the log, so the log
+//! grows with the calls and keys, never with the number of writes.
+
+use crate::{WorldError, error::Reason, world::World};
+use phala_primitives::{AccountId, Code, Hash};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+type Key = (AccountId, Vec<u8>);
+type Value = Option<Vec<u8>>;
+
+/// Bytes of what was read that are kept, so that reading before writing costs one access to the store.
+const READ_CACHE: usize = 4 << 20;
+/// What an entry is counted with besides its bytes.
+const ENTRY_BYTES: usize = 128;
+
+struct Written {
+    value: Value,
+    /// The mark that was innermost when this was written.
+    mark: u64,
+}
+
+enum Undo {
+    Storage(Key, Option<Written>),
+    Code(AccountId, Option<Hash>),
+    Terminated(AccountId),
+}
+
+/// A place to roll back to.
+pub(crate) struct Mark {
+    log: usize,
+    outer: u64,
+}
+
+/// Effects of an execution that ended well.
+#[derive(Default)]
+pub(crate) struct Effects {
+    pub(crate) changes: BTreeMap<Key, Value>,
+    pub(crate) instantiated: BTreeMap<AccountId, Hash>,
+    pub(crate) terminated: BTreeSet<AccountId>,
+}
+
+pub(crate) struct Overlay {
+    world: Arc<dyn World>,
+    storage: BTreeMap<Key, Written>,
+    code: BTreeMap<AccountId, Hash>,
+    terminated: BTreeSet<AccountId>,
+    undo: Vec<Undo>,
+    reads: BTreeMap<Key, Value>,
+    read_bytes: usize,
+    /// Bytes in `storage` and `undo`.
+    held: usize,
+    limit: usize,
+    mark: u64,
+    next_mark: u64,
+}
+
+fn size(key: &Key, value: &Value) -> usize {
+    ENTRY_BYTES.saturating_add(key.1.len()).saturating_add(value.as_ref().map_or(0, Vec::len))
+}
+
+impl Overlay {
+    pub(crate) fn new(world: Arc<dyn World>, limit: usize) -> Self {
+        Self {
+            world,
+            storage: BTreeMap::new(),
+            code: BTreeMap::new(),
+            terminated: BTreeSet::new(),
+            undo: Vec::new(),
+            reads: BTreeMap::new(),
+            read_bytes: 0,
+            held: 0,
+            limit,
+            mark: 0,
+            next_mark: 1,
+        }
+    }
+
+    pub(crate) fn world(&self) -> &dyn World {
+        &*self.world
+    }
+
+    /// Runs `see` on the value under a key, without copying it.
+    pub(crate) fn read<R>(
+        &mut self,
+        contract: AccountId,
+        key: Vec<u8>,
+        see: impl FnOnce(Option<&[u8]>) -> R,
+    ) -> Result<R, WorldError> {
+        let key = (contract, key);
+        if let Some(written) = self.storage.get(&key) {
+            return Ok(see(written.value.as_deref()));
+        }
+        if let Some(value) = self.reads.get(&key) {
+            return Ok(see(value.as_deref()));
+        }
+        let value = self.world.storage(&contract, &key.1)?;
+        let result = see(value.as_deref());
+        let bytes = size(&key, &value);
+        if self.read_bytes.saturating_add(bytes) <= READ_CACHE {
+            self.read_bytes += bytes;
+            self.reads.insert(key, value);
+        }
+        Ok(result)
+    }
+
+    /// Writes or removes a value and returns the length of the one before.
+    pub(crate) fn write(&mut self, contract: AccountId, key: Vec<u8>, value: Value) -> Result<Option<usize>, Reason> {
+        let before = self.read(contract, key.clone(), |value| value.map(<[u8]>::len))?;
+        let key = (contract, key);
+        let grown = self.held.saturating_add(size(&key, &value));
+        if grown > self.limit {
+            let detail = format!("more than {} bytes of changes in one execution", self.limit);
+            return Err(Reason::contract(Code::StorageLimit, detail));
+        }
+        self.held = grown;
+        let mark = self.mark;
+        match self.storage.get_mut(&key) {
+            Some(written) if written.mark == mark => {
+                self.held = self.held.saturating_sub(size(&key, &written.value));
+                written.value = value;
+            }
+            Some(written) => {
+                let replaced = std::mem::replace(written, Written { value, mark });
+                self.undo.push(Undo::Storage(key, Some(replaced)));
+            }
+            None => {
+                self.undo.push(Undo::Storage(key.clone(), None));
+                self.storage.insert(key, Written { value, mark });
+            }
+        }
+        Ok(before)
+    }
+
+    /// Hash of the code of a contract that exists now.
+    pub(crate) fn code_hash(&self, contract: &AccountId) -> Result<Option<Hash>, WorldError> {
+        if self.terminated.contains(contract) {
+            return Ok(None);
+        }
+        match self.code.get(contract) {
+            Some(hash) => Ok(Some(*hash)),
+            None => self.world.code_hash(contract),
+        }
+    }
+
+    /// Whether an address is taken: by a contract, or by one that ended in this execution.
+    pub(crate) fn is_taken(&self, contract: &AccountId) -> Result<bool, WorldError> {
+        Ok(self.terminated.contains(contract) || self.code_hash(contract)?.is_some())
+    }
+
+    /// Gives a new contract its code, or an old one other code.
+    pub(crate) fn set_code_hash(&mut self, contract: AccountId, hash: Hash) {
+        let before = self.code.insert(contract, hash);
+        self.undo.push(Undo::Code(contract, before));
+    }
+
+    /// Ends a contract.
+    pub(crate) fn terminate(&mut self, contract: AccountId) {
+        if self.terminated.insert(contract) {
+            self.undo.push(Undo::Terminated(contract));
+        }
+    }
+
+    pub(crate) fn begin(&mut self) -> Mark {
+        let mark = Mark { log: self.undo.len(), outer: self.mark };
+        self.mark = self.next_mark;
+        self.next_mark += 1;
+        mark
+    }
+
+    pub(crate) fn commit(&mut self, mark: Mark) {
+        self.mark = mark.outer;
+    }
+
+    pub(crate) fn rollback(&mut self, mark: Mark) {
+        self.mark = mark.outer;
+        while self.undo.len() > mark.log {
+            match self.undo.pop() {
+                Some(Undo::Storage(key, before)) => self.restore(key, before),
+                Some(Undo::Code(contract, Some(hash))) => drop(self.code.insert(contract, hash)),
+                Some(Undo::Code(contract, None)) => drop(self.code.remove(&contract)),
+                Some(Undo::Terminated(contract)) => drop(self.terminated.remove(&contract)),
+                None => break,
+            }
+        }
+    }
+
+    fn restore(&mut self, key: Key, before: Option<Written>) {
+        if let Some(written) = self.storage.get(&key) {
+            self.held = self.held.saturating_sub(size(&key, &written.value));
+        }
+        match before {
+            Some(written) => drop(self.storage.insert(key, written)),
+            None => drop(self.storage.remove(&key)),
+        }
+    }
+
+    /// What is to be written in the end. Contracts that ended leave nothing but their name, and those that also began
+    /// in this execution not even that.
+    pub(crate) fn finish(self) -> Result<Effects, WorldError> {
+        let mut effects = Effects::default();
+        for contract in &self.terminated {
+            if self.world.code_hash(contract)?.is_some() {
+                effects.terminated.insert(*contract);
+            }
+        }
+        let lives = |contract: &AccountId| !self.terminated.contains(contract);
+        effects.instantiated = self.code.into_iter().filter(|(contract, _)| lives(contract)).collect();
+        effects.changes = self
+            .storage
+            .into_iter()
+            .filter(|((contract, _), _)| lives(contract))
+            .map(|(key, written)| (key, written.value))
+            .collect();
+        Ok(effects)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed;
+    impl World for Fixed {
+        fn storage(&self, _: &AccountId, key: &[u8]) -> Result<Option<Vec<u8>>, WorldError> {
+            Ok((key == b"old").then(|| b"world".to_vec()))
+        }
+        fn code_hash(&self, contract: &AccountId) -> Result<Option<Hash>, WorldError> {
+            Ok((contract.0[0] == 1).then_some(Hash::ZERO))
+        }
+        fn code(&self, _: &Hash) -> Result<Option<Vec<u8>>, WorldError> {
+            Ok(None)
+        }
+    }
+
+    fn get(overlay: &mut Overlay, key: &[u8]) -> Option<Vec<u8>> {
+        overlay.read(AccountId([1; 32]), key.to_vec(), |value| value.map(<[u8]>::to_vec)).unwrap()
+    }
+
+    fn put(overlay: &mut Overlay, key: &[u8], value: Option<&[u8]>) -> Option<usize> {
+        overlay.write(AccountId([1; 32]), key.to_vec(), value.map(<[u8]>::to_vec)).unwrap()
+    }
+
+    #[test]
+    fn nested_rollbacks_restore_exactly_what_was() {
+        let mut overlay = Overlay::new(Arc::new(Fixed), 1 << 20);
+        assert_eq!(put(&mut overlay, b"old", Some(b"a")), Some(5));
+        let outer = overlay.begin();
+        put(&mut overlay, b"old", Some(b"b"));
+        let inner = overlay.begin();
+        put(&mut overlay, b"old", None);
+        put(&mut overlay, b"new", Some(b"x"));
+        overlay.commit(inner);
+        put(&mut overlay, b"new", Some(b"y"));
+        let again = overlay.begin();
+        put(&mut overlay, b"new", Some(b"z"));
+        overlay.rollback(again);
+        assert_eq!(get(&mut overlay, b"new"), Some(b"y".to_vec()));
+        assert_eq!(get(&mut overlay, b"old"), None);
+        let held = overlay.held;
+        overlay.rollback(outer);
+        assert_eq!(get(&mut overlay, b"old"), Some(b"a".to_vec()));
+        assert_eq!(get(&mut overlay, b"new"), None);
+        assert!(overlay.held < held);
+        assert_eq!(overlay.finish().unwrap().changes.len(), 1);
+    }
+
+    #[test]
+    fn rewriting_holds_no_more_and_much_is_refused() {
+        let mut overlay = Overlay::new(Arc::new(Fixed), 1000);
+        for _ in 0..100 {
+            put(&mut overlay, b"k", Some(&[7; 300]));
+        }
+        assert_eq!(overlay.undo.len(), 1);
+        let refused = overlay.write(AccountId([1; 32]), b"l".to_vec(), Some(vec![0; 600])).unwrap_err();
+        assert_eq!(refused.code(), Code::StorageLimit);
+    }
+
+    #[test]
+    fn the_ended_are_gone_and_leave_no_changes() {
+        let mut overlay = Overlay::new(Arc::new(Fixed), 1 << 20);
+        let (old, new) = (AccountId([1; 32]), AccountId([2; 32]));
+        overlay.set_code_hash(new, Hash::ZERO);
+        overlay.terminate(new);
+        let mark = overlay.begin();
+        overlay.terminate(old);
+        overlay.rollback(mark);
+        assert!(overlay.code_hash(&old).unwrap().is_some() && overlay.code_hash(&new).unwrap().is_none());
+        assert!(overlay.is_taken(&new).unwrap());
+        put(&mut overlay, b"k", Some(b"v"));
+        overlay.terminate(old);
+        let effects = overlay.finish().unwrap();
+        assert!(effects.changes.is_empty() && effects.instantiated.is_empty());
+        assert_eq!(effects.terminated, BTreeSet::from([old]));
+    }
+}
