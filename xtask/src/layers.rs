@@ -19,6 +19,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("chain/rpc", &["chain/primitives"]),
     ("chain/node", &["chain", "net/consensus", "enclave/attest"]),
     ("client/rust", &["chain/primitives", "enclave/session", "enclave/light"]),
+    ("edge/devnet", &["chain", "enclave", "net/consensus", "client/rust", "edge/worker", "simtee"]),
     ("edge/", &["chain/primitives", "enclave", "net/consensus", "client/rust"]),
     ("cli", &["chain", "enclave", "net/consensus", "client/rust", "edge", "simtee"]),
     ("sim", &["chain", "enclave", "net/consensus", "simtee"]),
