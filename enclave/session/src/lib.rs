@@ -1,13 +1,14 @@
 //! End-to-end encryption between a client and one replica.
 //!
-//! Sans-io: bytes go in, bytes come out; time, randomness and the chain's height are handed in by the caller.
+//! Sans-io: bytes go in, bytes come out; time, randomness and the chain's height are handed in by the caller. The
+//! replica's side is [`Acceptor`], the client's is [`Client`].
 //! All structures are SCALE encoded; "over" a structure means over its SCALE bytes; hashes are BLAKE2b-256; domain
 //! strings that begin a signed tuple are SCALE strings (length, then UTF-8).
 //!
 //! # Keys
 //!
 //! A replica has an *identity* (ed25519, made afresh at every start, on the chain with its evidence) and *session
-//! keys* (X25519). [`KeyRing`] makes a session key every hour, keeps the one before for ten more minutes, then wipes
+//! keys* (X25519). The [`Acceptor`] makes a session key every hour, keeps the one before for ten more minutes, then wipes
 //! it: what was sealed to a wiped key can never be opened again. It publishes the newest as a [`SignedSessionKey`].
 //! A client verifies that against the identity it read from the chain, before it seals anything.
 //!
@@ -56,15 +57,32 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod acceptor;
 mod certificate;
+mod client;
 mod command;
+mod crypto;
+mod frames;
+mod keyring;
+mod padding;
 mod receipt;
+mod replay;
+mod rng;
+#[cfg(test)]
+mod tests;
 mod wire;
 
+pub use acceptor::{
+    Acceptor, FrameCall, Incoming, Opened, Place, REPLAY_WINDOW, Refusal, ReplySealer, ServerReceiver, ServerSession,
+};
 pub use certificate::{CertificateCache, MAX_SCOPE, Scope, SessionCertificate, SignedCertificate};
+pub use client::{Client, ClientSession, Credentials, Handshake, PendingReply, Sealed, random_id};
 pub use command::{Action, Command, CommandId, SignedCommand};
+pub use frames::{MAX_SESSION_MS, Receiver, Sender};
+pub use keyring::{GRACE_MS, ROTATE_MS};
 pub use phala_primitives::RequestId;
 pub use receipt::{CommandReceipt, EntryHeader, Executed, Outcome, Output, QueryReceipt, ReceiptError};
+pub use rng::SystemRng;
 pub use wire::{
     Answer, Call, Envelope, FrameReply, FrameRequest, Header, KeyId, MAX_PADDED, Opening, Operation, Query, Request,
     Response, SessionKey, SignedSessionKey, Target, VERSION,
