@@ -1,0 +1,332 @@
+//! The store: commits by one writer, snapshots for many readers.
+
+use crate::{
+    StateKeys,
+    sealed::Sealed,
+    tree::{self, EMPTY_ROOT, Nodes, Proof, Tree},
+};
+use codec::{Decode, Encode};
+use jmt::KeyHash;
+use parking_lot::{Mutex, RwLock};
+use phala_primitives::{Code, Hash};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, StorageBackend, TableDefinition};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Part of the key space: a contract's address, or one of the replica's own.
+pub type Space = [u8; 32];
+/// What a commit writes; `None` removes.
+pub type Changes = BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>;
+
+/// Memory for pages of the database.
+const CACHE: usize = 24 << 20;
+/// Changes when what is stored does.
+const FORMAT: u32 = 1;
+const VALUES: TableDefinition<'static, [u8; 32], &'static [u8]> = TableDefinition::new("values");
+const NODES: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("nodes");
+const META: TableDefinition<'static, (), &'static [u8]> = TableDefinition::new("meta");
+
+/// Why the state cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The file holds something that this store did not write, or wrote earlier.
+    #[error("the state was altered, rolled back in part, or belongs to another cluster: {0}")]
+    Altered(String),
+    /// The file was written by another version of this program.
+    #[error("the state has format {0}, this program reads {FORMAT}")]
+    Format(u32),
+    /// The disk failed.
+    #[error("the disk failed: {0}")]
+    Disk(String),
+    /// A commit does not follow the one before it.
+    #[error("height {got} does not follow {applied}")]
+    Height {
+        /// Height of the last commit.
+        applied: u64,
+        /// Height that was offered.
+        got: u64,
+    },
+    /// The tree's library refused an update.
+    #[error("the state tree failed: {0}")]
+    Tree(String),
+}
+
+impl StateError {
+    /// The code of the error.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Format(_) => Code::UnknownFormat,
+            Self::Altered(_) | Self::Disk(_) => Code::StorageFailed,
+            Self::Height { .. } | Self::Tree(_) => Code::Internal,
+        }
+    }
+}
+
+pub(crate) fn altered(what: &str) -> StateError {
+    StateError::Altered(what.into())
+}
+
+impl From<std::io::Error> for StateError {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::InvalidData => Self::Altered(error.to_string()),
+            _ => Self::Disk(error.to_string()),
+        }
+    }
+}
+
+impl From<redb::Error> for StateError {
+    fn from(error: redb::Error) -> Self {
+        match error {
+            redb::Error::Io(error) => error.into(),
+            redb::Error::Corrupted(what) => Self::Altered(what),
+            other => Self::Disk(other.to_string()),
+        }
+    }
+}
+
+macro_rules! from_redb {
+    ($($error:ident)*) => {
+        $(impl From<redb::$error> for StateError {
+            fn from(error: redb::$error) -> Self {
+                redb::Error::from(error).into()
+            }
+        })*
+    };
+}
+
+from_redb!(DatabaseError StorageError TransactionError TableError CommitError);
+
+impl From<anyhow::Error> for StateError {
+    fn from(error: anyhow::Error) -> Self {
+        error.downcast::<Self>().unwrap_or_else(|error| match error.downcast::<redb::StorageError>() {
+            Ok(error) => error.into(),
+            Err(error) => Self::Tree(error.to_string()),
+        })
+    }
+}
+
+/// The entry that a state is the result of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Applied {
+    /// Height of the entry, 0 before the first.
+    pub height: u64,
+    /// Root of the state after it.
+    pub root: Hash,
+    /// Digest of the entry, zero before the first.
+    pub digest: Hash,
+}
+
+/// How soon a commit has to survive the death of the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// With the next durable commit.
+    Fast,
+    /// When `commit` returns: synced to the disk.
+    Durable,
+}
+
+/// One commit: what one log entry changes.
+#[derive(Debug)]
+pub struct Commit {
+    /// Height of the entry: one more than the last, or anything above 0 on an empty store.
+    pub height: u64,
+    /// Digest of the entry.
+    pub digest: Hash,
+    /// What to write.
+    pub changes: Changes,
+    /// Whether to wait for the disk.
+    pub durability: Durability,
+}
+
+#[derive(Clone, Copy, Encode, Decode)]
+struct Meta {
+    format: u32,
+    applied: Applied,
+    /// Version of the tree; `None` as long as nothing was ever written.
+    version: Option<u64>,
+}
+
+/// The state at one height. Cheap to share, safe to read from many threads; it keeps the pages of its height from
+/// being reused, so it should not be kept for long.
+#[derive(Clone)]
+pub struct Snapshot(Arc<View>);
+
+struct View {
+    keys: StateKeys,
+    meta: Meta,
+    values: ReadOnlyTable<[u8; 32], &'static [u8]>,
+    nodes: ReadOnlyTable<&'static [u8], &'static [u8]>,
+}
+
+impl Snapshot {
+    fn open(db: &Database, keys: &StateKeys) -> Result<Self, StateError> {
+        let txn = db.begin_read()?;
+        let stored = txn.open_table(META)?.get(())?.map(|row| row.value().to_vec());
+        let stored = stored.ok_or_else(|| altered("it has no description"))?;
+        let format = u32::decode(&mut stored.as_slice()).map_err(|_| altered("its description is cut"))?;
+        if format != FORMAT {
+            return Err(StateError::Format(format));
+        }
+        let meta = Meta::decode(&mut stored.as_slice()).map_err(|_| altered("its description is malformed"))?;
+        let (values, nodes) = (txn.open_table(VALUES)?, txn.open_table(NODES)?);
+        Ok(Self(Arc::new(View { keys: keys.clone(), meta, values, nodes })))
+    }
+
+    /// The entry that this is the state after.
+    pub fn applied(&self) -> Applied {
+        self.0.meta.applied
+    }
+
+    /// The value of a key, if it has one.
+    pub fn get(&self, space: &Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        let path = self.0.keys.path(space, key);
+        Ok(self.0.values.get(path)?.map(|value| value.value().to_vec()))
+    }
+
+    /// Shows what a key holds to someone who knows the root and the keys.
+    pub fn prove(&self, space: &Space, key: &[u8]) -> Result<Option<Proof>, StateError> {
+        let Some(version) = self.0.meta.version else { return Ok(None) };
+        let leaf = |path: &[u8; 32]| self.commitment(path);
+        let nodes = Nodes { nodes: &self.0.nodes, leaf: &leaf };
+        let path = self.0.keys.path(space, key);
+        let (_, proof) = Tree::new(&nodes).get_with_proof(KeyHash(path), version)?;
+        Ok(Some(Proof(proof)))
+    }
+
+    fn commitment(&self, path: &[u8; 32]) -> Result<Option<[u8; 32]>, StateError> {
+        Ok(self.0.values.get(path)?.map(|value| self.0.keys.commitment(path, value.value())))
+    }
+
+    /// Number of nodes of the tree that are stored.
+    #[cfg(test)]
+    pub(crate) fn node_count(&self) -> u64 {
+        use redb::ReadableTableMetadata;
+        self.0.nodes.len().unwrap()
+    }
+}
+
+/// The state of a cluster, as one replica holds it.
+pub struct State {
+    db: Database,
+    keys: StateKeys,
+    /// The newest commit, shared by all readers.
+    latest: RwLock<Snapshot>,
+    durable: AtomicU64,
+    writer: Mutex<()>,
+}
+
+impl State {
+    /// Opens the store in a file of the host, or makes one if the file is empty. The whole content is checked.
+    pub fn open(backend: impl StorageBackend, keys: StateKeys) -> Result<Self, StateError> {
+        let sealed = Sealed::open(backend, &keys)?;
+        let fresh = sealed.len()? == 0;
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE).set_check_integrity_on_open(!fresh);
+        let db = builder.create_with_backend(sealed)?;
+        if fresh {
+            Self::create(&db)?;
+        }
+        let latest = Snapshot::open(&db, &keys)?;
+        Self::check_root(&latest)?;
+        let durable = AtomicU64::new(latest.applied().height);
+        Ok(Self { db, keys, latest: RwLock::new(latest), durable, writer: Mutex::new(()) })
+    }
+
+    fn create(db: &Database) -> Result<(), StateError> {
+        let txn = db.begin_write()?;
+        txn.open_table(VALUES)?;
+        txn.open_table(NODES)?;
+        let applied = Applied { height: 0, root: EMPTY_ROOT, digest: Hash::ZERO };
+        txn.open_table(META)?.insert((), Meta { format: FORMAT, applied, version: None }.encode().as_slice())?;
+        txn.commit()?;
+        Ok(())
+    }
+
+    fn check_root(latest: &Snapshot) -> Result<(), StateError> {
+        let Some(version) = latest.0.meta.version else { return Ok(()) };
+        let leaf = |path: &[u8; 32]| latest.commitment(path);
+        let nodes = Nodes { nodes: &latest.0.nodes, leaf: &leaf };
+        let root = Tree::new(&nodes).get_root_hash(version)?;
+        if root.0 != latest.applied().root.0 {
+            return Err(altered("its root is not that of its tree"));
+        }
+        Ok(())
+    }
+
+    /// The entry that the newest state is the result of.
+    pub fn applied(&self) -> Applied {
+        self.latest.read().applied()
+    }
+
+    /// The newest state.
+    pub fn snapshot(&self) -> Snapshot {
+        self.latest.read().clone()
+    }
+
+    /// Height up to which the state survives the death of the process.
+    pub fn durable_height(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Applies one entry and returns the new root. On an error nothing has changed.
+    pub fn commit(&self, commit: Commit) -> Result<Hash, StateError> {
+        let _only = self.writer.lock();
+        let before = self.snapshot();
+        let Meta { applied, version, .. } = before.0.meta;
+        let follows =
+            if applied.height == 0 { commit.height > 0 } else { applied.height.checked_add(1) == Some(commit.height) };
+        if !follows {
+            return Err(StateError::Height { applied: applied.height, got: commit.height });
+        }
+        let mut txn = self.db.begin_write()?;
+        txn.set_durability(match commit.durability {
+            Durability::Fast => redb::Durability::None,
+            Durability::Durable => redb::Durability::Immediate,
+        })
+        .map_err(|error| StateError::Disk(error.to_string()))?;
+        let (root, version) = match commit.changes.is_empty() {
+            true => (applied.root, version),
+            false => self.write(&txn, &before, &commit.changes)?,
+        };
+        let applied = Applied { height: commit.height, root, digest: commit.digest };
+        txn.open_table(META)?.insert((), Meta { format: FORMAT, applied, version }.encode().as_slice())?;
+        txn.commit()?;
+        *self.latest.write() = Snapshot::open(&self.db, &self.keys)?;
+        if commit.durability == Durability::Durable {
+            self.durable.store(commit.height, Ordering::Release);
+        }
+        Ok(root)
+    }
+
+    /// Writes values and the tree above them; returns its root and version.
+    fn write(
+        &self,
+        txn: &redb::WriteTransaction,
+        before: &Snapshot,
+        changes: &Changes,
+    ) -> Result<(Hash, Option<u64>), StateError> {
+        let mut leaves = Vec::with_capacity(changes.len());
+        let mut values = txn.open_table(VALUES)?;
+        for ((space, key), value) in changes {
+            let path = self.keys.path(space, key);
+            match value {
+                Some(value) => values.insert(path, value.as_slice())?,
+                None => values.remove(path)?,
+            };
+            let leaf = value.as_ref().map(|value| self.keys.commitment(&path, value).to_vec());
+            leaves.push((KeyHash(path), leaf));
+        }
+        let version = before.0.meta.version.map_or(0, |version| version + 1);
+        let leaf = |path: &[u8; 32]| before.commitment(path);
+        let nodes = Nodes { nodes: &before.0.nodes, leaf: &leaf };
+        let (root, batch) = Tree::new(&nodes).put_value_set(leaves, version)?;
+        tree::apply(&mut txn.open_table(NODES)?, &batch.node_batch, &batch.stale_node_index_batch)?;
+        Ok((Hash(root.0), Some(version)))
+    }
+}
