@@ -30,11 +30,12 @@ dev: build ## start a network for development and keep it running
 
 test: build contracts ## everything that has tests
 	$(CARGO) test $(FLAGS) --no-fail-fast
+	$(CARGO) test --locked --manifest-path contracts/Cargo.toml --no-fail-fast
 
 contracts: build wasm-target ## build the example contracts
 	@for manifest in contracts/examples/*/Cargo.toml; do \
 		echo "contract $$(basename $$(dirname $$manifest))"; \
-		$(BIN)/phala build --manifest-path $$manifest; \
+		$(BIN)/phala build $$(dirname $$manifest); \
 	done
 
 bench: ## measure encrypted queries against a plain native server
@@ -52,7 +53,7 @@ build: ## compile the command line, which is the whole network
 	$(CARGO) build $(FLAGS) --bin phala
 
 wasm-target: ## make sure that contracts can be compiled
-	@xtask/wasm-target.sh
+	@sh deploy/wasm-target.sh
 
 # The one tool that rustup does not bring. It is compiled once and kept beside the target folder.
 cargo-deny:
