@@ -15,7 +15,7 @@ const UNWELCOME: &[(&str, &str)] = &[
     (concat!("FIX", "ME"), "mend it, or write down what is wrong in the README's table"),
     (concat!("..", "/shared"), "the repository stands alone"),
     (concat!("/wo", "rk/"), "a path of one machine"),
-    (concat!("/ro", "ot/"), "a path of one machine"),
+    (concat!("/ro", "ot/."), "a path of one machine"),
     (concat!("/var", "/tmp/phala"), "a path of one machine"),
 ];
 
