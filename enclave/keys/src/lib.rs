@@ -1,1 +1,41 @@
-//! Keys of clusters: derivation, release to attested workers
+//! Keys of clusters: how they are derived, and to whom they are released.
+//!
+//! # Protocol
+//!
+//! 1. A worker makes at each start an identity and a [`RecipientKey`], and registers both with its evidence.
+//! 2. When the chain gives it a seat in a cluster, it signs a [`KeyRequest`] with its identity and sends it to a
+//!    [`KeyService`].
+//! 3. The service looks at the chain through a [`ChainView`], never at what the worker says of itself: the worker is
+//!    registered with this identity and recipient, its appraisal has not expired, and it holds a seat with this
+//!    identity in the cluster's present epoch. Anything else is refused with its own code.
+//! 4. The service derives the cluster's [`ClusterKeys`] and seals them with HPKE (RFC 9180: base mode, DHKEM(X25519,
+//!    HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305, `info = "phala/keys/v1"`, the request as AAD) to the recipient
+//!    that the chain names. So a request may be replayed and an answer intercepted without harm.
+//!
+//! A restart makes a new recipient, so keys that were sealed before it are lost with the old one.
+//!
+//! # Derivation
+//!
+//! `HKDF-SHA256(ikm = master, salt = "phala/keys/v1", info = SCALE("phala/cluster-key/v1", genesis, cluster, label,
+//! number))`, domain and label as SCALE strings, number a u64. Labels: `state-path`, `state-value`, `state-commit`
+//! with the number of the state's key epoch, and `log`. From the last, each epoch of the command log has its own key:
+//! `HKDF-SHA256(ikm = log, salt = "phala/keys/v1", info = SCALE("phala/log-key/v1", epoch))`.
+//!
+//! # The service of a development network
+//!
+//! [`DevKeyService`] holds the master secret in one process and is therefore SIMULATED. The trait is shaped so that a
+//! client of several gatekeepers, each with a share, takes its place without a change to workers.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod cluster;
+mod release;
+mod seal;
+mod service;
+#[cfg(test)]
+mod tests;
+
+pub use cluster::{ClusterKeys, Key};
+pub use release::{ChainView, KeyRequest, KeyService, RecipientKey, SealedKeys, check};
+pub use seal::{seal, unseal};
+pub use service::DevKeyService;
