@@ -37,9 +37,9 @@ pub struct Peer {
 /// How fast a leader proposes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pacing {
-    /// Shortest time between two proposals of this member, measured from the making of one to that of the next.
+    /// Shortest time between a proposal and the next, whoever makes them, by the clock of who makes the next.
     pub min_interval: Duration,
-    /// Longest time that a leader waits for `Application::ready` before it proposes all the same.
+    /// Longest time after a proposal that a leader waits for `Application::ready` before it makes the next.
     pub heartbeat: Duration,
 }
 
@@ -86,6 +86,8 @@ pub struct LogConfig {
     pub messages_per_second: u32,
     /// Most blocks per second that this log is sized for. It bounds what a member may send, and memory grows with it.
     pub max_rate: u32,
+    /// Blocks per storage file. `LogHandle::prune` frees whole files.
+    pub prune_step: u64,
 }
 
 impl LogConfig {
@@ -110,6 +112,7 @@ impl LogConfig {
             max_message: 256 << 10,
             messages_per_second: 64,
             max_rate: 10,
+            prune_step: 1 << 16,
         }
     }
 
@@ -135,6 +138,7 @@ impl LogConfig {
             max_message: (1 << 20) + (64 << 10),
             messages_per_second: 2000,
             max_rate: 500,
+            prune_step: 1 << 11,
         }
     }
 }

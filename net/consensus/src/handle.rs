@@ -1,5 +1,6 @@
 //! The handle of a running log.
 
+use crate::log::Ends;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use phala_primitives::PublicKey;
@@ -8,6 +9,9 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 use tokio::sync::{mpsc, watch};
+
+/// Orders that may wait for the log's own task.
+const ORDERS: usize = 1024;
 
 /// Whom a message of [`LogHandle::send`] is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,29 +35,54 @@ pub(crate) struct Shared {
     pub(crate) leader: Mutex<Option<PublicKey>>,
 }
 
+impl Shared {
+    /// Notes that the log has ended, which is a failure unless it was asked to.
+    pub(crate) fn end(&self) {
+        if !self.stopping.load(Ordering::SeqCst) {
+            self.failed.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
 /// What a handle asks of the log's own task.
 pub(crate) enum Order {
     Send(Recipient, Bytes),
     Prune(u64),
-    Stop,
 }
 
 /// A running log. Clones are handles of the same log, which goes on when all are dropped.
 #[derive(Clone)]
 pub struct LogHandle {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) max_message: usize,
-    pub(crate) orders: mpsc::Sender<Order>,
-    pub(crate) stop: mpsc::UnboundedSender<Order>,
-    pub(crate) ended: watch::Receiver<bool>,
+    shared: Arc<Shared>,
+    max_message: usize,
+    orders: mpsc::Sender<Order>,
+    stop: mpsc::UnboundedSender<()>,
+    ended: watch::Receiver<bool>,
 }
 
 impl LogHandle {
+    /// A handle, its near ends, and the means to tell that all is over.
+    pub(crate) fn new(max_message: usize, genesis: u64) -> (Self, Ends, watch::Sender<bool>) {
+        let shared = Arc::new(Shared::default());
+        shared.height.store(genesis, Ordering::SeqCst);
+        shared.tip.store(genesis, Ordering::SeqCst);
+        let (orders, waiting) = mpsc::channel(ORDERS);
+        let (stop, stopped) = mpsc::unbounded_channel();
+        let (over, ended) = watch::channel(false);
+        let ends = Ends { shared: shared.clone(), orders: waiting, stop: stopped };
+        (Self { shared, max_message, orders, stop, ended }, ends, over)
+    }
+
+    /// What the log and its handles share.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
     /// Stops the log. A call of the application that is under way is finished; none begins after it. Returns at once:
     /// [`LogHandle::stopped`] tells when all is over and the address is free.
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        let _ = self.stop.send(Order::Stop);
+        let _ = self.stop.send(());
     }
 
     /// Completes when the log has ended, by `stop` or because it failed.

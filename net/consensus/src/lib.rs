@@ -5,13 +5,21 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod api;
+mod block;
+mod caller;
+mod certify;
 mod config;
 mod error;
+mod glue;
 mod handle;
+mod log;
 mod real;
+mod report;
+mod sim;
 
 pub use api::{Application, Block, Position, Shape, Verdict};
 pub use config::{LogConfig, Pacing, Peer, Secret, Timeouts};
 pub use error::StartError;
 pub use handle::{LogHandle, Recipient};
 pub use real::Runtime;
+pub use sim::{Link, START_MS, Sim, simulate};

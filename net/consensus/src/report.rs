@@ -1,0 +1,191 @@
+//! What the engine tells: who leads, who votes, what is certified; and the ordered delivery to the application.
+
+use crate::{
+    block::{Digest, Item},
+    caller::Call,
+    certify::plain,
+    handle::Shared,
+};
+use commonware_actor::Feedback;
+use commonware_consensus::{
+    Epochable as _, Heightable as _, Reporter, Viewable as _,
+    marshal::{Update, core::Mailbox, standard::Standard},
+    simplex::{
+        elector::{Elector as _, RoundRobinElector},
+        scheme::ed25519::Scheme,
+        types::Activity,
+    },
+    types::{Epoch, Height, Round, View},
+};
+use commonware_cryptography::{Digested, Digestible as _, ed25519};
+use commonware_runtime::Clock;
+use commonware_utils::{Acknowledgement as _, Participant, acknowledgement::Exact, ordered::Set};
+use parking_lot::Mutex;
+use phala_primitives::Certificate;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Certificates kept in memory until their blocks are delivered.
+const RECENT: usize = 64;
+/// A member counts as present while its last vote is at most this many views old.
+const PRESENT: u64 = 8;
+
+/// Certificates of late, by view.
+pub(crate) type Recent = Arc<Mutex<BTreeMap<u64, (Digest, Certificate)>>>;
+
+/// Listens to consensus, and passes everything on.
+#[derive(Clone)]
+pub(crate) struct Listener<R> {
+    pub(crate) next: R,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) recent: Recent,
+    pub(crate) elector: RoundRobinElector<Scheme>,
+    pub(crate) members: Set<ed25519::PublicKey>,
+    pub(crate) epoch: Epoch,
+    pub(crate) me: Participant,
+    /// Last view in which each member was heard, and the view that goes on.
+    pub(crate) heard: Arc<Mutex<(Vec<u64>, View)>>,
+}
+
+impl<R> Listener<R> {
+    /// The view that the members are in at the start.
+    pub(crate) fn begin(&self) {
+        self.enter(View::new(1));
+    }
+
+    fn enter(&self, view: View) {
+        let mut heard = self.heard.lock();
+        if view <= heard.1 {
+            return;
+        }
+        heard.1 = view;
+        let leader = self.elector.elect(Round::new(self.epoch, view), ());
+        *self.shared.leader.lock() = self.members.get(usize::from(leader)).map(|key| {
+            let mut out = [0; 32];
+            out.copy_from_slice(key.as_ref());
+            out
+        });
+        let present = heard.0.iter().enumerate().filter(|(index, last)| {
+            *index != usize::from(self.me) && **last > 0 && last.saturating_add(PRESENT) >= view.get()
+        });
+        self.shared.peers.store(present.count() as u64, Ordering::Relaxed);
+    }
+
+    fn hear(&self, signer: Participant, view: View) {
+        let mut heard = self.heard.lock();
+        if let Some(last) = heard.0.get_mut(usize::from(signer)) {
+            *last = view.get().max(*last);
+        }
+    }
+}
+
+impl<R: Reporter<Activity = Activity<Scheme, Digest>>> Reporter for Listener<R> {
+    type Activity = Activity<Scheme, Digest>;
+
+    fn report(&mut self, activity: Self::Activity) -> Feedback {
+        match &activity {
+            Activity::Notarize(vote) => self.hear(vote.attestation.signer, vote.view()),
+            Activity::Nullify(vote) => self.hear(vote.attestation.signer, vote.view()),
+            Activity::Finalize(vote) => self.hear(vote.attestation.signer, vote.view()),
+            Activity::Notarization(certificate) => self.enter(certificate.view().next()),
+            Activity::Nullification(certificate) => {
+                self.enter(certificate.view().next_term_start(self.elector.terms().length()));
+            }
+            Activity::Finalization(certificate) => {
+                self.enter(certificate.view().next());
+                if let Some(plain) = plain(certificate) {
+                    let mut recent = self.recent.lock();
+                    recent.insert(plain.view, (certificate.proposal.payload, plain));
+                    while recent.len() > RECENT {
+                        recent.pop_first();
+                    }
+                }
+            }
+            Activity::ConflictingNotarize(_) | Activity::ConflictingFinalize(_) | Activity::NullifyFinalize(_) => {
+                tracing::warn!(view = %activity.view(), epoch = %activity.epoch(), "a member voted against itself");
+            }
+            Activity::Certification(_) => {}
+        }
+        self.next.report(activity)
+    }
+}
+
+/// Takes what marshal has put in order.
+#[derive(Clone)]
+pub(crate) struct Tail {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) genesis: u64,
+    pub(crate) blocks: mpsc::UnboundedSender<(Digested<Item>, Exact)>,
+}
+
+impl Reporter for Tail {
+    type Activity = Update<Item>;
+
+    fn report(&mut self, update: Self::Activity) -> Feedback {
+        match update {
+            Update::Tip(_, height, _) => {
+                self.shared.tip.fetch_max(self.genesis.saturating_add(height.get()), Ordering::SeqCst);
+                Feedback::Ok
+            }
+            Update::Block(block, ack) => match self.blocks.send((block, ack)) {
+                Ok(()) => Feedback::Ok,
+                Err(_) => Feedback::Closed,
+            },
+        }
+    }
+}
+
+/// Delivers blocks with their certificates, one by one.
+pub(crate) struct Delivery<E> {
+    pub(crate) clock: E,
+    pub(crate) marshal: Mailbox<Scheme, Standard<Item>>,
+    pub(crate) recent: Recent,
+    pub(crate) blocks: mpsc::UnboundedReceiver<(Digested<Item>, Exact)>,
+    pub(crate) calls: mpsc::UnboundedSender<Call>,
+}
+
+impl<E: Clock> Delivery<E> {
+    /// Runs until the log stops.
+    pub(crate) async fn run(mut self) {
+        while let Some((block, ack)) = self.blocks.recv().await {
+            if !block.height().is_zero() {
+                let certificate = self.certificate(&block).await;
+                let (reply, done) = oneshot::channel();
+                let _ = self.calls.send(Call::Finalized { block, certificate, reply });
+                if done.await.is_err() {
+                    // The log is stopping. Dropping the acknowledgement would be an error, keeping it is none.
+                    return std::future::pending().await;
+                }
+            }
+            ack.acknowledge();
+        }
+    }
+
+    /// The block's own certificate, or that of the nearest descendant that has one.
+    async fn certificate(&self, block: &Digested<Item>) -> Certificate {
+        let digest = block.digest();
+        let own = self.recent.lock().values().rev().find(|(of, _)| *of == digest).map(|(_, own)| own.clone());
+        if let Some(own) = own {
+            return own;
+        }
+        let mut height = block.height();
+        loop {
+            if let Some(found) = self.marshal.get_finalization(height).await
+                && let Some(certificate) = plain(&found)
+            {
+                return certificate;
+            }
+            height = match self.marshal.get_info(commonware_consensus::marshal::Identifier::Latest).await {
+                Some((latest, _)) if height < latest => Height::new(height.get().saturating_add(1)),
+                _ => {
+                    self.clock.sleep(Duration::from_millis(5)).await;
+                    block.height()
+                }
+            };
+        }
+    }
+}
