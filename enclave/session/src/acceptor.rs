@@ -53,6 +53,7 @@ pub struct Opened {
 }
 
 /// What an envelope holds.
+#[allow(clippy::large_enum_variant, reason = "moved once, never stored in numbers")]
 pub enum Incoming {
     /// One request.
     Call(Call),

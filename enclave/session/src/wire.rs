@@ -132,6 +132,7 @@ pub struct Envelope {
 }
 
 /// What a client asks, and with what right.
+#[allow(clippy::large_enum_variant, reason = "moved once, never stored in numbers")]
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum Request {
     /// Anything that changes no state.
@@ -191,6 +192,7 @@ impl fmt::Debug for Query {
 }
 
 /// One request inside a session.
+#[allow(clippy::large_enum_variant, reason = "moved once, never stored in numbers")]
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum Call {
     /// A read-only call.
@@ -220,6 +222,7 @@ pub struct FrameReply {
 }
 
 /// An answer.
+#[allow(clippy::large_enum_variant, reason = "moved once, never stored in numbers")]
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum Answer {
     /// To a query.

@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "tests read files and clocks, and print")]
+
 mod forgery;
 mod golden;
 mod life;
