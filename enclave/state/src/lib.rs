@@ -31,7 +31,7 @@ mod tree;
 pub use keys::StateKeys;
 pub use redb::StorageBackend;
 pub use redb::backends::{FileBackend, InMemoryBackend};
-pub use store::{Applied, Changes, Commit, Durability, Snapshot, Space, State, StateError};
+pub use store::{Applied, Changes, Commit, Durability, Path, Snapshot, Space, State, StateError};
 pub use tree::{EMPTY_ROOT, Proof};
 
 #[cfg(test)]

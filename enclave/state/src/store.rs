@@ -20,6 +20,8 @@ use std::{
 
 /// Part of the key space: a contract's address, or one of the replica's own.
 pub type Space = [u8; 32];
+/// Where a value lies: the keyed hash of its space and key, the same at all replicas.
+pub type Path = [u8; 32];
 /// What a commit writes; `None` removes.
 pub type Changes = BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>;
 
@@ -30,6 +32,11 @@ const FORMAT: u32 = 1;
 const VALUES: TableDefinition<'static, [u8; 32], &'static [u8]> = TableDefinition::new("values");
 const NODES: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("nodes");
 const META: TableDefinition<'static, (), &'static [u8]> = TableDefinition::new("meta");
+/// Space and path of every value, so that a space can be emptied.
+const PATHS: TableDefinition<'static, [u8; 64], ()> = TableDefinition::new("paths");
+const ROOTS: TableDefinition<'static, u64, [u8; 32]> = TableDefinition::new("roots");
+/// Heights whose roots are remembered.
+const REMEMBERED: u64 = 1 << 16;
 
 /// Why the state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -123,16 +130,17 @@ pub struct Applied {
 }
 
 /// How soon a commit has to survive the death of the process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Durability {
     /// With the next durable commit.
+    #[default]
     Fast,
     /// When `commit` returns: synced to the disk.
     Durable,
 }
 
 /// One commit: what one log entry changes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Commit {
     /// Height of the entry: one more than the last, or anything above 0 on an empty store.
     pub height: u64,
@@ -140,16 +148,31 @@ pub struct Commit {
     pub digest: Hash,
     /// What to write.
     pub changes: Changes,
+    /// Values to remove besides, by space and [`Snapshot::paths`].
+    pub removals: Vec<(Space, Path)>,
+    /// Kept beside the state and not part of its root: see [`Snapshot::note`].
+    pub note: Vec<u8>,
     /// Whether to wait for the disk.
     pub durability: Durability,
 }
 
-#[derive(Clone, Copy, Encode, Decode)]
+#[derive(Clone, Encode, Decode)]
 struct Meta {
     format: u32,
     applied: Applied,
     /// Version of the tree; `None` as long as nothing was ever written.
     version: Option<u64>,
+    /// The caller's.
+    note: Vec<u8>,
+}
+
+impl Meta {
+    const EMPTY: Self = Self {
+        format: FORMAT,
+        applied: Applied { height: 0, root: EMPTY_ROOT, digest: Hash::ZERO },
+        version: None,
+        note: vec![],
+    };
 }
 
 /// The state at one height. Cheap to share, safe to read from many threads; it keeps the pages of its height from
@@ -162,6 +185,15 @@ struct View {
     meta: Meta,
     values: ReadOnlyTable<[u8; 32], &'static [u8]>,
     nodes: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    paths: ReadOnlyTable<[u8; 64], ()>,
+    roots: ReadOnlyTable<u64, [u8; 32]>,
+}
+
+fn of_space(space: &Space, path: &Path) -> [u8; 64] {
+    let mut both = [0; 64];
+    both[..32].copy_from_slice(space);
+    both[32..].copy_from_slice(path);
+    both
 }
 
 impl Snapshot {
@@ -175,7 +207,8 @@ impl Snapshot {
         }
         let meta = Meta::decode(&mut stored.as_slice()).map_err(|_| altered("its description is malformed"))?;
         let (values, nodes) = (txn.open_table(VALUES)?, txn.open_table(NODES)?);
-        Ok(Self(Arc::new(View { keys: keys.clone(), meta, values, nodes })))
+        let (paths, roots) = (txn.open_table(PATHS)?, txn.open_table(ROOTS)?);
+        Ok(Self(Arc::new(View { keys: keys.clone(), meta, values, nodes, paths, roots })))
     }
 
     /// The entry that this is the state after.
@@ -187,6 +220,33 @@ impl Snapshot {
     pub fn get(&self, space: &Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         let path = self.0.keys.path(space, key);
         Ok(self.0.values.get(path)?.map(|value| value.value().to_vec()))
+    }
+
+    /// Whether a key has a value.
+    pub fn contains(&self, space: &Space, key: &[u8]) -> Result<bool, StateError> {
+        Ok(self.0.values.get(self.0.keys.path(space, key))?.is_some())
+    }
+
+    /// What the last commit noted.
+    pub fn note(&self) -> &[u8] {
+        &self.0.meta.note
+    }
+
+    /// Root of the state after the entry of this height; `None` if that is long ago or yet to come.
+    pub fn root_at(&self, height: u64) -> Result<Option<Hash>, StateError> {
+        Ok(self.0.roots.get(height)?.map(|root| Hash(root.value())))
+    }
+
+    /// The first values of a space, at most `limit`, in an order that is the same at all replicas.
+    pub fn paths(&self, space: &Space, limit: usize) -> Result<Vec<Path>, StateError> {
+        let (first, last) = (of_space(space, &[0; 32]), of_space(space, &[255; 32]));
+        let mut paths = vec![];
+        for row in self.0.paths.range(first..=last)?.take(limit) {
+            let mut path = [0; 32];
+            path.copy_from_slice(&row?.0.value()[32..]);
+            paths.push(path);
+        }
+        Ok(paths)
     }
 
     /// Shows what a key holds to someone who knows the root and the keys.
@@ -242,8 +302,9 @@ impl State {
         let txn = db.begin_write()?;
         txn.open_table(VALUES)?;
         txn.open_table(NODES)?;
-        let applied = Applied { height: 0, root: EMPTY_ROOT, digest: Hash::ZERO };
-        txn.open_table(META)?.insert((), Meta { format: FORMAT, applied, version: None }.encode().as_slice())?;
+        txn.open_table(PATHS)?;
+        txn.open_table(ROOTS)?;
+        txn.open_table(META)?.insert((), Meta::EMPTY.encode().as_slice())?;
         txn.commit()?;
         Ok(())
     }
@@ -278,7 +339,7 @@ impl State {
     pub fn commit(&self, commit: Commit) -> Result<Hash, StateError> {
         let _only = self.writer.lock();
         let before = self.snapshot();
-        let Meta { applied, version, .. } = before.0.meta;
+        let (applied, version) = (before.0.meta.applied, before.0.meta.version);
         let follows =
             if applied.height == 0 { commit.height > 0 } else { applied.height.checked_add(1) == Some(commit.height) };
         if !follows {
@@ -290,12 +351,18 @@ impl State {
             Durability::Durable => redb::Durability::Immediate,
         })
         .map_err(|error| StateError::Disk(error.to_string()))?;
-        let (root, version) = match commit.changes.is_empty() {
+        let (root, version) = match commit.changes.is_empty() && commit.removals.is_empty() {
             true => (applied.root, version),
-            false => self.write(&txn, &before, &commit.changes)?,
+            false => self.write(&txn, &before, &commit)?,
         };
+        {
+            let mut roots = txn.open_table(ROOTS)?;
+            roots.insert(commit.height, root.0)?;
+            roots.remove(commit.height.saturating_sub(REMEMBERED))?;
+        }
         let applied = Applied { height: commit.height, root, digest: commit.digest };
-        txn.open_table(META)?.insert((), Meta { format: FORMAT, applied, version }.encode().as_slice())?;
+        let meta = Meta { format: FORMAT, applied, version, note: commit.note };
+        txn.open_table(META)?.insert((), meta.encode().as_slice())?;
         txn.commit()?;
         *self.latest.write() = Snapshot::open(&self.db, &self.keys)?;
         if commit.durability == Durability::Durable {
@@ -309,18 +376,31 @@ impl State {
         &self,
         txn: &redb::WriteTransaction,
         before: &Snapshot,
-        changes: &Changes,
+        commit: &Commit,
     ) -> Result<(Hash, Option<u64>), StateError> {
-        let mut leaves = Vec::with_capacity(changes.len());
-        let mut values = txn.open_table(VALUES)?;
-        for ((space, key), value) in changes {
-            let path = self.keys.path(space, key);
+        let mut leaves = Vec::with_capacity(commit.changes.len() + commit.removals.len());
+        let (mut values, mut paths) = (txn.open_table(VALUES)?, txn.open_table(PATHS)?);
+        let changes = commit.changes.iter().map(|((space, key), value)| (space, self.keys.path(space, key), value));
+        for (space, path, value) in changes.chain(commit.removals.iter().map(|(space, path)| (space, *path, &None))) {
             match value {
-                Some(value) => values.insert(path, value.as_slice())?,
-                None => values.remove(path)?,
-            };
+                Some(value) => {
+                    if values.insert(path, value.as_slice())?.is_none() {
+                        paths.insert(of_space(space, &path), ())?;
+                    }
+                }
+                None => {
+                    // What was not there is not in the tree either.
+                    if values.remove(path)?.is_none() {
+                        continue;
+                    }
+                    paths.remove(of_space(space, &path))?;
+                }
+            }
             let leaf = value.as_ref().map(|value| self.keys.commitment(&path, value).to_vec());
             leaves.push((KeyHash(path), leaf));
+        }
+        if leaves.is_empty() {
+            return Ok((before.applied().root, before.0.meta.version));
         }
         let version = before.0.meta.version.map_or(0, |version| version + 1);
         let leaf = |path: &[u8; 32]| before.commitment(path);

@@ -71,7 +71,7 @@ fn open(disk: &Disk) -> State {
 
 fn commit(state: &State, changes: Changes, durability: Durability) -> Hash {
     let height = state.applied().height + 1;
-    state.commit(Commit { height, digest: Hash([height as u8; 32]), changes, durability }).unwrap()
+    state.commit(Commit { height, digest: Hash([height as u8; 32]), changes, durability, ..Commit::default() }).unwrap()
 }
 
 fn set(space: u8, key: &[u8], value: &[u8]) -> Changes {
@@ -172,13 +172,33 @@ fn the_root_tells_content_not_history() {
 #[test]
 fn a_commit_must_follow_the_last_and_leaves_nothing_behind_when_refused() {
     let state = open(&Disk::default());
-    let at = |height| Commit { height, digest: Hash::ZERO, changes: set(1, b"k", b"v"), durability: Durability::Fast };
+    let at = |height| Commit { height, digest: Hash::ZERO, changes: set(1, b"k", b"v"), ..Commit::default() };
     assert!(matches!(state.commit(at(0)), Err(StateError::Height { .. })));
     state.commit(at(5)).unwrap();
     for height in [4, 5, 7] {
         assert!(matches!(state.commit(at(height)), Err(StateError::Height { applied: 5, .. })));
     }
     assert_eq!(state.applied().height, 5);
+}
+
+#[test]
+fn a_space_is_emptied_by_its_paths_and_old_roots_are_remembered() {
+    let state = open(&Disk::default());
+    commit(&state, set(1, b"kept", b"v"), Durability::Fast);
+    let (clean, note) = (state.applied().root, b"note".to_vec());
+    commit(&state, (0..9u8).map(|key| (([7; 32], vec![key]), Some(vec![key]))).collect(), Durability::Fast);
+    for left in [9, 4] {
+        let paths = state.snapshot().paths(&[7; 32], 5).unwrap();
+        assert_eq!(paths.len(), left.min(5));
+        let (height, removals) = (state.applied().height + 1, paths.into_iter().map(|p| ([7; 32], p)).collect());
+        state.commit(Commit { height, removals, note: note.clone(), ..Commit::default() }).unwrap();
+    }
+    let snapshot = state.snapshot();
+    assert!(snapshot.paths(&[7; 32], 5).unwrap().is_empty() && !snapshot.contains(&[7; 32], &[3]).unwrap());
+    assert!(snapshot.contains(&[1; 32], b"kept").unwrap());
+    assert_eq!((snapshot.applied().root, snapshot.note()), (clean, note.as_slice()));
+    assert_eq!((snapshot.root_at(1).unwrap(), snapshot.root_at(4).unwrap()), (Some(clean), Some(clean)));
+    assert_eq!(snapshot.root_at(5).unwrap(), None);
 }
 
 #[test]
