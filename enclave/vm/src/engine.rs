@@ -142,7 +142,7 @@ fn finish(machine: Machine, result: Result<crate::frame::Output, Reason>, gas_us
     let Machine { overlay, events, debug, cause, .. } = machine;
     let output = match (result, cause) {
         (Ok(output), _) => output,
-        (Err(Reason::Contract { code: Code::Trapped, detail }), Some(cause)) => {
+        (Err(Reason::Contract { code: Code::Trapped, detail }), Some((_, cause))) => {
             // A caller most often panics because its callee failed: what happened there is what people need to know.
             let reason = Reason::contract(Code::Trapped, format!("{detail}; before that, {cause}"));
             return Err(Failure { reason, gas_used, debug });

@@ -40,8 +40,8 @@ pub(crate) struct Machine {
     pub(crate) created: u64,
     /// Tick at which a query ends.
     pub(crate) deadline: u64,
-    /// The last callee that trapped: most often the reason why its caller does so next.
-    pub(crate) cause: Option<String>,
+    /// The callee that trapped last, with its depth: most often the reason why its caller does so next.
+    pub(crate) cause: Option<(usize, String)>,
 }
 
 /// A frame under way, as others see it.
@@ -137,12 +137,19 @@ impl Machine {
                 machine.events.truncate(events);
             }
         }
-        if let Err(reason) = &result
-            && !machine.stack.is_empty()
-        {
-            machine.cause = Some(format!("{contract} failed with {}: {reason}", reason.code()));
+        if let Err(reason) = &result {
+            machine.remember(&contract, reason);
         }
         (machine, result, left)
+    }
+
+    /// Keeps why a callee failed. A caller that panics thereupon does not hide it.
+    fn remember(&mut self, contract: &AccountId, reason: &Reason) {
+        let depth = self.stack.len();
+        let follows = reason.code() == Code::Trapped && self.cause.as_ref().is_some_and(|(deeper, _)| *deeper > depth);
+        if depth > 0 && !follows {
+            self.cause = Some((depth, format!("{contract} failed with {}: {reason}", reason.code())));
+        }
     }
 
     fn instance(

@@ -1,0 +1,83 @@
+//! How long a contract takes from being asked to having answered, and what the engine's memory comes to:
+//! `cargo run -p phala-vm --example latency`.
+#![allow(clippy::unwrap_used)]
+
+use phala_primitives::{AccountId, Hash};
+use phala_vm::{BlockInfo, Engine, Entry, Execution, Invocation, Limits, Mode, World, WorldError};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+const ROUNDS: usize = 20_000;
+const CONTRACT: AccountId = AccountId([1; 32]);
+
+/// One contract with one value.
+struct One {
+    hash: Hash,
+    code: Vec<u8>,
+    deployed: Option<Execution>,
+}
+
+impl World for One {
+    fn storage(&self, contract: &AccountId, key: &[u8]) -> Result<Option<Vec<u8>>, WorldError> {
+        let changes = self.deployed.as_ref().map(|execution| &execution.changes);
+        Ok(changes.and_then(|changes| changes.get(&(*contract, key.to_vec())).cloned().flatten()))
+    }
+    fn code_hash(&self, _: &AccountId) -> Result<Option<Hash>, WorldError> {
+        Ok(self.deployed.as_ref().map(|_| self.hash))
+    }
+    fn code(&self, _: &Hash) -> Result<Option<Vec<u8>>, WorldError> {
+        Ok(Some(self.code.clone()))
+    }
+}
+
+fn invocation(mode: Mode, entry: Entry, data: &[u8]) -> Invocation {
+    let (block, account) = (BlockInfo::default(), AccountId([2; 32]));
+    let data = data.to_vec();
+    Invocation { mode, entry, contract: CONTRACT, caller: account, origin: account, data, block, cluster: 0 }
+}
+
+fn module(json: &str) -> Vec<u8> {
+    let (_, rest) = json.split_once(r#""wasm":"#).unwrap();
+    let digits = rest.trim_start().trim_start_matches("\"0x").split('"').next().unwrap();
+    (0..digits.len()).step_by(2).map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap()).collect()
+}
+
+fn resident_kib() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4
+}
+
+fn measure(name: &str, engine: &Engine, world: &Arc<One>, mode: Mode, data: &[u8]) {
+    let once = || {
+        let start = Instant::now();
+        engine.execute(world.clone(), invocation(mode, Entry::Call, data)).unwrap();
+        start.elapsed()
+    };
+    let first = once();
+    let mut times: Vec<Duration> = (0..ROUNDS).map(|_| once()).collect();
+    times.sort();
+    let at = |part: usize| times[times.len() * part / 1000].as_nanos() as f64 / 1000.0;
+    println!("{name:14} first {first:?}, then p50 {:.1} µs, p99 {:.1} µs", at(500), at(990));
+}
+
+fn main() {
+    let before = resident_kib();
+    let engines: Vec<_> = (0..4).map(|_| Engine::new(Limits::default()).unwrap()).collect();
+    println!("4 engines: {} KiB resident", resident_kib() - before);
+    let code = module(include_str!("../../../contracts/fixtures/flipper.contract"));
+    let engine = &engines[0];
+    let hash = engine.validate(&code).unwrap();
+    let mut world = One { hash, code, deployed: None };
+    let command = Mode::Command { gas_limit: 1_000_000_000 };
+    let new = invocation(command, Entry::Deploy { code_hash: hash }, &[0x9b, 0xae, 0x9d, 0x5e, 1]);
+    let fresh = One { hash, code: world.code.clone(), deployed: None };
+    world.deployed = Some(engine.execute(Arc::new(fresh), new).unwrap());
+    let world = Arc::new(world);
+    let query = Mode::Query { ticks: 100 };
+    measure("query get", engine, &world, query, &[0x2f, 0x86, 0x5b, 0xd9]);
+    measure("command get", engine, &world, command, &[0x2f, 0x86, 0x5b, 0xd9]);
+    measure("command flip", engine, &world, command, &[0x63, 0x3a, 0xa5, 0x51]);
+    println!("in the end: {} KiB resident", resident_kib() - before);
+}

@@ -1,0 +1,8 @@
+//! Contracts on the engine: real ones of ink! 5.1.1, and hand-written ones that do what no compiler would.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod calls;
+mod hostile;
+mod ink;
+mod interface;
+mod support;
