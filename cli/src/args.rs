@@ -42,7 +42,7 @@ pub enum Command {
     New {
         /// Name of the contract: lower case, digits, underscores.
         name: String,
-        /// Folder to create; by default the name.
+        /// Folder in which it is created; by default this one.
         #[arg(long)]
         path: Option<PathBuf>,
     },

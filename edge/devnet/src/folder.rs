@@ -33,6 +33,19 @@ pub struct Secrets {
     pub machines: Vec<[u8; 32]>,
 }
 
+impl Secrets {
+    /// Draws fresh seeds.
+    pub fn draw(validators: usize, machines: usize) -> Result<Self, Coded> {
+        let seed = || {
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed).map_err(|e| Coded::new(Code::Internal, format!("no randomness: {e}")))?;
+            Ok(seed)
+        };
+        let seeds = |count: usize| (0..count).map(|_| seed()).collect::<Result<Vec<_>, Coded>>();
+        Ok(Self { validators: seeds(validators)?, vendor: seed()?, machines: seeds(machines)? })
+    }
+}
+
 /// An opened and locked folder.
 pub struct Folder {
     path: PathBuf,

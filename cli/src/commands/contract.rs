@@ -1,0 +1,160 @@
+//! `phala deploy`, `query` and `send`.
+
+use crate::{
+    abi::{Abi, Decoded},
+    args::{Call, Deploy},
+    book,
+    network::connect,
+    output::{Output, REFUSED, Tone},
+};
+use anyhow::{Context, Result};
+use phala_build::Bundle;
+use phala_client::{Account, Cluster, Contract, Executed, Scope};
+use phala_primitives::{AccountId, Code, Coded};
+use serde_json::{Value, json};
+use std::{path::Path, process::ExitCode, time::Duration};
+
+/// How long the certificate lives that a command line tool signs for itself.
+const CERTIFICATE_LIFE: Duration = Duration::from_secs(600);
+
+/// Loads a bundle; its folder is as good as the file.
+pub fn load_bundle(path: &Path) -> Result<Bundle, Coded> {
+    let file = match path.file_name().filter(|_| path.is_dir()) {
+        Some(name) => path.join(name).with_extension("contract"),
+        None => path.to_owned(),
+    };
+    Bundle::load(&file).map_err(|error| error.coded)
+}
+
+/// The interface that a bundle describes.
+pub fn abi_of(bundle: &Bundle) -> Result<Abi> {
+    Abi::new(&Value::Object(bundle.metadata.clone()))
+}
+
+/// Uploads code and creates a contract.
+pub async fn deploy(options: &Deploy, output: Output) -> Result<()> {
+    let bundle = load_bundle(&options.bundle)?;
+    let abi = abi_of(&bundle)?;
+    let data = abi.encode(&options.constructor, &options.arguments).map_err(|e| bad_argument(&abi, &e))?;
+    let salt = match &options.salt {
+        Some(text) => hex::decode(text.trim_start_matches("0x"))
+            .map_err(|_| Coded::new(Code::BadArgument, format!("--salt `{text}` is not hex")))?,
+        None => fresh_salt()?,
+    };
+    let account = Account::from_suri(&options.signer.suri)?;
+    let chain = connect(&options.network).await?;
+    let credentials = account.certify(&chain, Scope::All, CERTIFICATE_LIFE);
+    let cluster = Cluster::connect(chain, options.cluster, credentials).await?;
+    let bar = output.spinner("deploying: deposit on the chain, code and constructor to the cluster");
+    let started = std::time::Instant::now();
+    let deployed = Contract::deploy(&cluster, &account, bundle.code.clone(), salt, data, options.gas).await;
+    bar.finish_and_clear();
+    let (contract, executed) = deployed?;
+    let address = contract.address();
+    let returned = executed.outcome.result.clone()?;
+    let decoded = abi.decode_constructor(&options.constructor, &returned.data);
+    refuse_failed(returned.reverted(), decoded.as_ref())?;
+    book::remember(&address, &Value::Object(bundle.metadata.clone()))?;
+    let json = json!({
+        "address": address.to_string(), "code_hash": bundle.code_hash.to_string(), "cluster": options.cluster,
+        "gas": executed.outcome.gas_used, "height": executed.receipt.header.height,
+        "ms": started.elapsed().as_millis() as u64,
+    });
+    output.done(format!("{} deployed in {:.1} s, receipt verified", bundle.name, started.elapsed().as_secs_f64()));
+    output.data(&json, address.to_string());
+    Ok(())
+}
+
+fn fresh_salt() -> Result<Vec<u8>, Coded> {
+    let mut salt = vec![0; 16];
+    getrandom::fill(&mut salt).map_err(|e| Coded::new(Code::Internal, format!("no randomness: {e}")))?;
+    Ok(salt)
+}
+
+fn bad_argument(abi: &Abi, error: &anyhow::Error) -> Coded {
+    Coded::new(Code::BadArgument, format!("{error}; the contract has: {}", abi.signatures().join("; ")))
+}
+
+fn refuse_failed(reverted: bool, decoded: Option<&Decoded>) -> Result<(), Coded> {
+    match decoded {
+        Some(decoded) if reverted || decoded.is_err => Err(Coded::new(Code::Reverted, decoded.text.clone())),
+        None if reverted => Err(Code::Reverted.into()),
+        _ => Ok(()),
+    }
+}
+
+/// A call that is ready to be made.
+struct Ready {
+    abi: Abi,
+    contract: Contract,
+    data: Vec<u8>,
+}
+
+async fn prepare(options: &Call) -> Result<Ready> {
+    let address: AccountId =
+        options.address.parse().map_err(|e| Coded::new(Code::BadArgument, format!("{}: {e}", options.address)))?;
+    let metadata = match &options.bundle {
+        Some(path) => Value::Object(load_bundle(path)?.metadata),
+        None => book::recall(&address)?,
+    };
+    let abi = Abi::new(&metadata)?;
+    let data = abi.encode(&options.message, &options.arguments).map_err(|e| bad_argument(&abi, &e))?;
+    let account = Account::from_suri(&options.signer.suri)?;
+    let chain = connect(&options.network).await?;
+    let credentials = account.certify(&chain, Scope::All, CERTIFICATE_LIFE);
+    let contract = Contract::find(chain, address, credentials).await?;
+    Ok(Ready { abi, contract, data })
+}
+
+/// Reads from a contract.
+pub async fn query(options: &Call, output: Output) -> Result<ExitCode> {
+    let Ready { abi, contract, data } = prepare(options).await?;
+    let answered = contract.query(data).await?;
+    let decoded = abi.decode(&options.message, &answered.output.data).context("the answer does not fit the metadata")?;
+    let receipt = options.receipt.then(|| {
+        let r = &answered.receipt;
+        json!({
+            "worker": answered.worker.to_string(), "cluster": r.cluster, "epoch": r.epoch, "height": r.height,
+            "entry": r.entry.to_string(), "state_root": r.state_root.to_string(), "time_ms": r.time_ms,
+        })
+    });
+    if abi.mutates(&options.message) == Some(true) {
+        output.warn("this message changes the contract; a query shows what it would answer and changes nothing");
+    }
+    Ok(show(&decoded, answered.output.reverted(), receipt, output))
+}
+
+/// Writes to a contract.
+pub async fn send(options: &Call, output: Output) -> Result<ExitCode> {
+    let Ready { abi, contract, data } = prepare(options).await?;
+    let bar = output.spinner("waiting for the cluster");
+    let executed = contract.call(data, options.gas).await;
+    bar.finish_and_clear();
+    let executed = executed?;
+    let returned = executed.outcome.result.clone()?;
+    let decoded = abi.decode(&options.message, &returned.data).context("the answer does not fit the metadata")?;
+    let place = format!("entry {}, gas {}, receipt verified", executed.receipt.header.height, executed.outcome.gas_used);
+    output.say(output.paint(Tone::Dim, &place));
+    Ok(show(&decoded, returned.reverted(), options.receipt.then(|| receipt_json(&executed)), output))
+}
+
+fn receipt_json(executed: &Executed) -> Value {
+    let r = &executed.receipt;
+    json!({
+        "worker": executed.worker.to_string(), "cluster": r.header.cluster, "epoch": r.header.epoch,
+        "height": r.header.height, "index": r.index, "entry": r.header.digest().to_string(),
+        "state_root": r.state_root.to_string(), "signatures": r.certificate.votes.len(), "gas": executed.outcome.gas_used,
+    })
+}
+
+fn show(decoded: &Decoded, reverted: bool, receipt: Option<Value>, output: Output) -> ExitCode {
+    let refused = reverted || decoded.is_err;
+    let mut json = json!({ "result": decoded.json, "reverted": reverted });
+    let mut text = decoded.text.clone();
+    if let (Some(receipt), Some(object)) = (receipt, json.as_object_mut()) {
+        text.push_str(&format!("\n{receipt:#}"));
+        object.insert("receipt".into(), receipt);
+    }
+    output.data(&json, text);
+    if refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS }
+}

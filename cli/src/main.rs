@@ -1,0 +1,70 @@
+//! The command line of the network.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod abi;
+mod args;
+mod book;
+mod commands;
+mod network;
+mod output;
+
+use anyhow::Result;
+use args::{Cli, Command};
+use clap::{CommandFactory, Parser};
+use output::Output;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.json, cli.quiet);
+    start_tracing();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output.error(&error.into());
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli.command, output)) {
+        Ok(code) => code,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs go to stderr, and only when asked for: `RUST_LOG=info`.
+fn start_tracing() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+async fn run(command: Command, output: Output) -> Result<ExitCode> {
+    match command {
+        Command::Dev(options) => commands::dev::run(&options, output).await?,
+        Command::Demo(options) => commands::demo::run(&options, output).await?,
+        Command::New { name, path } => commands::build::new(&name, path, output)?,
+        Command::Build { path, out } => commands::build::build(&path, out.as_deref(), output).map(|_| ())?,
+        Command::Deploy(options) => commands::contract::deploy(&options, output).await?,
+        Command::Query(options) => return commands::contract::query(&options, output).await,
+        Command::Send(options) => return commands::contract::send(&options, output).await,
+        Command::Account { new: true, .. } => commands::account::create(output)?,
+        Command::Account { account, network, .. } => {
+            commands::account::show(account.as_deref(), &network, output).await?;
+        }
+        Command::Transfer { to, amount, signer, network } => {
+            commands::account::transfer(&to, &amount, &signer, &network, output).await?;
+        }
+        Command::Doctor { network } => {
+            if !commands::doctor::run(&network, output).await? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "phala", &mut std::io::stdout());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,284 @@
+//! A whole network in one process, for development and tests: validators, workers, key service, RPC. Every part is
+//! the one that runs on a machine of its own, connected over loopback; attestation is SIMULATED.
+//!
+//! The folder (see [`folder`]) keeps the chain, the workers' state and what stands for hardware. Started again on the
+//! same folder, the chain goes on from its last block, and the workers, whose identities died with the process, rejoin
+//! their cluster with a new epoch.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod folder;
+mod keys;
+mod ports;
+
+use crate::{
+    folder::{Folder, Secrets},
+    keys::KeyHouse,
+    ports::{free_address, loopback},
+};
+use codec::{Decode, Encode};
+use phala_attest::Anchors;
+use phala_client::{Account, Call, Chain};
+use phala_consensus::{LogConfig, LogHandle, Peer, Runtime, Secret};
+use phala_node::{Node, NodeConfig};
+use phala_primitives::{AccountId, Code, Coded, Hash, PublicKey, blake2_256, records::chain_namespace};
+use phala_rpc::{Limits, Server};
+use phala_runtime::GenesisSpec;
+use phala_simtee::SimVendor;
+use phala_worker::{Worker, WorkerConfig};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+/// What kind of evidence stands behind a development network.
+pub const ATTESTATION: &str = "SIMULATED";
+/// The one cluster of the network.
+const CLUSTER: phala_primitives::ClusterId = 0;
+/// How long the network may take to come up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a network is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Folder to keep; a temporary one if `None`.
+    pub folder: Option<PathBuf>,
+    /// Validators, at least one.
+    pub validators: usize,
+    /// Workers of the one cluster: 1, or 4 to 7.
+    pub workers: usize,
+    /// Port of the JSON-RPC; 0 takes a free one.
+    pub rpc_port: u16,
+    /// Port of the first worker, the others follow; 0 takes free ones.
+    pub worker_port: u16,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { folder: None, validators: 4, workers: 4, rpc_port: 0, worker_port: 0 }
+    }
+}
+
+/// What the genesis was made of, kept so that a later start gives the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+struct Sizes {
+    validators: u32,
+    workers: u32,
+}
+
+/// A running network.
+pub struct Devnet {
+    genesis: Hash,
+    rpc: Server,
+    nodes: Vec<Arc<Node>>,
+    logs: Vec<LogHandle>,
+    workers: Vec<Option<Worker>>,
+    /// Dropped last: stops what still runs and waits for it.
+    runtimes: Vec<Arc<Runtime>>,
+    folder: Folder,
+    /// The clusters' consensus keeps its journals here; nothing in it outlives the process.
+    _memory: tempfile::TempDir,
+}
+
+impl Devnet {
+    /// Starts the network; returns when its cluster answers. `progress` is told of each step.
+    pub async fn start(config: Config, progress: impl Fn(&str)) -> Result<Self, Coded> {
+        if !matches!(config.workers, 1 | 4..=7) || config.validators == 0 {
+            return Err(Coded::new(Code::BadArgument, "a network has at least 1 validator and 1 or 4 to 7 workers"));
+        }
+        let folder = Folder::open(config.folder.as_deref())?;
+        let sizes = Sizes { validators: config.validators as u32, workers: config.workers as u32 };
+        let kept: Sizes = folder.read_or_make("sizes", || Ok(sizes))?;
+        if kept != sizes {
+            let detail = format!("the folder holds a network of {} validators and {} workers", kept.validators, kept.workers);
+            return Err(Coded::new(Code::BadArgument, detail));
+        }
+        let secrets: Secrets = folder.read_or_make("secrets", || Secrets::draw(config.validators, config.workers + 1))?;
+        let vendor = SimVendor::from_seed(&secrets.vendor);
+
+        progress("starting validators");
+        let chain_runtime = Arc::new(Runtime::start(&folder.below("chain/consensus")?, 2)?);
+        let (nodes, logs) = start_validators(&config, &folder, &secrets, &vendor, &chain_runtime)?;
+        let first = nodes.first().ok_or(Code::Internal)?;
+        let genesis = first.genesis_hash();
+        let rpc = phala_rpc::serve(loopback(config.rpc_port), Limits::default(), first.clone()).await?;
+        let url = format!("ws://{}", rpc.address());
+        let chain = Arc::new(Chain::connect(&url, Some(genesis)).await?);
+
+        progress("starting workers");
+        let memory = memory_folder()?;
+        let cluster_runtime = Arc::new(Runtime::start(memory.path(), 2)?);
+        let machine = |index: usize| {
+            let seed = secrets.machines.get(index).copied().unwrap_or_default();
+            Arc::new(vendor.machine(&seed, measurement()))
+        };
+        let keys = Arc::new(KeyHouse::open(&folder, machine(config.workers).as_ref(), chain.clone())?);
+        let mut workers = vec![];
+        for index in 0..config.workers {
+            let port = if config.worker_port == 0 { 0 } else { config.worker_port + index as u16 };
+            let worker = Worker::start(WorkerConfig {
+                account: Arc::new(Account::from_suri(&worker_suri(index))?),
+                cluster: CLUSTER,
+                chain_url: url.clone(),
+                genesis,
+                listen: loopback(port),
+                peer: free_address()?,
+                folder: folder.below(&format!("workers/{index}"))?,
+                provider: machine(index),
+                keys: keys.clone(),
+                runtime: cluster_runtime.clone(),
+            });
+            workers.push(Some(worker.await?));
+        }
+        let net = Self {
+            genesis,
+            rpc,
+            nodes,
+            logs,
+            workers,
+            runtimes: vec![cluster_runtime, chain_runtime],
+            folder,
+            _memory: memory,
+        };
+        net.form_cluster(&chain).await?;
+        progress("waiting for the cluster");
+        tokio::time::timeout(PATIENCE, net.ready())
+            .await
+            .map_err(|_| Coded::new(Code::NotReady, format!("after {} s", PATIENCE.as_secs())))??;
+        Ok(net)
+    }
+
+    /// Makes the one cluster once its workers are registered, unless the chain has it already.
+    async fn form_cluster(&self, chain: &Arc<Chain>) -> Result<(), Coded> {
+        if chain.clusters().await? > 0 {
+            return Ok(());
+        }
+        let workers: Vec<AccountId> = self.workers.iter().flatten().map(Worker::id).collect();
+        let mut heads = chain.heads().await?;
+        loop {
+            let mut registered = 0;
+            for worker in &workers {
+                registered += usize::from(chain.worker(worker).await?.is_some());
+            }
+            if registered == workers.len() {
+                break;
+            }
+            heads.next().await?;
+        }
+        let founder = Account::from_suri(&worker_suri(0))?;
+        chain.submit(&founder, &Call::create_cluster(&workers)).await.map(|_| ())
+    }
+
+    async fn ready(&self) -> Result<(), Coded> {
+        for worker in self.workers.iter().flatten() {
+            worker.ready().await?;
+        }
+        Ok(())
+    }
+
+    /// Genesis hash of the chain.
+    pub fn genesis(&self) -> Hash {
+        self.genesis
+    }
+
+    /// Address of the JSON-RPC.
+    pub fn rpc_url(&self) -> String {
+        format!("ws://{}", self.rpc.address())
+    }
+
+    /// Base URLs of the workers that live.
+    pub fn worker_urls(&self) -> Vec<String> {
+        self.workers.iter().flatten().map(|worker| format!("http://{}", worker.address())).collect()
+    }
+
+    /// The folder that holds the network.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// Height of the chain's newest final block.
+    pub fn height(&self) -> u32 {
+        self.nodes.first().map_or(0, |node| node.head().number)
+    }
+
+    /// Kills a worker as a crash would. Returns its account.
+    pub fn kill_worker(&mut self, index: usize) -> Option<AccountId> {
+        let worker = self.workers.get_mut(index)?.take()?;
+        let id = worker.id();
+        worker.kill();
+        Some(id)
+    }
+
+    /// Stops everything in order; the folder can then be used again.
+    pub async fn stop(mut self) {
+        for worker in self.workers.drain(..).flatten() {
+            worker.stop().await;
+        }
+        for log in &self.logs {
+            log.stop();
+            log.stopped().await;
+        }
+        self.rpc.stop().await;
+        let runtimes = std::mem::take(&mut self.runtimes);
+        // Dropping a runtime waits for its threads.
+        let _ = tokio::task::spawn_blocking(move || drop(runtimes)).await;
+    }
+}
+
+/// Public half of an ed25519 seed.
+fn public_key(seed: &[u8; 32]) -> PublicKey {
+    ed25519_dalek::SigningKey::from_bytes(seed).verifying_key().to_bytes()
+}
+
+/// Secret of a worker's account on a development network.
+fn worker_suri(index: usize) -> String {
+    format!("//Worker//{index}")
+}
+
+/// Measurement of this program, as far as a SIMULATED machine can have one.
+fn measurement() -> Hash {
+    blake2_256(concat!("phala-worker ", env!("CARGO_PKG_VERSION")).as_bytes())
+}
+
+/// A folder in memory if there is one: consensus of clusters syncs often, and its journals are worth nothing after a
+/// restart, because every start has new keys.
+fn memory_folder() -> Result<tempfile::TempDir, Coded> {
+    let base = std::path::Path::new("/dev/shm");
+    let base = if base.is_dir() { base.to_owned() } else { std::env::temp_dir() };
+    tempfile::Builder::new()
+        .prefix("phala-cluster-")
+        .tempdir_in(&base)
+        .map_err(|e| Coded::new(Code::DataDir, format!("{}: {e}", base.display())))
+}
+
+type Validators = (Vec<Arc<Node>>, Vec<LogHandle>);
+
+fn start_validators(
+    config: &Config,
+    folder: &Folder,
+    secrets: &Secrets,
+    vendor: &SimVendor,
+    runtime: &Runtime,
+) -> Result<Validators, Coded> {
+    let keys: Vec<PublicKey> = secrets.validators.iter().map(public_key).collect();
+    let anchors = Anchors { simulated: vec![vendor.anchor()] };
+    let spec = GenesisSpec::dev("Phala Devnet", keys.clone(), config.workers as u32, anchors);
+    let addresses: Vec<SocketAddr> = keys.iter().map(|_| free_address()).collect::<Result<_, _>>()?;
+    let peers: Vec<Peer> =
+        keys.iter().zip(&addresses).map(|(key, address)| Peer { key: *key, address: *address }).collect();
+    let (mut nodes, mut logs) = (vec![], vec![]);
+    for (index, (seed, listen)) in secrets.validators.iter().zip(&addresses).enumerate() {
+        let node = Node::open(NodeConfig {
+            folder: Some(folder.below(&format!("chain/validator-{index}"))?),
+            peer_id: keys.get(index).map(|key| Hash(*key).to_string()).unwrap_or_default(),
+            listen: vec![listen.to_string()],
+            validator: true,
+            cache: 16 << 20,
+            ..NodeConfig::new(spec.clone())
+        })?;
+        let namespace = chain_namespace(&node.genesis_hash());
+        let log = LogConfig::chain(Secret::new(*seed), peers.clone(), 0, namespace, format!("validator-{index}"));
+        let handle = runtime.start_log(*listen, log, node.clone())?;
+        node.set_gossip(Arc::new(handle.clone()));
+        nodes.push(node);
+        logs.push(handle);
+    }
+    Ok((nodes, logs))
+}

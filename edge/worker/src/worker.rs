@@ -1,0 +1,225 @@
+//! A worker from its start to its end.
+//!
+//! # Start
+//! 1. Listen, so that peers and operators can reach it; `/readyz` tells what it waits for.
+//! 2. Connect to the chain and follow it with a light client.
+//! 3. Make an identity and a recipient key, in memory only; have the machine quote them; register them on the chain.
+//!    From now on the keys of an earlier start are dead.
+//! 4. Wait until the worker has a seat in its cluster.
+//! 5. Get the cluster's keys, sealed to the recipient key. Open state and entry log; replay what the state lacks.
+//! 6. If the epoch's members do not include this identity: report the highest entry on the chain (`rejoin`) and wait
+//!    for the epoch that does.
+//! 7. Fetch from peers what lies between the own log and the epoch's floor, each entry verified by its certificate.
+//! 8. Join the epoch's consensus, and serve.
+//!
+//! # End
+//! [`Worker::stop`] ends everything in order; [`Worker::kill`] drops it as a crash would.
+
+use crate::{
+    entries::EntryFile,
+    http,
+    metrics::Metrics,
+    service::{ChainHead, Service},
+    start::Start,
+};
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use phala_attest::Provider;
+use phala_client::Account;
+use phala_consensus::{LogHandle, Runtime};
+use phala_keys::{KeyRequest, SealedKeys};
+use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+
+/// Brings a request to whoever releases keys, and the sealed answer back. Nothing on the way is trusted.
+pub trait KeyDelivery: Send + Sync {
+    /// Asks for a cluster's keys.
+    fn request(&self, request: KeyRequest) -> BoxFuture<'_, Result<SealedKeys, Coded>>;
+}
+
+/// What a worker is started with.
+pub struct WorkerConfig {
+    /// The worker's account on the chain; it pays fees.
+    pub account: Arc<Account>,
+    /// The cluster in which it has, or will get, a seat.
+    pub cluster: ClusterId,
+    /// A node of the chain; it is trusted for nothing.
+    pub chain_url: String,
+    /// Genesis hash of the network.
+    pub genesis: Hash,
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where the other members of the cluster connect.
+    pub peer: SocketAddr,
+    /// Own folder for sealed state and the entry log.
+    pub folder: PathBuf,
+    /// The machine that makes evidence.
+    pub provider: Arc<dyn Provider>,
+    /// Who releases the cluster's keys.
+    pub keys: Arc<dyn KeyDelivery>,
+    /// Runs the cluster's consensus; its storage need not survive the process.
+    pub runtime: Arc<Runtime>,
+}
+
+/// What a worker that failed waits for.
+const FAILED: &str = "its operator";
+
+/// What a worker's sockets show of it.
+pub(crate) struct Status {
+    attestation: &'static str,
+    metrics: Arc<Metrics>,
+    pub(crate) head: Arc<ChainHead>,
+    /// What the worker waits for; empty when it serves.
+    waiting: watch::Sender<&'static str>,
+    service: OnceLock<Arc<Service>>,
+    entries: OnceLock<Arc<EntryFile>>,
+    failure: Mutex<Option<Coded>>,
+}
+
+impl Status {
+    /// The service, once the worker is ready.
+    pub(crate) fn service(&self) -> Option<Arc<Service>> {
+        self.service.get().cloned()
+    }
+
+    /// The entry log, once it is open.
+    pub(crate) fn entries(&self) -> Option<Arc<EntryFile>> {
+        self.entries.get().cloned()
+    }
+
+    /// Says what comes next.
+    pub(crate) fn wait_for(&self, what: &'static str) {
+        self.waiting.send_replace(what);
+    }
+
+    /// Lets peers read the entry log.
+    pub(crate) fn share_entries(&self, entries: Arc<EntryFile>) {
+        let _ = self.entries.set(entries);
+    }
+
+    /// Opens the door to clients.
+    pub(crate) fn serve(&self, service: Arc<Service>) {
+        let _ = self.service.set(service);
+        self.waiting.send_replace("");
+    }
+
+    /// Ends the worker's usefulness.
+    pub(crate) fn fail(&self, error: Coded) {
+        *self.failure.lock() = Some(error);
+        self.waiting.send_replace(FAILED);
+    }
+
+    /// What the worker waits for before it serves.
+    pub(crate) fn waiting_for(&self) -> String {
+        match &*self.failure.lock() {
+            Some(error) => format!("its operator: {error}"),
+            None => (*self.waiting.borrow()).to_owned(),
+        }
+    }
+
+    /// What kind of evidence stands behind the worker.
+    pub(crate) fn attestation(&self) -> &'static str {
+        self.attestation
+    }
+
+    /// Its metrics.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Brings gauges up to date before they are read.
+    pub(crate) fn refresh_metrics(&self) {
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        if let Ok(number) = self.head.fresh() {
+            self.metrics.chain_height.set(gauge(u64::from(number)));
+        }
+        if let Some(service) = self.service.get() {
+            self.metrics.height.set(gauge(service.replica().applied().height));
+            self.metrics.waiting.set(gauge(service.replica().waiting() as u64));
+        }
+    }
+}
+
+/// A running worker.
+pub struct Worker {
+    id: AccountId,
+    address: SocketAddr,
+    status: Arc<Status>,
+    log: Arc<OnceLock<LogHandle>>,
+    tasks: JoinSet<()>,
+}
+
+impl Worker {
+    /// Binds the client port and starts. The rest goes on in the background; [`Worker::ready`] tells when it is done.
+    pub async fn start(config: WorkerConfig) -> Result<Self, Coded> {
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|e| Coded::new(Code::PortInUse, format!("{}: {e}", config.listen)))?;
+        let address = listener.local_addr().map_err(|e| Coded::new(Code::PortInUse, e.to_string()))?;
+        let status = Arc::new(Status {
+            attestation: config.provider.name(),
+            metrics: Arc::default(),
+            head: Arc::default(),
+            waiting: watch::Sender::new("the chain"),
+            service: OnceLock::new(),
+            entries: OnceLock::new(),
+            failure: Mutex::new(None),
+        });
+        let log = Arc::new(OnceLock::new());
+        let id = config.account.id();
+        let mut tasks = JoinSet::new();
+        let router = http::router(status.clone());
+        tasks.spawn(async move {
+            // It ends only with the task.
+            let _ = axum::serve(listener, router).await;
+        });
+        let (shown, handle) = (status.clone(), log.clone());
+        tasks.spawn(async move {
+            let run = Start { config, address, status: shown.clone(), log: handle };
+            if let Err(error) = run.run().await {
+                tracing::error!(worker = %id, %error, "the worker cannot serve");
+                shown.fail(error);
+            }
+        });
+        Ok(Self { id, address, status, log, tasks })
+    }
+
+    /// The worker's account.
+    pub fn id(&self) -> AccountId {
+        self.id
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Completes when the worker serves, or cannot.
+    pub async fn ready(&self) -> Result<(), Coded> {
+        let mut waiting = self.status.waiting.subscribe();
+        let _ = waiting.wait_for(|what| what.is_empty() || *what == FAILED).await;
+        self.status.failure.lock().clone().map_or(Ok(()), Err)
+    }
+
+    /// Stops serving and leaves the log. What was acknowledged is on disk already.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        if let Some(log) = self.log.get() {
+            log.stop();
+            log.stopped().await;
+        }
+    }
+
+    /// Ends at once, as if the process had been killed: connections break, nothing is flushed or said to anyone.
+    pub fn kill(mut self) {
+        self.tasks.abort_all();
+        if let Some(log) = self.log.get() {
+            log.stop();
+        }
+    }
+}
