@@ -1,1 +1,52 @@
-//! Client of the network: accounts, encrypted calls, verified receipts
+//! Client of the network.
+//!
+//! - [`Account`]: a key, read from what people write.
+//! - [`Chain`]: a node of the chain. Heads are believed by their finality certificate, storage by proof, so the node
+//!   is trusted for nothing but being there. Extrinsics are followed until they are final.
+//! - [`Cluster`] and [`Contract`]: sealed queries and commands to whichever replica answers; receipts are verified
+//!   against the chain before an answer is returned.
+//! - [`Session`]: the same over one WebSocket to one replica, with many requests in flight.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), phala_primitives::Coded> {
+//! use phala_client::{Account, Chain, Contract, Scope};
+//! use std::{sync::Arc, time::Duration};
+//!
+//! let chain = Arc::new(Chain::connect("ws://127.0.0.1:9944", None).await?);
+//! let alice = Account::from_suri("//Alice")?;
+//! let credentials = alice.certify(&chain, Scope::All, Duration::from_secs(3600));
+//! let address = "0x…".parse().map_err(|_| phala_primitives::Code::BadArgument)?;
+//! let contract = Contract::find(chain, address, credentials).await?;
+//! let answer = contract.query(vec![0x2f, 0x86, 0x5b, 0xd9]).await?;
+//! println!("{:?} at height {}", answer.output.data, answer.receipt.height);
+//! # Ok(()) }
+//! ```
+//!
+//! All errors are [`phala_primitives::Coded`].
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod account;
+mod call;
+mod chain;
+mod cluster;
+mod contract;
+mod events;
+mod extrinsic;
+mod keys;
+mod link;
+mod node;
+mod roster;
+#[cfg(test)]
+mod runtime_tests;
+mod session;
+
+pub use account::Account;
+pub use call::Call;
+pub use chain::{AccountInfo, Chain, Heads, Included};
+pub use cluster::{Answered, Cluster, Executed};
+pub use contract::Contract;
+pub use events::Event;
+pub use phala_session::{Action, Credentials, Outcome, Output, Scope, SignedCommand};
+pub use roster::Replica;
+pub use session::Session;

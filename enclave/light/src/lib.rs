@@ -21,4 +21,4 @@ mod proof;
 mod tests;
 
 pub use client::{Header, LightClient};
-pub use proof::{MAX_PROOF_BYTES, MAX_PROOF_NODES, read};
+pub use proof::{MAX_PROOF_BYTES, MAX_PROOF_NODES, extrinsics_root, read};

@@ -1,8 +1,8 @@
 //! Reading one storage entry out of a proof.
 
-use phala_primitives::{Code, Coded};
+use phala_primitives::{Code, Coded, Hash};
 use sp_core::{Blake2Hasher, H256};
-use sp_trie::{LayoutV1, MemoryDB, StorageProof, read_trie_value};
+use sp_trie::{LayoutV0, LayoutV1, MemoryDB, StorageProof, TrieConfiguration, read_trie_value};
 
 /// Most trie nodes in a proof of one entry.
 pub const MAX_PROOF_NODES: usize = 256;
@@ -21,4 +21,10 @@ pub fn read(state_root: &[u8; 32], key: &[u8], nodes: &[Vec<u8>]) -> Result<Opti
     let known: MemoryDB<Blake2Hasher> = StorageProof::new(nodes.iter().cloned()).into_memory_db();
     read_trie_value::<LayoutV1<Blake2Hasher>, _>(&known, &H256(*state_root), key, None, None)
         .map_err(|_| Coded::new(Code::BadReadProof, format!("key 0x{}", hex::encode(key))))
+}
+
+/// What a header names as `extrinsics_root` for these extrinsics, in opaque encoding. (State version 0, which the
+/// runtime's `system_version` 1 means for extrinsics.)
+pub fn extrinsics_root(extrinsics: &[Vec<u8>]) -> Hash {
+    Hash(LayoutV0::<Blake2Hasher>::ordered_trie_root(extrinsics).0)
 }

@@ -1,0 +1,83 @@
+//! Calls of the chain, encoded.
+//!
+//! The numbers of pallets and calls are written here and nowhere else. They are not read from the metadata that a
+//! node shows, because what one signs must not depend on whom one asks. A test holds them against the runtime.
+
+use codec::{Compact, Encode};
+use phala_primitives::{AccountId, Balance, ClusterId, Hash, PublicKey, records::Anchor};
+
+const BALANCES: u8 = 2;
+const UTILITY: u8 = 4;
+const REGISTRY: u8 = 10;
+const CLUSTERS: u8 = 11;
+
+/// `MultiAddress::Id`.
+const ADDRESS_ID: u8 = 0;
+
+/// A call of the chain, ready to be signed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Call(Vec<u8>);
+
+impl Call {
+    fn new(pallet: u8, call: u8, arguments: impl Encode) -> Self {
+        Self((pallet, call, arguments).encode())
+    }
+
+    /// Sends PHA, in the smallest unit, but not so much that the sender's account would die.
+    pub fn transfer_keep_alive(to: &AccountId, value: Balance) -> Self {
+        Self::new(BALANCES, 3, (ADDRESS_ID, to, Compact(value)))
+    }
+
+    /// Does all of it or nothing.
+    pub fn batch_all(calls: &[Self]) -> Self {
+        let mut encoded = (UTILITY, 2u8, Compact(calls.len() as u64)).encode();
+        calls.iter().for_each(|call| encoded.extend_from_slice(&call.0));
+        Self(encoded)
+    }
+
+    /// Registers the keys of a worker's present start. The caller is the worker.
+    pub fn register_worker(
+        identity: &PublicKey,
+        recipient: &[u8; 32],
+        endpoint: &str,
+        peer: &str,
+        evidence: &[u8],
+    ) -> Self {
+        Self::new(REGISTRY, 0, (identity, recipient, endpoint.as_bytes(), peer.as_bytes(), evidence))
+    }
+
+    /// Changes the addresses of a worker. The caller is the worker.
+    pub fn update_endpoint(endpoint: &str, peer: &str) -> Self {
+        Self::new(REGISTRY, 1, (endpoint.as_bytes(), peer.as_bytes()))
+    }
+
+    /// Makes a cluster of registered workers.
+    pub fn create_cluster(workers: &[AccountId]) -> Self {
+        Self::new(CLUSTERS, 0, workers)
+    }
+
+    /// Reports the highest entry that a member holds, with its encoded proof. The caller is the worker.
+    pub fn rejoin(cluster: ClusterId, anchor: &Anchor, proof: Option<&[u8]>) -> Self {
+        Self::new(CLUSTERS, 1, (cluster, anchor, proof))
+    }
+
+    /// Pays the deposit for code of this BLAKE2b-256 hash and size.
+    pub fn upload_code(code_hash: &Hash, size: u32) -> Self {
+        Self::new(CLUSTERS, 2, (code_hash, size))
+    }
+
+    /// Gives up code that no contract was created with.
+    pub fn remove_code(code_hash: &Hash) -> Self {
+        Self::new(CLUSTERS, 3, code_hash)
+    }
+
+    /// Gives a contract its cluster and address.
+    pub fn create_contract(cluster: ClusterId, code_hash: &Hash, salt: &[u8]) -> Self {
+        Self::new(CLUSTERS, 4, (cluster, code_hash, salt))
+    }
+
+    /// The encoding.
+    pub fn encoded(&self) -> &[u8] {
+        &self.0
+    }
+}

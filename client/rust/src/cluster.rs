@@ -1,0 +1,404 @@
+//! A cluster, asked through whichever replica answers.
+//!
+//! Every request is sealed to one replica, whose session key its identity signed, which the chain names. Every answer
+//! is verified before it is returned: the receipt of a query against the identity of the replica, that of a command
+//! against the cluster's members of the epoch that decided it. A replica that is dead, not ready, or gives an answer
+//! that does not verify is passed over for the next. A command keeps its id and signature on the way from one replica
+//! to the next, so it is executed at most once.
+
+use crate::{
+    Account, Chain, Contract,
+    link::{exchange, http, seal_for},
+    roster::{Replica, Roster},
+};
+use parking_lot::Mutex;
+use phala_primitives::{AccountId, ClusterId, Code, Coded, PublicKey, RequestId, blake2_256, records, storage};
+use phala_session::{
+    Action, Answer, Client as Seal, Command, CommandReceipt, Credentials, Outcome, Output, PendingReply, Query,
+    QueryReceipt, Scope, Sealed, SignedCommand, SystemRng, random_id,
+};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// Age at which what the chain said of the cluster is asked again.
+const ROSTER_AGE: Duration = Duration::from_secs(60);
+/// How many blocks ahead of the newest known head a request may be opened.
+const BLOCKS_AHEAD: u32 = 300;
+/// How long a command may wait for its execution.
+const COMMAND_LIFE_MS: u64 = 5 * 60 * 1000;
+/// How often all replicas are tried, and the pause in between.
+const ROUNDS: usize = 4;
+const PAUSE: Duration = Duration::from_millis(500);
+/// A session key is replaced this long before it ends.
+const KEY_MARGIN_MS: u64 = 60 * 1000;
+/// Clocks differ: a certificate begins a little in the past.
+const CLOCK_MARGIN_MS: u64 = 60 * 1000;
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl Account {
+    /// Signs a session certificate for a fresh key that acts for the account: for `scope`, as long as `life`, at most
+    /// 30 days.
+    pub fn certify(&self, chain: &Chain, scope: Scope, life: Duration) -> Arc<Credentials> {
+        let begin = now_ms().saturating_sub(CLOCK_MARGIN_MS);
+        let life = u64::try_from(life.as_millis()).unwrap_or(u64::MAX).saturating_add(CLOCK_MARGIN_MS);
+        let end = begin.saturating_add(life.min(phala_primitives::limits::MAX_CERTIFICATE_LIFE_MS));
+        let sign = |text: &str| self.sign(text.as_bytes());
+        let rng = &mut SystemRng;
+        Arc::new(Credentials::issue(chain.genesis(), self.id(), scope, begin, end, rng, sign))
+    }
+}
+
+/// A verified answer to a query.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answered {
+    /// What the contract returned.
+    pub output: Output,
+    /// The replica's word for it.
+    pub receipt: QueryReceipt,
+    /// Who answered.
+    pub worker: AccountId,
+}
+
+/// A verified outcome of a command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Executed {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Proof of its place in the log, and a replica's word for the outcome.
+    pub receipt: Box<CommandReceipt>,
+    /// Who answered.
+    pub worker: AccountId,
+}
+
+/// A question to a replica.
+#[derive(Clone, Copy)]
+pub(crate) enum Ask<'a> {
+    Query(&'a Query),
+    Command(&'a SignedCommand),
+    Outcome(&'a SignedCommand),
+}
+
+/// A cluster as one account sees it. Cheap to share; all methods may run at once.
+pub struct Cluster {
+    chain: Arc<Chain>,
+    id: ClusterId,
+    credentials: Arc<Credentials>,
+    pub(crate) http: reqwest::Client,
+    roster: Mutex<(Arc<Roster>, Instant)>,
+    seals: Mutex<BTreeMap<PublicKey, Arc<Seal>>>,
+    epochs: Mutex<BTreeMap<u64, Arc<Vec<PublicKey>>>>,
+    preferred: AtomicUsize,
+    /// Height of the newest entry that holds a command of this client: it reads what it wrote.
+    height: AtomicU64,
+}
+
+impl Cluster {
+    /// Reads from the chain who the members are.
+    ///
+    /// Errors: `NoSuchCluster`, and those of reading the chain.
+    pub async fn connect(chain: Arc<Chain>, id: ClusterId, credentials: Arc<Credentials>) -> Result<Arc<Self>, Coded> {
+        let roster = Arc::new(Roster::fetch(&chain, id, now_ms()).await?);
+        let [first, ..] = random_id(&mut SystemRng);
+        Ok(Arc::new(Self {
+            chain,
+            id,
+            credentials,
+            http: http()?,
+            roster: Mutex::new((roster, Instant::now())),
+            seals: Mutex::default(),
+            epochs: Mutex::default(),
+            preferred: AtomicUsize::new(usize::from(first)),
+            height: AtomicU64::new(0),
+        }))
+    }
+
+    /// Number of the cluster.
+    pub fn id(&self) -> ClusterId {
+        self.id
+    }
+
+    /// The chain that it is on.
+    pub fn chain(&self) -> &Arc<Chain> {
+        &self.chain
+    }
+
+    /// The account for which it is asked.
+    pub fn account(&self) -> AccountId {
+        self.credentials.certificate().body.account
+    }
+
+    /// The replicas that can be asked, in the order of the cluster's members.
+    pub fn replicas(&self) -> Vec<Replica> {
+        self.roster.lock().0.replicas.clone()
+    }
+
+    /// A contract of this cluster.
+    pub fn contract(self: &Arc<Self>, address: AccountId) -> Contract {
+        Contract::new(self.clone(), address)
+    }
+
+    /// Signs a command. Give it to [`Cluster::send`] or a session, as often as needed: it is executed at most once.
+    pub fn sign(&self, action: Action, gas_limit: u64) -> SignedCommand {
+        self.credentials.sign(Command {
+            id: random_id(&mut SystemRng),
+            genesis: self.chain.genesis(),
+            cluster: self.id,
+            action,
+            gas_limit,
+            deadline_ms: now_ms().saturating_add(COMMAND_LIFE_MS),
+        })
+    }
+
+    /// A query that sees what this client wrote.
+    pub(crate) fn query_of(&self, contract: AccountId, data: Vec<u8>) -> Query {
+        Query { contract, data, min_height: self.height.load(Ordering::Relaxed) }
+    }
+
+    /// Asks a contract. Its state is at least as new as the last command that this client sent.
+    pub async fn query(&self, contract: AccountId, data: Vec<u8>) -> Result<Answered, Coded> {
+        let query = self.query_of(contract, data);
+        let (worker, answer) = self.ask(Ask::Query(&query)).await?;
+        answered(worker, answer)
+    }
+
+    /// Has a command executed and waits for its outcome.
+    ///
+    /// Errors: `NoQuorum` if the cluster did not decide in time; it may still be executed.
+    pub async fn send(&self, command: &SignedCommand) -> Result<Executed, Coded> {
+        let (worker, answer) = self.ask(Ask::Command(command)).await?;
+        executed(worker, answer)
+    }
+
+    /// What became of a command.
+    pub async fn outcome(&self, command: &SignedCommand) -> Result<Executed, Coded> {
+        let (worker, answer) = self.ask(Ask::Outcome(command)).await?;
+        executed(worker, answer)
+    }
+
+    /// Gives the cluster code for which the chain holds a deposit.
+    pub async fn upload(&self, code: Vec<u8>, gas_limit: u64) -> Result<Executed, Coded> {
+        let proof = self.chain.fact(&storage::code(&blake2_256(&code))).await?;
+        self.send(&self.sign(Action::Upload { code, proof }, gas_limit)).await
+    }
+
+    /// Creates a contract that the chain has placed in this cluster for this account. `data` is the constructor's
+    /// selector and arguments.
+    pub async fn instantiate(
+        &self,
+        code_hash: phala_primitives::Hash,
+        salt: Vec<u8>,
+        data: Vec<u8>,
+        gas_limit: u64,
+    ) -> Result<Executed, Coded> {
+        let contract = records::contract_address(&self.account(), self.id, &code_hash, &salt);
+        let proof = self.chain.fact(&storage::contract(&contract)).await?;
+        self.send(&self.sign(Action::Instantiate { contract, code_hash, salt, data, proof }, gas_limit)).await
+    }
+
+    /// Asks the replicas, the one that answered last first, until one gives an answer that verifies.
+    async fn ask(&self, ask: Ask<'_>) -> Result<(AccountId, Answer), Coded> {
+        let mut last = Coded::new(Code::NoReplica, "no member of the cluster can be asked");
+        for round in 0..ROUNDS {
+            if round > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            let roster = match self.roster(round > 0).await {
+                Ok(roster) => roster,
+                Err(error) => {
+                    last = error;
+                    continue;
+                }
+            };
+            let (count, first) = (roster.replicas.len(), self.preferred.load(Ordering::Relaxed));
+            for index in (0..count).map(|step| (first.wrapping_add(step)) % count) {
+                let Some(replica) = roster.replicas.get(index) else { continue };
+                match self.ask_replica(replica, ask).await {
+                    Ok(answer) => {
+                        self.preferred.store(index, Ordering::Relaxed);
+                        return Ok((replica.worker, answer));
+                    }
+                    Err(error) if try_elsewhere(&error) => last = error,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn ask_replica(&self, replica: &Replica, ask: Ask<'_>) -> Result<Answer, Coded> {
+        let (answer, request_id) = match self.ask_once(replica, ask).await {
+            // It has made a new key, or restarted.
+            Err(error) if error.known() == Some(Code::UnknownKey) => {
+                self.seals.lock().remove(&replica.identity);
+                self.ask_once(replica, ask).await?
+            }
+            result => result?,
+        };
+        self.verify(&replica.identity, &request_id, ask, &answer).await?;
+        Ok(answer)
+    }
+
+    async fn ask_once(&self, replica: &Replica, ask: Ask<'_>) -> Result<(Answer, RequestId), Coded> {
+        let seal = self.seal(replica).await?;
+        let max_height = self.max_height();
+        let rng = &mut SystemRng;
+        let Sealed::<PendingReply> { envelope, pending } = match ask {
+            Ask::Query(query) => seal.query(query.clone(), max_height, rng)?,
+            Ask::Command(command) => seal.command(command.clone(), max_height, rng)?,
+            Ask::Outcome(command) => seal.outcome(command.command.id, max_height, rng)?,
+        };
+        let response = exchange(&self.http, replica, envelope).await?;
+        Ok((pending.open(&response)?, *pending.request_id()))
+    }
+
+    /// Highest chain height at which a request made now may be opened.
+    pub(crate) fn max_height(&self) -> u32 {
+        self.chain.head().0.saturating_add(BLOCKS_AHEAD)
+    }
+
+    /// What seals to a replica.
+    pub(crate) async fn seal(&self, replica: &Replica) -> Result<Arc<Seal>, Coded> {
+        let now = now_ms();
+        let known = self.seals.lock().get(&replica.identity).cloned();
+        if let Some(seal) = known.filter(|seal| seal.session_key().not_after_ms > now.saturating_add(KEY_MARGIN_MS)) {
+            return Ok(seal);
+        }
+        let seal = seal_for(&self.http, replica, &self.chain.genesis(), &self.credentials, now).await?;
+        let seal = Arc::new(seal);
+        self.seals.lock().insert(replica.identity, seal.clone());
+        Ok(seal)
+    }
+
+    /// The members, asked of the chain again if they are old or `fresh` is wanted.
+    pub(crate) async fn roster(&self, fresh: bool) -> Result<Arc<Roster>, Coded> {
+        let (roster, since) = self.roster.lock().clone();
+        if !fresh && since.elapsed() < ROSTER_AGE {
+            return Ok(roster);
+        }
+        let roster = Arc::new(Roster::fetch(&self.chain, self.id, now_ms()).await?);
+        *self.roster.lock() = (roster.clone(), Instant::now());
+        let identities: Vec<_> = roster.identities.clone();
+        self.seals.lock().retain(|identity, _| identities.contains(identity));
+        Ok(roster)
+    }
+
+    /// Checks that an answer fits the question and that its receipt holds against the chain.
+    pub(crate) async fn verify(
+        &self,
+        identity: &PublicKey,
+        request_id: &RequestId,
+        ask: Ask<'_>,
+        answer: &Answer,
+    ) -> Result<(), Coded> {
+        let genesis = self.chain.genesis();
+        match (ask, answer) {
+            (Ask::Query(query), Answer::Query { output, receipt }) => {
+                receipt.verify(identity, &genesis, request_id, query, output)?;
+                // A replica that was cut off may still answer from an epoch that has ended.
+                let present = self.roster.lock().0.epoch;
+                if receipt.cluster != self.id
+                    || receipt.epoch < present
+                    || !self.members(receipt.epoch).await?.contains(identity)
+                {
+                    return Err(Coded::new(Code::BadReceipt, "it is of another cluster or epoch"));
+                }
+                Ok(())
+            }
+            (Ask::Command(command) | Ask::Outcome(command), Answer::Command { outcome, receipt }) => {
+                let members = self.members(receipt.header.epoch).await?;
+                receipt.verify(&genesis, self.id, &members, &command.hash(), outcome)?;
+                self.height.fetch_max(receipt.header.height, Ordering::Relaxed);
+                Ok(())
+            }
+            _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
+        }
+    }
+
+    /// Identities of the members in an epoch. They never change, so they are asked for once.
+    async fn members(&self, epoch: u64) -> Result<Arc<Vec<PublicKey>>, Coded> {
+        if let Some(members) = self.epochs.lock().get(&epoch) {
+            return Ok(members.clone());
+        }
+        let unknown = || Coded::new(Code::BadReceipt, format!("the cluster has no epoch {epoch}"));
+        let members = self.chain.epoch(self.id, epoch).await?.ok_or_else(unknown)?;
+        let members = Arc::new(members.iter().map(|member| member.identity).collect::<Vec<_>>());
+        self.epochs.lock().insert(epoch, members.clone());
+        Ok(members)
+    }
+
+    /// The replica of this worker.
+    pub(crate) async fn replica(&self, worker: &AccountId) -> Result<Replica, Coded> {
+        let roster = self.roster(false).await?;
+        let found = roster.replicas.iter().find(|replica| replica.worker == *worker).cloned();
+        found.ok_or_else(|| Coded::new(Code::NoReplica, format!("{worker} is no member that can be asked")))
+    }
+
+    /// The replicas, the one that answered last first.
+    pub(crate) async fn in_order(&self) -> Result<Vec<Replica>, Coded> {
+        let mut replicas = self.roster(false).await?.replicas.clone();
+        if !replicas.is_empty() {
+            let first = self.preferred.load(Ordering::Relaxed) % replicas.len();
+            replicas.rotate_left(first);
+        }
+        Ok(replicas)
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cluster {{ {} for {} }}", self.id, self.account())
+    }
+}
+
+/// Whether another replica may do better.
+pub(crate) fn try_elsewhere(error: &Coded) -> bool {
+    use Code::{
+        BadReceipt, BadSignature, Busy, Internal, Malformed, NoNode, NoQuorum, NoReplica, NotAuthentic, NotReady,
+        QueueFull, StaleHead, StorageFailed, UnknownKey, WrongAddress,
+    };
+    matches!(
+        error.known(),
+        None | Some(
+            BadReceipt
+                | BadSignature
+                | Busy
+                | Internal
+                | Malformed
+                | NoNode
+                | NoQuorum
+                | NoReplica
+                | NotAuthentic
+                | NotReady
+                | QueueFull
+                | StaleHead
+                | StorageFailed
+                | UnknownKey
+                | WrongAddress
+        )
+    )
+}
+
+pub(crate) fn answered(worker: AccountId, answer: Answer) -> Result<Answered, Coded> {
+    match answer {
+        Answer::Query { output, receipt } => Ok(Answered { output, receipt, worker }),
+        _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
+    }
+}
+
+pub(crate) fn executed(worker: AccountId, answer: Answer) -> Result<Executed, Coded> {
+    match answer {
+        Answer::Command { outcome, receipt } => Ok(Executed { outcome, receipt, worker }),
+        _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
+    }
+}

@@ -1,0 +1,91 @@
+//! Contracts: asked, called and deployed.
+
+use crate::{
+    Account, Call, Chain, Cluster,
+    cluster::{Answered, Executed},
+};
+use phala_primitives::{AccountId, Code, Coded, blake2_256, limits::MAX_CODE, records::contract_address};
+use phala_session::{Action, Credentials};
+use std::sync::Arc;
+
+/// One contract, reached through its cluster.
+#[derive(Clone, Debug)]
+pub struct Contract {
+    cluster: Arc<Cluster>,
+    address: AccountId,
+}
+
+impl Contract {
+    pub(crate) fn new(cluster: Arc<Cluster>, address: AccountId) -> Self {
+        Self { cluster, address }
+    }
+
+    /// Finds a contract by its address.
+    ///
+    /// Errors: `NoContract` if the chain has none.
+    pub async fn find(chain: Arc<Chain>, address: AccountId, credentials: Arc<Credentials>) -> Result<Self, Coded> {
+        let missing = || Coded::new(Code::NoContract, address.to_string());
+        let record = chain.contract(&address).await?.ok_or_else(missing)?;
+        Ok(Self { cluster: Cluster::connect(chain, record.cluster, credentials).await?, address })
+    }
+
+    /// Its address.
+    pub fn address(&self) -> AccountId {
+        self.address
+    }
+
+    /// The cluster that runs it.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    /// Asks it; `data` is selector and arguments.
+    pub async fn query(&self, data: Vec<u8>) -> Result<Answered, Coded> {
+        self.cluster.query(self.address, data).await
+    }
+
+    /// Calls it with the right to change its state, and waits for the outcome.
+    pub async fn call(&self, data: Vec<u8>, gas_limit: u64) -> Result<Executed, Coded> {
+        let action = Action::Call { contract: self.address, data };
+        self.cluster.send(&self.cluster.sign(action, gas_limit)).await
+    }
+
+    /// Deploys a contract: what the chain lacks of code and contract in one extrinsic by `account`, the code to the
+    /// cluster, and the constructor's execution. What is there already is not done again, so a deployment that broke
+    /// off can be repeated. `cluster` must have been connected for the same account.
+    ///
+    /// Errors: `ContractExists` if it was instantiated already; that of the constructor if it failed.
+    pub async fn deploy(
+        cluster: &Arc<Cluster>,
+        account: &Account,
+        code: Vec<u8>,
+        salt: Vec<u8>,
+        data: Vec<u8>,
+        gas_limit: u64,
+    ) -> Result<(Self, Executed), Coded> {
+        if account.id() != cluster.account() {
+            return Err(Coded::new(Code::NotDeployer, "the cluster was connected for another account"));
+        }
+        if code.len() > MAX_CODE {
+            return Err(Coded::new(Code::CodeTooLarge, format!("{} bytes", code.len())));
+        }
+        let (chain, hash) = (cluster.chain(), blake2_256(&code));
+        let address = contract_address(&account.id(), cluster.id(), &hash, &salt);
+        let mut calls = vec![];
+        if chain.code(&hash).await?.is_none() {
+            calls.push(Call::upload_code(&hash, u32::try_from(code.len()).map_err(|_| Code::CodeTooLarge)?));
+        }
+        if chain.contract(&address).await?.is_none() {
+            calls.push(Call::create_contract(cluster.id(), &hash, &salt));
+        }
+        if !calls.is_empty() {
+            chain.submit(account, &Call::batch_all(&calls)).await?;
+        }
+        cluster.upload(code, gas_limit).await?.outcome.result?;
+        let executed = cluster.instantiate(hash, salt, data, gas_limit).await?;
+        if let Err(error) = &executed.outcome.result {
+            return Err(error.clone());
+        }
+        Ok((cluster.contract(address), executed))
+    }
+}
