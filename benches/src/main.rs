@@ -1,0 +1,113 @@
+//! What does confidentiality cost? `make bench` answers with ratios.
+//!
+//! The question is `balance_of` of a token, asked of three servers on this machine:
+//!
+//! - **native http**: axum, HTTP/1.1 keep-alive, no encryption, no authentication, a `BTreeMap` in memory;
+//! - **native ws**: the same over a WebSocket with binary messages;
+//! - **phala**: a replica of `phala dev`: the PSP22 contract in WebAssembly over encrypted state, asked over an
+//!   encrypted session, each answer with a receipt that the client verifies.
+//!
+//! All three hold the same accounts. Each server is a process of its own, both run during the whole measurement, and
+//! what the network costs while idle is charged to both. Clients ask in a closed loop, each on its own connection: one
+//! client for the latency, many for the throughput. Rounds are interleaved and their order rotates; the figures are
+//! medians over rounds, and the baseline of the ratios is the faster of the two native servers.
+//!
+//! The table goes to stderr, the figures to `target/bench.json` of the checkout and, as JSON, to stdout.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod load;
+mod native;
+mod network;
+mod report;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand};
+use load::{Connect, Load, Stats};
+use report::{Figures, Row};
+use std::{path::PathBuf, time::Duration};
+
+/// Compare encrypted queries with a plain native server.
+#[derive(Parser)]
+struct Options {
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+    /// Rounds; each measures every server once per number of clients.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Clients at once for the throughput.
+    #[arg(long, default_value_t = 32)]
+    clients: usize,
+    /// Accounts that hold the token.
+    #[arg(long, default_value_t = 64)]
+    accounts: usize,
+    #[command(subcommand)]
+    server: Option<Server>,
+}
+
+#[derive(Subcommand)]
+enum Server {
+    /// Be the native server (started by the measurement itself).
+    #[command(hide = true)]
+    Native {
+        /// Accounts that hold the token.
+        accounts: usize,
+    },
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let options = Options::parse();
+    if let Some(Server::Native { accounts }) = options.server {
+        return native::serve(accounts).await;
+    }
+    let figures = compare(&options).await?;
+    eprintln!("{}", report::table(&figures));
+    let json = serde_json::to_string_pretty(&figures)?;
+    let path = checkout()?.join("target/bench.json");
+    std::fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
+    std::fs::write(&path, &json).with_context(|| format!("writing {}", path.display()))?;
+    println!("{json}");
+    Ok(())
+}
+
+async fn compare(options: &Options) -> Result<Figures> {
+    ensure!(options.rounds > 0 && options.clients > 0 && options.accounts > 0, "all numbers must be above zero");
+    eprintln!("starting the network and deploying the token; then {} rounds", options.rounds);
+    let network = network::Network::start(&checkout()?, options.accounts).await?;
+    let native = native::Native::start(options.accounts).await?;
+
+    let mut rounds = Vec::new();
+    for round in 0..options.rounds {
+        let mut measured = Vec::new();
+        for clients in [1, options.clients] {
+            let load = Load { clients, time: Duration::from_secs(options.seconds), accounts: options.accounts };
+            // The order rotates, so that no server is always measured after the same other.
+            for turn in 0..3 {
+                measured.push(match (round + turn) % 3 {
+                    0 => row("native http", &native.http(), load).await?,
+                    1 => row("native ws", &native.ws(), load).await?,
+                    _ => row("phala", &network, load).await?,
+                });
+            }
+        }
+        eprintln!("round {}: {}", round + 1, report::line(&measured));
+        rounds.push(measured);
+    }
+    report::figures(&rounds, options.clients)
+}
+
+async fn row<C: Connect>(server: &'static str, target: &C, load: Load) -> Result<Row> {
+    let Stats { per_second, p50_us, p99_us } = load::run(target, load).await.with_context(|| server.to_owned())?;
+    Ok(Row { server, clients: load.clients, per_second, p50_us, p99_us })
+}
+
+/// The checkout that this program was compiled from or, if that is gone, the current folder.
+fn checkout() -> Result<PathBuf> {
+    let compiled_from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    match compiled_from.canonicalize() {
+        Ok(path) => Ok(path),
+        Err(_) => Ok(std::env::current_dir()?),
+    }
+}

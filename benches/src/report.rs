@@ -1,0 +1,120 @@
+//! From measurements to figures: medians over rounds, ratios to the faster native server.
+
+use anyhow::{Context, Result};
+use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
+use serde::Serialize;
+
+/// One measurement, or the medians of several.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Row {
+    /// Which server.
+    pub(crate) server: &'static str,
+    /// Clients at once.
+    pub(crate) clients: usize,
+    /// Answers per second.
+    pub(crate) per_second: f64,
+    /// Median time of an answer, in microseconds.
+    pub(crate) p50_us: f64,
+    /// 99th percentile, in microseconds.
+    pub(crate) p99_us: f64,
+}
+
+/// The outcome of a comparison.
+#[derive(Debug, Serialize)]
+pub(crate) struct Figures {
+    /// Our throughput with many clients, as a share of the faster native server's. More is better.
+    pub(crate) query_throughput_vs_native: f64,
+    /// Our median latency with one client, as a multiple of the faster native server's. Less is better.
+    pub(crate) query_p50_vs_native: f64,
+    /// What the words in `measured` stand for.
+    pub(crate) sides: [(&'static str, &'static str); 3],
+    /// How many rounds.
+    pub(crate) rounds: usize,
+    /// Medians over rounds.
+    pub(crate) measured: Vec<Row>,
+}
+
+/// Medians and ratios of rounds that all measured the same servers.
+pub(crate) fn figures(rounds: &[Vec<Row>], clients: usize) -> Result<Figures> {
+    let mut measured: Vec<Row> = Vec::new();
+    for server in ["native http", "native ws", "phala"] {
+        for clients in [1, clients] {
+            let rows: Vec<&Row> =
+                rounds.iter().flatten().filter(|row| row.server == server && row.clients == clients).collect();
+            let median = |of: fn(&Row) -> f64| median(rows.iter().map(|row| of(row)).collect());
+            let (per_second, p50_us, p99_us) =
+                (median(|r| r.per_second)?, median(|r| r.p50_us)?, median(|r| r.p99_us)?);
+            if !measured.iter().any(|row| row.server == server && row.clients == clients) {
+                measured.push(Row { server, clients, per_second, p50_us, p99_us });
+            }
+        }
+    }
+    let of = |ours: bool, clients: usize, figure: fn(&Row) -> f64| {
+        let rows = measured.iter().filter(move |row| (row.server == "phala") == ours && row.clients == clients);
+        rows.map(figure).collect::<Vec<_>>()
+    };
+    let most = |figures: Vec<f64>| figures.into_iter().fold(f64::MIN, f64::max);
+    let least = |figures: Vec<f64>| figures.into_iter().fold(f64::MAX, f64::min);
+    let query_throughput_vs_native =
+        most(of(true, clients, |row| row.per_second)) / most(of(false, clients, |row| row.per_second));
+    let query_p50_vs_native = least(of(true, 1, |row| row.p50_us)) / least(of(false, 1, |row| row.p50_us));
+    let sides = [
+        ("native http", "axum, HTTP/1.1 keep-alive, no encryption, no authentication, in memory"),
+        ("native ws", "axum, WebSocket, no encryption, no authentication, in memory"),
+        ("phala", "encrypted session, WebAssembly, encrypted state, signed receipt verified; SIMULATED enclave"),
+    ];
+    Ok(Figures { query_throughput_vs_native, query_p50_vs_native, sides, rounds: rounds.len(), measured })
+}
+
+fn median(mut figures: Vec<f64>) -> Result<f64> {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().context("nothing was measured")
+}
+
+/// One round, for those who wait.
+pub(crate) fn line(rows: &[Row]) -> String {
+    let cell = |row: &Row| format!("{} ×{} {:.0}/s {:.0} µs", row.server, row.clients, row.per_second, row.p50_us);
+    rows.iter().map(cell).collect::<Vec<_>>().join(" · ")
+}
+
+/// The figures as people read them.
+pub(crate) fn table(figures: &Figures) -> String {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["server", "clients", "answers/s", "p50 µs", "p99 µs"]);
+    for row in &figures.measured {
+        let number = |value: f64| format!("{value:.0}");
+        let cells = [row.clients.to_string(), number(row.per_second), number(row.p50_us), number(row.p99_us)];
+        table.add_row(std::iter::once(row.server.to_owned()).chain(cells));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!(
+        "{table}\nthroughput: {:.2} of the faster native server's\np50, one client: {:.2} times the faster native server's",
+        figures.query_throughput_vs_native, figures.query_p50_vs_native
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_taken_to_the_faster_native_server() {
+        let row = |server, clients, per_second, p50_us| Row { server, clients, per_second, p50_us, p99_us: 0.0 };
+        let round = |ours: f64| {
+            vec![
+                row("native http", 1, 10.0, 100.0),
+                row("native ws", 1, 20.0, 50.0),
+                row("phala", 1, 5.0, ours),
+                row("native http", 8, 1000.0, 9.0),
+                row("native ws", 8, 800.0, 9.0),
+                row("phala", 8, 250.0, 9.0),
+            ]
+        };
+        let figures = figures(&[round(75.0), round(9000.0), round(60.0)], 8).unwrap();
+        assert_eq!(figures.query_throughput_vs_native, 0.25);
+        assert_eq!(figures.query_p50_vs_native, 1.5);
+        assert_eq!(figures.measured.len(), 6);
+    }
+}
