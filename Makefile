@@ -15,14 +15,15 @@ FLAGS := --locked --workspace
 BIN := $(CARGO_TARGET_DIR)/debug
 TOOLS := $(CACHE)/tools
 DENY_VERSION := 0.20.2
+EXAMPLES := $(notdir $(patsubst %/Cargo.toml,%,$(wildcard contracts/examples/*/Cargo.toml)))
 
-.PHONY: help demo dev test contracts bench verify build wasm-target cargo-deny
+.PHONY: help demo dev test contracts bench verify build wasm-target cargo-deny $(EXAMPLES:%=bundle-%)
 
 help: ## list the targets
 	@echo "Compiled files: $(CARGO_TARGET_DIR)"
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
-demo: build ## start a network, deploy a contract, read and write it, kill a replica, check a receipt; then stop
+demo: bundle-psp22 bundle-ballot ## a fresh network: deploy, read, write, measure, kill a worker; then stop
 	@$(BIN)/phala demo
 
 dev: build ## start a network for development and keep it running
@@ -32,11 +33,10 @@ test: build contracts ## everything that has tests
 	$(CARGO) test $(FLAGS) --no-fail-fast
 	$(CARGO) test --locked --manifest-path contracts/Cargo.toml --no-fail-fast
 
-contracts: build wasm-target ## build the example contracts
-	@for manifest in contracts/examples/*/Cargo.toml; do \
-		echo "contract $$(basename $$(dirname $$manifest))"; \
-		$(BIN)/phala build $$(dirname $$manifest); \
-	done
+contracts: $(EXAMPLES:%=bundle-%) ## build the example contracts into target/ink
+
+bundle-%: build wasm-target
+	@$(BIN)/phala build contracts/examples/$* --out target/ink/$*
 
 bench: ## measure encrypted queries against a plain native server
 	$(CARGO) build $(FLAGS) --bin phala --bin bench

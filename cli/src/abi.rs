@@ -1,25 +1,49 @@
-//! Arguments and answers of contracts as people write them, by the contract's ink! metadata.
+//! Arguments and answers of contracts as people write them, by the contract's ink! 5 metadata.
 //!
-//! Values are written in SCON (SCALE object notation), as ink!'s own tools do: `true`, `42`, `"text"`, `[1, 2]`,
-//! `Some(3)`, `{ field: 1 }`. Two things are made easier: an account may be named (`//Alice`) or be an address of
-//! this network, and a text need not be quoted.
+//! Values are written as in Rust: `true`, `42`, `"text"`, `[1, 2]`, `(1, "two")`, `Some(3)`, `None`, `{ field: 1 }`,
+//! `0x` and hex digits for bytes. An account may be named (`//Alice`) or be an address, and a text need not be quoted.
+//! `scale-value` does the encoding and decoding by the metadata's types.
 
 use anyhow::{Context, Result, anyhow, bail};
-use contract_transcode::{ContractMessageTranscoder, Value};
 use phala_client::Account;
 use phala_primitives::AccountId;
-use scale_info::{TypeDef, TypeDefPrimitive};
+use scale_info::{PortableRegistry, TypeDef, TypeDefPrimitive};
+use scale_value::{Composite, Primitive, Value, ValueDef, scale};
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
 use std::str::FromStr;
 
 /// The interface of one contract.
+#[derive(Debug)]
 pub struct Abi {
-    transcoder: ContractMessageTranscoder,
+    types: PortableRegistry,
+    constructors: Vec<Entry>,
+    messages: Vec<Entry>,
 }
 
-impl std::fmt::Debug for Abi {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Abi").finish_non_exhaustive()
-    }
+/// A constructor or message, as the metadata describes it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    label: String,
+    selector: String,
+    args: Vec<Argument>,
+    return_type: Option<TypeRef>,
+    #[serde(default)]
+    mutates: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Argument {
+    label: String,
+    #[serde(rename = "type")]
+    ty: TypeRef,
+}
+
+#[derive(Debug, Deserialize)]
+struct TypeRef {
+    #[serde(rename = "type")]
+    id: u32,
 }
 
 /// An answer, decoded.
@@ -28,201 +52,317 @@ pub struct Decoded {
     /// The value as a person reads it.
     pub text: String,
     /// The value for programs.
-    pub json: serde_json::Value,
+    pub json: Json,
     /// Whether the contract answered with its own error (`Err(…)`).
     pub is_err: bool,
 }
 
 impl Abi {
     /// Reads ink! metadata of version 5.
-    pub fn new(metadata: &serde_json::Value) -> Result<Self> {
-        let project = serde_json::from_value(metadata.clone()).context("the metadata is not ink! 5 metadata")?;
-        Ok(Self { transcoder: ContractMessageTranscoder::new(project) })
+    pub fn new(metadata: &Json) -> Result<Self> {
+        let part = |path: &str| metadata.pointer(path).cloned().unwrap_or(Json::Null);
+        let read = |path: &str| -> Result<Vec<Entry>> {
+            serde_json::from_value(part(path)).with_context(|| format!("the metadata has no `{path}` of ink! 5"))
+        };
+        let types = serde_json::from_value(json!({ "types": part("/types") }));
+        Ok(Self {
+            types: types.context("the metadata has no types of ink! 5")?,
+            constructors: read("/spec/constructors")?,
+            messages: read("/spec/messages")?,
+        })
     }
 
     /// Input of a constructor or message: selector and arguments.
     pub fn encode(&self, name: &str, arguments: &[String]) -> Result<Vec<u8>> {
-        let types = self.argument_types(name);
-        let written: Vec<String> = arguments
-            .iter()
-            .enumerate()
-            .map(|(i, text)| self.normalise(text, types.get(i).copied()))
-            .collect::<Result<_>>()?;
-        self.transcoder.encode(name, &written).map_err(|error| anyhow!("{name}: {error}"))
+        let entry = self.find(name).ok_or_else(|| anyhow!("there is no constructor or message `{name}`"))?;
+        if entry.args.len() != arguments.len() {
+            bail!("`{}` takes {} arguments, {} are given", signature(entry), entry.args.len(), arguments.len());
+        }
+        let mut out = hex::decode(entry.selector.trim_start_matches("0x")).context("the metadata's selector")?;
+        for (argument, text) in entry.args.iter().zip(arguments) {
+            let value = self.parse(text, argument.ty.id).with_context(|| argument.label.clone())?;
+            scale::encode_as_type(&value, argument.ty.id, &self.types, &mut out)
+                .map_err(|error| anyhow!("{}: `{text}` does not fit: {error}", argument.label))?;
+        }
+        Ok(out)
     }
 
     /// Whether the message changes the contract (`&mut self`). `None` if there is no such message.
     pub fn mutates(&self, message: &str) -> Option<bool> {
-        let spec = self.transcoder.metadata().spec();
-        spec.messages().iter().find(|m| m.label() == message).map(|m| m.mutates())
+        self.messages.iter().find(|m| m.label == message).map(|m| m.mutates)
     }
 
-    /// Decodes what a message returned.
-    pub fn decode(&self, message: &str, mut data: &[u8]) -> Result<Decoded> {
-        let value = self.transcoder.decode_message_return(message, &mut data)?;
-        Ok(present(strip_lang_error(value)))
-    }
-
-    /// Decodes what a constructor returned, `None` if nothing.
-    pub fn decode_constructor(&self, constructor: &str, mut data: &[u8]) -> Option<Decoded> {
-        let value = self.transcoder.decode_constructor_return(constructor, &mut data).ok()?;
-        Some(present(strip_lang_error(value)))
+    /// Decodes what a constructor or message returned.
+    pub fn decode(&self, name: &str, mut data: &[u8]) -> Result<Decoded> {
+        let entry = self.find(name).ok_or_else(|| anyhow!("there is no constructor or message `{name}`"))?;
+        let Some(ty) = &entry.return_type else {
+            return Ok(Decoded { text: "()".into(), json: Json::Null, is_err: false });
+        };
+        let value = scale::decode_as_type(&mut data, ty.id, &self.types)
+            .map_err(|error| anyhow!("the answer does not fit the metadata: {error}"))?;
+        // ink! wraps every answer in `Result<T, LangError>`; the outer `Ok` is of no interest.
+        let value = match value.value {
+            ValueDef::Variant(ref outer) if outer.name == "Ok" => match outer.values.values().next() {
+                Some(inner) => inner.clone(),
+                None => value,
+            },
+            _ => value,
+        };
+        let is_err = matches!(&value.value, ValueDef::Variant(variant) if variant.name == "Err");
+        Ok(Decoded { text: self.text(&value), json: self.json(&value), is_err })
     }
 
     /// One line for each constructor and message, for help.
     pub fn signatures(&self) -> Vec<String> {
-        let spec = self.transcoder.metadata().spec();
-        let line = |label: &str, arguments: Vec<String>, kind: &str| format!("{kind} {label}({})", arguments.join(", "));
-        let constructors = spec.constructors().iter().map(|c| {
-            line(c.label(), c.args().iter().map(|a| a.label().clone()).collect(), "constructor")
-        });
-        let messages = spec.messages().iter().map(|m| {
-            let kind = if m.mutates() { "send " } else { "query" };
-            line(m.label(), m.args().iter().map(|a| a.label().clone()).collect(), kind)
-        });
-        constructors.chain(messages).collect()
+        let messages = self.messages.iter().map(|m| format!("{} {}", if m.mutates { "send" } else { "query" }, signature(m)));
+        self.constructors.iter().map(|c| format!("constructor {}", signature(c))).chain(messages).collect()
     }
 
-    fn argument_types(&self, name: &str) -> Vec<u32> {
-        let spec = self.transcoder.metadata().spec();
-        let of = |args: &[ink_metadata::MessageParamSpec<scale_info::form::PortableForm>]| {
-            args.iter().map(|a| a.ty().ty().id).collect()
-        };
-        spec.constructors()
-            .iter()
-            .find(|c| c.label() == name)
-            .map(|c| of(c.args()))
-            .or_else(|| spec.messages().iter().find(|m| m.label() == name).map(|m| of(m.args())))
-            .unwrap_or_default()
+    fn find(&self, name: &str) -> Option<&Entry> {
+        self.constructors.iter().chain(&self.messages).find(|entry| entry.label == name)
     }
 
-    fn normalise(&self, text: &str, type_id: Option<u32>) -> Result<String> {
-        let registry = self.transcoder.metadata().registry();
-        let is_text = type_id
-            .and_then(|id| registry.resolve(id))
-            .is_some_and(|ty| matches!(ty.type_def, TypeDef::Primitive(TypeDefPrimitive::Str)));
+    fn parse(&self, text: &str, type_id: u32) -> Result<Value> {
+        let is_text = matches!(
+            self.types.resolve(type_id).map(|ty| &ty.type_def),
+            Some(TypeDef::Primitive(TypeDefPrimitive::Str))
+        );
         if is_text && !text.starts_with('"') {
-            return Ok(format!("{text:?}"));
+            return Ok(Value::string(text));
         }
-        name_accounts(text)
+        let normal = normalise(text)?;
+        let parser = scale_value::stringify::from_str_custom()
+            .add_custom_parser(scale_value::stringify::custom_parsers::parse_hex);
+        match parser.parse(&normal) {
+            (Ok(value), rest) if rest.trim().is_empty() => Ok(value),
+            (Ok(_), rest) => bail!("`{text}`: `{}` is left over", rest.trim()),
+            (Err(error), _) => bail!("`{text}`: {error}"),
+        }
+    }
+
+    /// The account that a value is, if its type says so.
+    fn account(&self, value: &Value<u32>) -> Option<AccountId> {
+        let ty = self.types.resolve(value.context)?;
+        if ty.path.segments.last().is_none_or(|name| name != "AccountId" && name != "AccountId32") {
+            return None;
+        }
+        let ValueDef::Composite(outer) = &value.value else { return None };
+        bytes_of(outer.values().next()?)?.try_into().ok().map(AccountId)
+    }
+
+    /// Bytes that a value is: an array or vector of `u8`.
+    fn bytes(&self, value: &Value<u32>) -> Option<Vec<u8>> {
+        let item = match &self.types.resolve(value.context)?.type_def {
+            TypeDef::Array(array) => array.type_param.id,
+            TypeDef::Sequence(sequence) => sequence.type_param.id,
+            _ => return None,
+        };
+        let item = &self.types.resolve(item)?.type_def;
+        matches!(item, TypeDef::Primitive(TypeDefPrimitive::U8)).then(|| bytes_of(value)).flatten()
+    }
+
+    fn is_list(&self, value: &Value<u32>) -> bool {
+        let def = self.types.resolve(value.context).map(|ty| &ty.type_def);
+        matches!(def, Some(TypeDef::Array(_) | TypeDef::Sequence(_)))
+    }
+
+    fn text(&self, value: &Value<u32>) -> String {
+        if let Some(account) = self.account(value) {
+            return account.to_string();
+        }
+        if let Some(bytes) = self.bytes(value) {
+            return format!("0x{}", hex::encode(bytes));
+        }
+        match &value.value {
+            ValueDef::Composite(fields) if self.is_list(value) => format!("[{}]", self.joined(fields)),
+            ValueDef::Composite(fields) => self.fields(fields),
+            ValueDef::Variant(variant) if variant.values.is_empty() => variant.name.clone(),
+            ValueDef::Variant(variant) => match &variant.values {
+                Composite::Named(_) => format!("{} {}", variant.name, self.fields(&variant.values)),
+                Composite::Unnamed(_) => format!("{}{}", variant.name, self.fields(&variant.values)),
+            },
+            ValueDef::Primitive(Primitive::String(text)) => format!("{text:?}"),
+            ValueDef::Primitive(primitive) => plain(primitive),
+            ValueDef::BitSequence(bits) => bits.iter().map(|bit| if bit { '1' } else { '0' }).collect(),
+        }
+    }
+
+    fn joined(&self, fields: &Composite<u32>) -> String {
+        fields.values().map(|value| self.text(value)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn fields(&self, fields: &Composite<u32>) -> String {
+        match fields {
+            Composite::Named(named) => {
+                let fields: Vec<_> = named.iter().map(|(name, value)| format!("{name}: {}", self.text(value))).collect();
+                format!("{{ {} }}", fields.join(", "))
+            }
+            Composite::Unnamed(_) => format!("({})", self.joined(fields)),
+        }
+    }
+
+    fn json(&self, value: &Value<u32>) -> Json {
+        if let Some(account) = self.account(value) {
+            return json!(account.to_string());
+        }
+        if let Some(bytes) = self.bytes(value) {
+            return json!(format!("0x{}", hex::encode(bytes)));
+        }
+        match &value.value {
+            ValueDef::Composite(fields) => self.json_fields(fields),
+            ValueDef::Variant(variant) if variant.values.is_empty() => match variant.name.as_str() {
+                "None" => Json::Null,
+                name => json!(name),
+            },
+            ValueDef::Variant(variant) => match &variant.values {
+                Composite::Unnamed(values) if values.len() == 1 => json!({ &variant.name: self.json(&values[0]) }),
+                fields => json!({ &variant.name: self.json_fields(fields) }),
+            },
+            ValueDef::Primitive(Primitive::Bool(bool)) => json!(bool),
+            ValueDef::Primitive(Primitive::String(text)) => json!(text),
+            // Beyond 2^53 JavaScript would round, so large numbers are texts.
+            ValueDef::Primitive(Primitive::U128(n)) if *n <= 1 << 53 => json!(*n as u64),
+            ValueDef::Primitive(Primitive::I128(n)) if n.unsigned_abs() <= 1 << 53 => json!(*n as i64),
+            ValueDef::Primitive(primitive) => json!(plain(primitive)),
+            ValueDef::BitSequence(_) => json!(self.text(value)),
+        }
+    }
+
+    fn json_fields(&self, fields: &Composite<u32>) -> Json {
+        match fields {
+            Composite::Named(named) => {
+                Json::Object(named.iter().map(|(name, value)| (name.clone(), self.json(value))).collect())
+            }
+            Composite::Unnamed(values) if values.is_empty() => Json::Null,
+            Composite::Unnamed(values) => values.iter().map(|value| self.json(value)).collect(),
+        }
     }
 }
 
-/// Replaces each account outside of quotes by hexadecimal, which the transcoder reads for any account.
-fn name_accounts(text: &str) -> Result<String> {
-    let mut out = String::with_capacity(text.len());
+fn signature(entry: &Entry) -> String {
+    let arguments: Vec<_> = entry.args.iter().map(|a| a.label.as_str()).collect();
+    format!("{}({})", entry.label, arguments.join(", "))
+}
+
+fn plain(primitive: &Primitive) -> String {
+    match primitive {
+        Primitive::Bool(bool) => bool.to_string(),
+        Primitive::Char(char) => char.to_string(),
+        Primitive::String(text) => text.clone(),
+        Primitive::U128(n) => n.to_string(),
+        Primitive::I128(n) => n.to_string(),
+        Primitive::U256(bytes) | Primitive::I256(bytes) => format!("0x{}", hex::encode(bytes)),
+    }
+}
+
+fn bytes_of<T>(value: &Value<T>) -> Option<Vec<u8>> {
+    let ValueDef::Composite(items) = &value.value else { return None };
+    items.values().map(|item| item.as_u128().and_then(|byte| u8::try_from(byte).ok())).collect()
+}
+
+/// Brings what people write into the form that `scale-value` reads: accounts as hex, lists in round brackets, names of
+/// variants with brackets even when they hold nothing, numbers without separators. Texts in quotes stay as they are.
+fn normalise(text: &str) -> Result<String> {
+    let mut out = String::with_capacity(text.len() + 16);
     let mut rest = text;
-    while !rest.is_empty() {
-        if rest.starts_with('"') {
-            let end = rest[1..].find('"').map_or(rest.len(), |i| i + 2);
-            out.push_str(&rest[..end]);
-            rest = &rest[end..];
-            continue;
+    while let Some(first) = rest.chars().next() {
+        let end = match first {
+            '"' => end_of_text(rest),
+            c if is_word(c) => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
+            c => c.len_utf8(),
+        };
+        let (token, tail) = rest.split_at(end);
+        match first {
+            '[' => out.push('('),
+            ']' => out.push(')'),
+            c if is_word(c) => out.push_str(&word(token, tail)?),
+            _ => out.push_str(token),
         }
-        let end = rest.find(|c: char| !is_word(c)).unwrap_or(rest.len());
-        let (word, tail) = rest.split_at(end.max(rest.chars().next().map_or(1, char::len_utf8)));
-        out.push_str(&word_to_account(word)?);
         rest = tail;
     }
     Ok(out)
+}
+
+fn end_of_text(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            '"' if !escaped => return at + 1,
+            _ => escaped = c == '\\' && !escaped,
+        }
+    }
+    text.len()
 }
 
 fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '/' || c == '_'
 }
 
-fn word_to_account(word: &str) -> Result<String> {
+fn word(word: &str, tail: &str) -> Result<String> {
     if word.starts_with("//") {
         let account = Account::from_suri(word).map_err(|error| anyhow!("{word} is no account: {error}"))?;
         return Ok(format!("0x{}", hex::encode(account.id().0)));
     }
-    // An address is 47 or 48 base58 characters; anything shorter is a number or a word.
-    if (46..=50).contains(&word.len()) {
-        match AccountId::from_str(word) {
-            Ok(account) => return Ok(format!("0x{}", hex::encode(account.0))),
-            Err(error) if word.chars().all(|c| c.is_ascii_alphanumeric()) => bail!("{word}: {error}"),
-            Err(_) => {}
-        }
+    if word.starts_with(|c: char| c.is_ascii_digit()) && word.chars().all(|c| c.is_ascii_digit() || c == '_') {
+        return Ok(word.replace('_', ""));
     }
-    Ok(word.to_owned())
-}
-
-/// ink! wraps every answer in `Result<T, LangError>`; the outer `Ok` is of no interest.
-fn strip_lang_error(value: Value) -> Value {
-    if let Value::Tuple(ref tuple) = value
-        && tuple.ident().as_deref() == Some("Ok")
-        && let Some(inner) = tuple.values().next()
-    {
-        return inner.clone();
+    // An address has 47 or 48 base58 digits; no number or name of a variant is that long.
+    if (46..=50).contains(&word.len()) && !word.starts_with("0x") {
+        let account = AccountId::from_str(word).map_err(|error| anyhow!("{word}: {error}"))?;
+        return Ok(format!("0x{}", hex::encode(account.0)));
     }
-    value
-}
-
-fn present(value: Value) -> Decoded {
-    let is_err = matches!(&value, Value::Tuple(tuple) if tuple.ident().as_deref() == Some("Err"));
-    let value = own_addresses(value);
-    Decoded { text: value.to_string(), json: to_json(&value), is_err }
-}
-
-/// The transcoder prints accounts with the generic prefix; ours is 30.
-fn own_addresses(value: Value) -> Value {
-    match value {
-        Value::Literal(text) => match AccountId::from_ss58(&text) {
-            Ok((account, _)) => Value::Literal(account.to_string()),
-            Err(_) => Value::Literal(text),
-        },
-        Value::Seq(seq) => Value::Seq(seq.elems().iter().cloned().map(own_addresses).collect::<Vec<_>>().into()),
-        Value::Tuple(tuple) => Value::Tuple(contract_transcode::Tuple::new(
-            tuple.ident().as_deref(),
-            tuple.values().cloned().map(own_addresses).collect(),
-        )),
-        other => other,
-    }
-}
-
-fn to_json(value: &Value) -> serde_json::Value {
-    use serde_json::{Value as Json, json};
-    match value {
-        Value::Bool(b) => json!(b),
-        Value::Char(c) => json!(c.to_string()),
-        // Beyond 2^53 JavaScript would round, so large numbers are texts.
-        Value::UInt(n) => u64::try_from(*n).ok().filter(|n| *n <= 1 << 53).map_or_else(|| json!(n.to_string()), |n| json!(n)),
-        Value::Int(n) => i64::try_from(*n).ok().filter(|n| n.unsigned_abs() <= 1 << 53).map_or_else(|| json!(n.to_string()), |n| json!(n)),
-        Value::String(text) | Value::Literal(text) => json!(text),
-        Value::Hex(hex) => json!(format!("0x{}", hex::encode(hex.bytes()))),
-        Value::Unit => Json::Null,
-        Value::Seq(seq) => seq.elems().iter().map(to_json).collect(),
-        Value::Tuple(tuple) => {
-            let mut values: Vec<Json> = tuple.values().map(to_json).collect();
-            match tuple.ident() {
-                Some(name) if values.is_empty() => json!(name),
-                Some(name) if values.len() == 1 => json!({ name: values.remove(0) }),
-                Some(name) => json!({ name: values }),
-                None => Json::Array(values),
-            }
-        }
-        Value::Map(map) => {
-            let fields = map.iter().map(|(key, value)| (key.to_string(), to_json(value))).collect::<serde_json::Map<_, _>>();
-            match map.ident() {
-                Some(name) if !fields.is_empty() => json!({ name: fields }),
-                Some(name) => json!(name),
-                None => Json::Object(fields),
-            }
-        }
-    }
+    let names_variant = word.starts_with(|c: char| c.is_ascii_uppercase());
+    let next = tail.trim_start().chars().next();
+    Ok(if names_variant && !matches!(next, Some('(' | '{' | ':')) { format!("{word}()") } else { word.to_owned() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ALICE: &str = "0xd43593c715fdd31c61141abd04a99fd6822c8558854ccde39a5684e7a56da27d";
+
+    fn psp22() -> Abi {
+        let bundle = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../contracts/fixtures/psp22.contract")).unwrap();
+        Abi::new(&serde_json::from_slice(&bundle).unwrap()).unwrap()
+    }
+
     #[test]
-    fn accounts_are_named_outside_of_quotes_only() {
-        let alice = "0xd43593c715fdd31c61141abd04a99fd6822c8558854ccde39a5684e7a56da27d";
-        assert_eq!(name_accounts("//Alice").unwrap(), alice);
-        assert_eq!(name_accounts("[//Alice, \"//Alice\"]").unwrap(), format!("[{alice}, \"//Alice\"]"));
-        assert_eq!(name_accounts("5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY").unwrap(), alice);
-        assert_eq!(name_accounts("Some(1_000)").unwrap(), "Some(1_000)");
-        assert!(name_accounts("5GrvvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY").is_err());
+    fn what_people_write_is_brought_into_form() {
+        assert_eq!(normalise("//Alice").unwrap(), ALICE);
+        assert_eq!(normalise("[//Alice, \"//Alice [x]\"]").unwrap(), format!("({ALICE}, \"//Alice [x]\")"));
+        assert_eq!(normalise("5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY").unwrap(), ALICE);
+        assert_eq!(normalise("Some(1_000)").unwrap(), "Some(1000)");
+        assert_eq!(normalise("(None, true)").unwrap(), "(None(), true)");
+        assert_eq!(normalise(r#""a\"[b""#).unwrap(), r#""a\"[b""#);
+        assert!(normalise("5GrvvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY").is_err());
+    }
+
+    #[test]
+    fn a_constructor_is_encoded_as_ink_does() {
+        let arguments = ["1_000".to_owned(), "Some(\"Gold\")".into(), "None".into(), "12".into()];
+        let mut expected = vec![0x9b, 0xae, 0x9d, 0x5e];
+        expected.extend(1000u128.to_le_bytes());
+        expected.extend([1, 16, b'G', b'o', b'l', b'd', 0, 12]);
+        assert_eq!(psp22().encode("new", &arguments).unwrap(), expected);
+        assert!(psp22().encode("new", &arguments[..3]).is_err());
+        assert!(psp22().encode("gold", &[]).is_err());
+    }
+
+    #[test]
+    fn a_transfer_is_encoded_and_its_answer_decoded() {
+        let abi = psp22();
+        let data = abi.encode("PSP22::transfer", &["//Alice".into(), "7".into(), "[]".into()]).unwrap();
+        let mut expected = vec![0xdb, 0x20, 0xf9, 0xf5];
+        expected.extend(hex::decode(&ALICE[2..]).unwrap());
+        expected.extend(7u128.to_le_bytes());
+        expected.push(0);
+        assert_eq!(data, expected);
+        assert_eq!(abi.mutates("PSP22::transfer"), Some(true));
+        let fine = abi.decode("PSP22::transfer", &[0, 0]).unwrap();
+        assert!(!fine.is_err, "{}", fine.text);
+        assert!(abi.decode("PSP22::transfer", &[0, 1, 1]).unwrap().is_err);
+        let balance = abi.decode("PSP22::balance_of", &[&[0][..], &5u128.to_le_bytes()].concat()).unwrap();
+        assert_eq!((balance.text.as_str(), balance.json), ("5", json!(5)));
     }
 }

@@ -48,9 +48,10 @@ impl Repo {
 }
 
 /// Numbered lines of a Rust source that are part of the program: neither comments nor its test module, which by habit
-/// is the last thing in a file. A file of tests alone has none.
+/// is the last thing in a file. A file of tests or an example has none.
 pub(crate) fn program_lines<'a>(path: &str, text: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
-    let tests_only = path.ends_with("/tests.rs") || path.contains("/tests/") || path.starts_with("tests/");
+    let folders = ["/tests/", "/examples/", "/benches/"];
+    let tests_only = path.ends_with("tests.rs") || folders.iter().any(|folder| format!("/{path}").contains(folder));
     let lines: Vec<&str> = if tests_only { Vec::new() } else { text.lines().collect() };
     let test_module = |at: usize| {
         lines[at].trim() == "#[cfg(test)]" && lines.get(at + 1).is_some_and(|next| next.trim_end().ends_with('{'))

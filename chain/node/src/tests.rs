@@ -81,9 +81,9 @@ fn round(view: u64, leader: &Node, others: &[&Node]) -> Block {
     let block = leader.propose(at(view), &ancestry).unwrap();
     for node in others {
         assert_eq!(node.verify(at(view), &ancestry, &block), Verdict::Accept);
-        node.finalized(block.clone(), certificate(&block));
+        Application::finalized(*node, block.clone(), certificate(&block));
     }
-    leader.finalized(block.clone(), certificate(&block));
+    Application::finalized(leader, block.clone(), certificate(&block));
     block
 }
 
@@ -122,14 +122,14 @@ fn blocks_follow_each_other_before_they_are_final() {
     assert_eq!(block::split(&second.body).unwrap().len(), 2);
     // The other node never saw the first block on its own.
     assert_eq!(two.verify(at(2), &[genesis.clone(), first.clone()], &second), Verdict::Accept);
-    two.finalized(first.clone(), certificate(&first));
-    two.finalized(second.clone(), certificate(&second));
-    two.finalized(first.clone(), certificate(&first));
+    Application::finalized(&*two, first.clone(), certificate(&first));
+    Application::finalized(&*two, second.clone(), certificate(&second));
+    Application::finalized(&*two, first.clone(), certificate(&first));
     assert_eq!(two.head().hash, second.digest());
     // A node that voted on nothing executes what is final all the same.
     let three = node();
-    three.finalized(first, certificate(&second));
-    three.finalized(second.clone(), certificate(&second));
+    Application::finalized(&*three, first, certificate(&second));
+    Application::finalized(&*three, second.clone(), certificate(&second));
     assert_eq!(three.head(), two.head());
     assert_eq!(free(&three, "//Bob"), free(&two, "//Bob"));
 }
@@ -233,7 +233,7 @@ fn facts_are_proven_under_a_head_with_its_own_certificate() {
     let second = one.propose(at(2), std::slice::from_ref(&first)).unwrap();
     // Final only through a descendant.
     let descendants = Certificate { digest: Hash([9; 32]), ..certificate(&second) };
-    one.finalized(second.clone(), descendants);
+    Application::finalized(&*one, second.clone(), descendants);
     assert_eq!(one.head().hash, second.digest());
     let key = storage::validators();
     let fact = one.fact(&key).unwrap();
@@ -288,7 +288,7 @@ fn a_leader_waits_for_work_and_hears_of_it_from_others() {
     assert_eq!(two.pending(), [extrinsic]);
     assert_eq!(one.verify(at(1), &ancestry, &block), Verdict::Accept);
     assert!(!is_ready(&one));
-    one.finalized(block.clone(), certificate(&block));
+    Application::finalized(&*one, block.clone(), certificate(&block));
     assert!(one.pending().is_empty());
 }
 
@@ -318,7 +318,7 @@ fn many_transfers_fit_one_block() {
     let built = started.elapsed();
     assert_eq!(two.verify(at(1), &ancestry, &block), Verdict::Accept);
     let verified = started.elapsed();
-    one.finalized(block.clone(), certificate(&block));
+    Application::finalized(&*one, block.clone(), certificate(&block));
     let count = block::split(&block.body).unwrap().len();
     println!(
         "{count}: submit {submitted:?} build {:?} verify {:?} finalise {:?}",

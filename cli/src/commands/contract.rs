@@ -52,7 +52,7 @@ pub async fn deploy(options: &Deploy, output: Output) -> Result<()> {
     let (contract, executed) = deployed?;
     let address = contract.address();
     let returned = executed.outcome.result.clone()?;
-    let decoded = abi.decode_constructor(&options.constructor, &returned.data);
+    let decoded = abi.decode(&options.constructor, &returned.data).ok();
     refuse_failed(returned.reverted(), decoded.as_ref())?;
     book::remember(&address, &Value::Object(bundle.metadata.clone()))?;
     let json = json!({

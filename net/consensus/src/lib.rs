@@ -17,6 +17,9 @@ mod real;
 mod report;
 mod sim;
 
+#[cfg(test)]
+mod tests;
+
 pub use api::{Application, Block, Position, Shape, Verdict};
 pub use config::{LogConfig, Pacing, Peer, Secret, Timeouts};
 pub use error::StartError;
