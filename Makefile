@@ -21,7 +21,7 @@ EXAMPLES := $(notdir $(patsubst %/Cargo.toml,%,$(wildcard contracts/examples/*/C
 
 help: ## list the targets
 	@echo "Compiled files: $(CARGO_TARGET_DIR)"
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: bundle-psp22 bundle-ballot ## a fresh network: deploy, read, write, measure, kill a worker; then stop
 	@$(BIN)/phala demo
@@ -35,7 +35,7 @@ test: build contracts ## everything that has tests
 
 contracts: $(EXAMPLES:%=bundle-%) ## build the example contracts into target/ink
 
-bundle-%: build wasm-target
+$(EXAMPLES:%=bundle-%): bundle-%: build wasm-target
 	@$(BIN)/phala build contracts/examples/$* --out target/ink/$*
 
 bench: ## measure encrypted queries against a plain native server
