@@ -1,0 +1,289 @@
+//! What an entry does to the state. Everything here is the same at every replica to the last bit.
+//!
+//! Upon an entry, for each of its commands in order:
+//! 1. if the state holds an outcome of the account and id: nothing, it was executed before;
+//! 2. `Upload`: the chain must have the code's record with its length, proven by the command's fact, and the code must
+//!    be a valid module; it is stored under its hash. Uploading again what is there changes nothing;
+//! 3. `Instantiate`: the chain must have placed the contract in this cluster with this code and the command's account
+//!    as deployer, and there must be no such contract; the constructor runs;
+//! 4. `Call`: the message runs;
+//! 5. the outcome is stored. If it is an error, or the contract reverted, nothing else is.
+//!
+//! Then, whether or not there were commands: at most two batches of outcomes that are older than commands may live are
+//! removed, and at most [`SWEEP`] values of contracts that ended.
+//!
+//! A new contract whose address once belonged to one that ended has a storage space of its own.
+
+use crate::{
+    check::{Key, key},
+    layout::{BATCHES, Batch, CODE, Contract, Done, ENDED, OUTCOMES, QUEUES, Queue, state_error},
+    world::Layer,
+};
+use codec::Encode;
+use parking_lot::Mutex;
+use phala_light::LightClient;
+use phala_primitives::{
+    AccountId, ClusterId, Code, Coded, Fact, Hash, PublicKey, blake2_256,
+    limits::MAX_COMMAND_LIFE_MS,
+    records::{CodeRecord, ContractRecord, contract_address},
+    storage,
+};
+use phala_session::{Action, EntryHeader, Outcome, Output, SignedCommand};
+use phala_state::{Changes, Path, Space};
+use phala_vm::{BlockInfo, Engine, Entry, Execution, Failure, Invocation, Mode};
+use std::sync::Arc;
+
+/// Most bytes that a command returns; more is an error, [`Code::ReplyTooLarge`]. Outcomes are kept for minutes.
+pub const MAX_COMMAND_OUTPUT: usize = 64 << 10;
+/// Most values of ended contracts that are removed with one entry.
+pub const SWEEP: usize = 256;
+/// Most batches of old outcomes that are removed with one entry. More than one, so that a backlog shrinks.
+const SWEEP_BATCHES: usize = 2;
+
+/// A command of an entry.
+pub(crate) struct Ordered {
+    pub(crate) command: Arc<SignedCommand>,
+    pub(crate) hash: Hash,
+}
+
+impl Ordered {
+    pub(crate) fn key(&self) -> Key {
+        key(&self.command)
+    }
+}
+
+/// What an entry came to, to be committed.
+pub(crate) struct Effects {
+    pub(crate) changes: Changes,
+    pub(crate) removals: Vec<(Space, Path)>,
+    /// What was executed now: place in the entry and outcome.
+    pub(crate) done: Vec<(u32, Outcome)>,
+}
+
+/// Why a command has no effect: the command's own fault, or this replica's.
+enum Stop {
+    Refused(Coded),
+    Fault(Coded),
+}
+
+impl From<Coded> for Stop {
+    /// Errors of the state and of the engine that are not explicitly the command's.
+    fn from(error: Coded) -> Self {
+        Self::Fault(error)
+    }
+}
+
+fn refused(code: Code, detail: impl Into<String>) -> Stop {
+    Stop::Refused(Coded::new(code, detail))
+}
+
+/// Executes entries of one cluster.
+pub(crate) struct Executor {
+    cluster: ClusterId,
+    engine: Engine,
+    /// Judges facts. What it answers depends on genesis and validators only.
+    light: Mutex<LightClient>,
+}
+
+impl Executor {
+    pub(crate) fn new(genesis: Hash, cluster: ClusterId, validators: Vec<PublicKey>, engine: Engine) -> Self {
+        Self { cluster, engine, light: Mutex::new(LightClient::new(genesis, validators)) }
+    }
+
+    /// Executes an entry on top of a state. An error is this replica's fault: the entry has no effect.
+    pub(crate) fn entry(
+        &self,
+        layer: &Arc<Layer>,
+        header: &EntryHeader,
+        commands: &[Ordered],
+    ) -> Result<Effects, Coded> {
+        let mut done = vec![];
+        let mut keys = vec![];
+        for (index, ordered) in (0u32..).zip(commands) {
+            let key = ordered.key();
+            if layer.get(&OUTCOMES, &key.encode())?.is_some() {
+                continue;
+            }
+            let block = BlockInfo { height: header.height, time_ms: header.time_ms, index };
+            let outcome = self.command(layer, block, &ordered.command)?;
+            let record = Done { command: ordered.hash, height: header.height, index, outcome };
+            layer.write(&OUTCOMES, &key.encode(), &record);
+            keys.push(key);
+            done.push((index, record.outcome));
+        }
+        if !keys.is_empty() {
+            push(layer, &BATCHES, &Batch { time_ms: header.time_ms, keys })?;
+        }
+        forget(layer, header.time_ms)?;
+        let removals = sweep(layer)?;
+        Ok(Effects { changes: layer.take(), removals, done })
+    }
+
+    fn command(&self, layer: &Arc<Layer>, block: BlockInfo, signed: &SignedCommand) -> Result<Outcome, Coded> {
+        let (account, command) = (*signed.account(), &signed.command);
+        let run = |entry, contract, data: &[u8]| {
+            let mode = Mode::Command { gas_limit: command.gas_limit };
+            let (data, cluster) = (data.to_vec(), self.cluster);
+            self.run(
+                layer,
+                Invocation { mode, entry, contract, caller: account, origin: account, data, block, cluster },
+            )
+        };
+        let result = match &command.action {
+            Action::Call { contract, data } => run(Entry::Call, *contract, data),
+            Action::Instantiate { contract, code_hash, salt, data, proof } => self
+                .may_instantiate(&account, contract, code_hash, salt, proof)
+                .and_then(|()| run(Entry::Deploy { code_hash: *code_hash }, *contract, data)),
+            Action::Upload { code, proof } => self.upload(layer, code, proof),
+        };
+        match result {
+            Ok(outcome) => Ok(outcome),
+            Err(Stop::Refused(error)) => Ok(Outcome { result: Err(error), gas_used: 0 }),
+            Err(Stop::Fault(error)) => Err(error),
+        }
+    }
+
+    /// A record of the chain that a command proves.
+    fn fact<T: codec::Decode>(&self, fact: &Fact, key: &[u8]) -> Result<Option<T>, Stop> {
+        let value = self.light.lock().check_value(fact, key, 0);
+        value.map_err(|error| Stop::Refused(Coded::new(Code::BadProof, error.to_string())))
+    }
+
+    fn upload(&self, layer: &Layer, code: &[u8], proof: &Fact) -> Result<Outcome, Stop> {
+        let hash = blake2_256(code);
+        let record: Option<CodeRecord> = self.fact(proof, &storage::code(&hash))?;
+        if record.is_none_or(|record| record.size as usize != code.len()) {
+            return Err(refused(Code::BadProof, "the chain has no record of this code"));
+        }
+        if !layer.has_code(&hash)? {
+            self.engine.validate(code).map_err(|error| match error.code() {
+                Code::Internal => Stop::Fault(Coded::new(Code::Internal, error.to_string())),
+                code => refused(code, error.to_string()),
+            })?;
+            layer.set(&CODE, hash.as_ref().to_vec(), Some(code.to_vec()));
+        }
+        Ok(Outcome { result: Ok(Output { flags: 0, data: vec![] }), gas_used: 0 })
+    }
+
+    fn may_instantiate(
+        &self,
+        account: &AccountId,
+        contract: &AccountId,
+        code_hash: &Hash,
+        salt: &[u8],
+        proof: &Fact,
+    ) -> Result<(), Stop> {
+        let record: Option<ContractRecord> = self.fact(proof, &storage::contract(contract))?;
+        let record = record.ok_or_else(|| refused(Code::BadProof, "the chain has no record of this contract"))?;
+        if record.deployer != *account {
+            return Err(refused(Code::NotDeployer, ""));
+        }
+        if record.cluster != self.cluster {
+            return Err(refused(Code::WrongAddress, format!("the contract belongs to cluster {}", record.cluster)));
+        }
+        let address = contract_address(account, self.cluster, code_hash, salt);
+        if record.code_hash != *code_hash || address != *contract {
+            return Err(refused(Code::BadProof, "the chain placed the contract with other code or another salt"));
+        }
+        Ok(())
+    }
+
+    fn run(&self, layer: &Arc<Layer>, invocation: Invocation) -> Result<Outcome, Stop> {
+        let failed = |failure: Failure| match failure.is_fault() {
+            true => Err(Stop::Fault(failure.coded())),
+            false => Ok(Outcome { result: Err(failure.coded()), gas_used: failure.gas_used }),
+        };
+        let execution = match self.engine.execute(layer.clone(), invocation) {
+            Ok(execution) => execution,
+            Err(failure) => return failed(failure),
+        };
+        let gas_used = execution.gas_used;
+        if execution.data.len() > MAX_COMMAND_OUTPUT {
+            let error = Coded::new(Code::ReplyTooLarge, format!("{} bytes", execution.data.len()));
+            return Ok(Outcome { result: Err(error), gas_used });
+        }
+        if !execution.reverted() {
+            apply(layer, &execution)?;
+        }
+        Ok(Outcome { result: Ok(Output { flags: execution.flags, data: execution.data }), gas_used })
+    }
+}
+
+/// Takes over what a contract did.
+fn apply(layer: &Layer, execution: &Execution) -> Result<(), Coded> {
+    for (address, code) in &execution.instantiated {
+        let generation = match layer.contract(address)? {
+            Some(Contract { code: Some(_), generation }) => generation,
+            Some(Contract { code: None, generation }) => generation.saturating_add(1),
+            None => 0,
+        };
+        layer.set_contract(address, Contract { code: Some(*code), generation });
+    }
+    for ((address, key), value) in &execution.changes {
+        let contract = layer.contract(address)?.ok_or_else(|| lost("a contract that wrote"))?;
+        layer.set(&contract.space(address), key.clone(), value.clone());
+    }
+    for address in &execution.terminated {
+        // One that was made and ended within the command was never stored.
+        let Some(contract) = layer.contract(address)? else { continue };
+        push(layer, &ENDED, &contract.space(address))?;
+        layer.set_contract(address, Contract { code: None, ..contract });
+    }
+    Ok(())
+}
+
+fn lost(what: &str) -> Coded {
+    Coded::new(Code::Internal, format!("the state has lost {what}"))
+}
+
+/// Appends to a queue in the state.
+fn push(layer: &Layer, space: &Space, item: &impl Encode) -> Result<(), Coded> {
+    let mut queue: Queue = layer.read(&QUEUES, space)?.unwrap_or_default();
+    layer.write(space, &queue.next.to_be_bytes(), item);
+    queue.next += 1;
+    layer.write(&QUEUES, space, &queue);
+    Ok(())
+}
+
+/// Forgets commands that were executed longer ago than any deadline may lie ahead.
+fn forget(layer: &Layer, time_ms: u64) -> Result<(), Coded> {
+    let Some(mut queue) = layer.read::<Queue>(&QUEUES, &*BATCHES)? else { return Ok(()) };
+    let before = queue;
+    while queue.first < queue.next && (queue.first - before.first) < SWEEP_BATCHES as u64 {
+        let number = queue.first.to_be_bytes();
+        let batch: Batch = layer.read(&BATCHES, &number)?.ok_or_else(|| lost("a batch of outcomes"))?;
+        if batch.time_ms.saturating_add(MAX_COMMAND_LIFE_MS) >= time_ms {
+            break;
+        }
+        for key in batch.keys {
+            layer.set(&OUTCOMES, key.encode(), None);
+        }
+        layer.set(&BATCHES, number.to_vec(), None);
+        queue.first += 1;
+    }
+    if queue != before {
+        layer.write(&QUEUES, &*BATCHES, &queue);
+    }
+    Ok(())
+}
+
+/// Chooses values of ended contracts to remove.
+fn sweep(layer: &Layer) -> Result<Vec<(Space, Path)>, Coded> {
+    let Some(mut queue) = layer.read::<Queue>(&QUEUES, &*ENDED)? else { return Ok(vec![]) };
+    if queue.first == queue.next {
+        return Ok(vec![]);
+    }
+    let number = queue.first.to_be_bytes();
+    let space: Space = layer.read(&ENDED, &number)?.ok_or_else(|| lost("an ended contract"))?;
+    // The contract may have ended in this entry, with writes of this entry before: those are not in the snapshot yet,
+    // so its space leaves the queue only when an entry finds it empty.
+    let paths = layer.base().paths(&space, SWEEP).map_err(|error| state_error(&error))?;
+    let written_now = layer.has_changes_in(&space);
+    if paths.is_empty() && !written_now {
+        layer.set(&ENDED, number.to_vec(), None);
+        queue.first += 1;
+        layer.write(&QUEUES, &*ENDED, &queue);
+    }
+    let removals = paths.into_iter().map(|path| (space, path));
+    Ok(if written_now { vec![] } else { removals.collect() })
+}

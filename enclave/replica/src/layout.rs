@@ -1,0 +1,97 @@
+//! What lies where in the state of a cluster.
+
+use crate::check::Key;
+use codec::{Decode, DecodeAll, Encode};
+use phala_primitives::{AccountId, Code, Coded, Hash, blake2_256};
+use phala_session::Outcome;
+use phala_state::{Space, StateError};
+use std::sync::LazyLock;
+
+fn space(name: &str) -> Space {
+    blake2_256(&("phala/space/v1", name).encode()).0
+}
+
+/// Code by its hash.
+pub(crate) static CODE: LazyLock<Space> = LazyLock::new(|| space("code"));
+/// [`Contract`] by its address.
+pub(crate) static CONTRACTS: LazyLock<Space> = LazyLock::new(|| space("contracts"));
+/// [`Done`] by account and id of the command.
+pub(crate) static OUTCOMES: LazyLock<Space> = LazyLock::new(|| space("outcomes"));
+/// [`Batch`] by its number.
+pub(crate) static BATCHES: LazyLock<Space> = LazyLock::new(|| space("batches"));
+/// Spaces of contracts that ended, by number.
+pub(crate) static ENDED: LazyLock<Space> = LazyLock::new(|| space("ended"));
+/// A [`Queue`] for batches, one for ended spaces.
+pub(crate) static QUEUES: LazyLock<Space> = LazyLock::new(|| space("queues"));
+
+/// A contract.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub(crate) struct Contract {
+    /// Its code; `None` if it has ended.
+    pub(crate) code: Option<Hash>,
+    /// How many contracts had this address before.
+    pub(crate) generation: u32,
+}
+
+impl Contract {
+    /// Where its storage lies. A contract that is made anew where one ended sees nothing of the old one's.
+    pub(crate) fn space(&self, address: &AccountId) -> Space {
+        blake2_256(&("phala/space/v1/contract", address, self.generation).encode()).0
+    }
+}
+
+/// A command that was executed.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub(crate) struct Done {
+    /// Hash of the signed command.
+    pub(crate) command: Hash,
+    /// Height of its entry.
+    pub(crate) height: u64,
+    /// Place in the entry.
+    pub(crate) index: u32,
+    /// What came of it.
+    pub(crate) outcome: Outcome,
+}
+
+/// Commands of one entry, to be forgotten together.
+#[derive(Encode, Decode)]
+pub(crate) struct Batch {
+    /// Time of the entry.
+    pub(crate) time_ms: u64,
+    /// What was executed.
+    pub(crate) keys: Vec<Key>,
+}
+
+/// Numbers of a queue: the first that is there, and the next.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Queue {
+    pub(crate) first: u64,
+    pub(crate) next: u64,
+}
+
+/// Noted beside the state: of the last entry.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Encode, Decode)]
+pub(crate) struct Note {
+    pub(crate) epoch: u64,
+    pub(crate) time_ms: u64,
+}
+
+impl Note {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Coded> {
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        decode(bytes)
+    }
+}
+
+/// Reads what this crate wrote.
+pub(crate) fn decode<T: Decode>(bytes: &[u8]) -> Result<T, Coded> {
+    T::decode_all(&mut &*bytes)
+        .map_err(|_| Coded::new(Code::Internal, "the state holds what this program does not read"))
+}
+
+/// Errors of the state as they may be told.
+pub(crate) fn state_error(error: &StateError) -> Coded {
+    Coded::new(error.code(), error.to_string())
+}

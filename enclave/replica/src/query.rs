@@ -1,0 +1,123 @@
+//! Reads: queries, and what became of commands. Any number of threads at once; each sees one snapshot.
+
+use crate::{
+    Replica,
+    check::Key,
+    execute::Ordered,
+    layout::{Done, Note, OUTCOMES, decode, state_error},
+    world::Layer,
+};
+use codec::Encode;
+use phala_primitives::{AccountId, Certificate, Code, Coded, Hash, RequestId, merkle};
+use phala_session::{Answer, CommandId, CommandReceipt, EntryHeader, Outcome, Output, Query, QueryReceipt};
+use phala_state::Snapshot;
+use phala_vm::{BlockInfo, Entry, Invocation, Mode};
+use std::sync::Arc;
+
+impl Replica {
+    /// Answers a read-only call of an account that may make it. What the contract writes is discarded. Blocks the
+    /// thread for as long as the contract runs.
+    ///
+    /// Errors: `NotReady` if the replica is in no epoch, has stopped, or is below the height that the query asks for
+    /// (see [`Replica::reached`]); otherwise those of the contract.
+    pub fn query(
+        &self,
+        account: AccountId,
+        request_id: RequestId,
+        query: &Query,
+        now_ms: u64,
+    ) -> Result<Answer, Coded> {
+        let epoch = self.ready_epoch()?;
+        let snapshot = self.state.snapshot();
+        let applied = snapshot.applied();
+        if applied.height < query.min_height {
+            let detail = format!("it is at height {}, asked for was {}", applied.height, query.min_height);
+            return Err(Coded::new(Code::NotReady, detail));
+        }
+        let time_ms = Note::read(snapshot.note())?.time_ms;
+        let invocation = Invocation {
+            mode: Mode::Query { ticks: self.query_ticks },
+            entry: Entry::Call,
+            contract: query.contract,
+            caller: account,
+            origin: account,
+            data: query.data.clone(),
+            block: BlockInfo { height: applied.height, time_ms, index: 0 },
+            cluster: self.entries.cluster,
+        };
+        let execution =
+            self.engine.execute(Arc::new(Layer::new(snapshot)), invocation).map_err(|failure| failure.coded())?;
+        let output = Output { flags: execution.flags, data: execution.data };
+        let receipt = QueryReceipt {
+            contract: query.contract,
+            request_id,
+            query_hash: query.hash(),
+            cluster: self.entries.cluster,
+            epoch,
+            height: applied.height,
+            entry: applied.digest,
+            state_root: applied.root,
+            time_ms: now_ms,
+            reply_hash: output.hash(),
+            signature: [0; 64],
+        }
+        .sign(&self.genesis_hash, &self.identity);
+        Ok(Answer::Query { output, receipt })
+    }
+
+    /// What became of a command of an account, for at least ten minutes after it was executed.
+    ///
+    /// Errors: `NoQuorum` if it was not executed here up to now, which says nothing about the future before its
+    /// deadline.
+    pub fn outcome(&self, account: &AccountId, id: &CommandId) -> Result<Answer, Coded> {
+        self.ready_epoch()?;
+        let snapshot = self.state.snapshot();
+        match self.done(&snapshot, &(*account, *id))? {
+            Some(done) => self.prove(&snapshot, done),
+            None => Err(Coded::new(Code::NoQuorum, "no command of this id was executed up to now")),
+        }
+    }
+
+    pub(crate) fn done(&self, snapshot: &Snapshot, key: &Key) -> Result<Option<Done>, Coded> {
+        let stored = snapshot.get(&OUTCOMES, &key.encode()).map_err(|error| state_error(&error))?;
+        stored.map(|bytes| decode(&bytes)).transpose()
+    }
+
+    /// The answer to a command that was executed some time ago, from the entry log.
+    pub(crate) fn prove(&self, snapshot: &Snapshot, done: Done) -> Result<Answer, Coded> {
+        let gone = || Coded::new(Code::Internal, "the entry is no longer in this replica's log: ask another");
+        let (block, certificate) = self.journal.read(done.height)?.ok_or_else(gone)?.block();
+        let header = block.open(self.entries.cluster).ok_or_else(gone)?;
+        let commands = self.entries.decode(&header, &block).ok_or_else(gone)?;
+        let root = snapshot.root_at(done.height).map_err(|error| state_error(&error))?.ok_or_else(gone)?;
+        let ordered = commands.get(done.index as usize).filter(|o| o.hash == done.command).ok_or_else(gone)?;
+        let entry = Final { header: &header, certificate: &certificate, commands: &commands, root };
+        Ok(self.receipt(&entry, ordered, done.index, done.outcome))
+    }
+
+    /// The answer to a command of a final entry.
+    pub(crate) fn receipt(&self, entry: &Final<'_>, ordered: &Ordered, index: u32, outcome: Outcome) -> Answer {
+        let hashes: Vec<Hash> = entry.commands.iter().map(|ordered| ordered.hash).collect();
+        let receipt = CommandReceipt {
+            header: entry.header.clone(),
+            certificate: entry.certificate.clone(),
+            index,
+            path: merkle::prove(&hashes, index as usize).unwrap_or_default(),
+            state_root: entry.root,
+            outcome_hash: outcome.hash(),
+            identity: [0; 32],
+            signature: [0; 64],
+        }
+        .sign(&self.genesis_hash, &ordered.hash, &self.identity);
+        Answer::Command { outcome, receipt: Box::new(receipt) }
+    }
+}
+
+/// An executed entry.
+pub(crate) struct Final<'a> {
+    pub(crate) header: &'a EntryHeader,
+    pub(crate) certificate: &'a Certificate,
+    pub(crate) commands: &'a [Ordered],
+    /// Root of the state after it.
+    pub(crate) root: Hash,
+}

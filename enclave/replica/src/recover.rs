@@ -1,0 +1,135 @@
+//! From what a start finds on its disk to membership in an epoch.
+
+use crate::{Block, Replica, block::genesis, layout::Note};
+use phala_primitives::{Certificate, Code, Coded, Hash, PublicKey, records::Anchor, records::cluster_namespace};
+use phala_session::EntryHeader;
+use phala_state::Applied;
+
+/// The highest entry that a replica holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Held {
+    /// Its height and digest; 0 and zero if there is none.
+    pub anchor: Anchor,
+    /// Its encoded header and the certificate over it, unless there is no entry or the log has lost it.
+    pub proof: Option<(Vec<u8>, Certificate)>,
+}
+
+/// The epoch that a replica is a member of.
+pub(crate) struct Epoch {
+    pub(crate) number: u64,
+    pub(crate) genesis: Block,
+    pub(crate) floor: u64,
+    /// Time of the entry at the floor: all later ones are later.
+    pub(crate) floor_time_ms: u64,
+}
+
+/// Whether an entry follows directly upon a state.
+pub(crate) fn follows(header: &EntryHeader, applied: &Applied, note: &Note) -> bool {
+    if applied.height.checked_add(1) != Some(header.height) || header.epoch < note.epoch {
+        return false;
+    }
+    if header.epoch == note.epoch && applied.height > 0 {
+        return header.parent == applied.digest;
+    }
+    let floor = Anchor { height: applied.height, digest: applied.digest };
+    header.parent == genesis(header.cluster, header.epoch, &floor).1.digest()
+}
+
+impl Replica {
+    /// Replays what the entry log holds above the state. What does not follow, or was not sealed by a member of the
+    /// cluster, is cut off: peers have it, if it ever was final.
+    ///
+    /// `known` is an epoch and its members: entries of that epoch must carry their certificate.
+    pub(crate) fn replay(&self, known: Option<&(u64, Vec<PublicKey>)>) -> Result<(), Coded> {
+        let applied = self.state.applied();
+        if let Some(record) = self.journal.read(applied.height)?
+            && record.block().0.digest() != applied.digest
+        {
+            return Err(Coded::new(Code::StorageFailed, "state and entry log are of different histories"));
+        }
+        let namespace = cluster_namespace(&self.genesis_hash, self.entries.cluster);
+        let mut height = applied.height + 1;
+        while let Some(record) = self.journal.read(height)? {
+            let (block, certificate) = record.block();
+            let proven = match known {
+                Some((epoch, members)) if *epoch == certificate.epoch => {
+                    certificate.verify(&namespace, members).is_ok()
+                }
+                _ => true,
+            };
+            if !proven || !self.extends(&block, &certificate)? {
+                break;
+            }
+            self.apply_final(&block, &certificate)?;
+            height += 1;
+        }
+        self.journal.truncate(height)
+    }
+
+    /// Whether a block follows directly upon the state, with a certificate that is about it.
+    fn extends(&self, block: &Block, certificate: &Certificate) -> Result<bool, Coded> {
+        let Some(header) = block.open(self.entries.cluster) else { return Ok(false) };
+        let snapshot = self.state.snapshot();
+        let note = Note::read(snapshot.note())?;
+        let certified = certificate.epoch == header.epoch && certificate.digest == block.digest();
+        Ok(certified && follows(&header, &snapshot.applied(), &note))
+    }
+
+    /// The highest entry that this replica holds, to be reported to the chain.
+    pub fn anchor(&self) -> Result<Held, Coded> {
+        let applied = self.state.applied();
+        let anchor = Anchor { height: applied.height, digest: applied.digest };
+        let block = self.journal.read(applied.height)?.map(|record| record.block());
+        let proof = block.filter(|(block, _)| block.digest() == applied.digest);
+        Ok(Held { anchor, proof: proof.map(|(block, certificate)| (block.header.to_vec(), certificate)) })
+    }
+
+    /// Takes entries from a peer's entry log, from the height above the own one, as that log holds them; at most up to
+    /// `floor`. Returns the height reached. Each must have been sealed by a member of the cluster and follow the one
+    /// before; whether they lead to the floor is for [`Replica::enter`] to find.
+    ///
+    /// Errors: `BadFinality` if the next one is not such an entry: ask another peer.
+    pub fn catch_up(&self, entries: &[Vec<u8>], floor: &Anchor) -> Result<u64, Coded> {
+        let bad = || Coded::new(Code::BadFinality, "a peer's entry does not follow the own log");
+        for sealed in entries {
+            let height = self.state.applied().height + 1;
+            if height > floor.height {
+                break;
+            }
+            let (block, certificate) = self.journal.open(height, sealed).ok_or_else(bad)?.block();
+            if !self.extends(&block, &certificate)? || (height == floor.height && block.digest() != floor.digest) {
+                return Err(bad());
+            }
+            self.guard(|| self.apply_final(&block, &certificate))?;
+        }
+        Ok(self.state.applied().height)
+    }
+
+    /// Makes the replica a member of an epoch whose log starts at `floor`. `members` are the identities that vote.
+    ///
+    /// Errors: `NotMember`; `NotReady` if the replica is below the floor ([`Replica::catch_up`]); `StorageFailed` if
+    /// it holds another history than the floor's, so that its folder is of no use.
+    pub fn enter(&self, epoch: u64, members: &[PublicKey], floor: &Anchor) -> Result<(), Coded> {
+        if !members.contains(&self.identity.verifying_key().to_bytes()) {
+            return Err(Code::NotMember.into());
+        }
+        let snapshot = self.state.snapshot();
+        let applied = snapshot.applied();
+        if applied.height < floor.height {
+            let detail = format!("it holds entries up to {}, the epoch starts at {}", applied.height, floor.height);
+            return Err(Coded::new(Code::NotReady, detail));
+        }
+        let digest = if applied.height == 0 { Hash::ZERO } else { applied.digest };
+        if applied.height > floor.height || digest != floor.digest {
+            return Err(Coded::new(Code::StorageFailed, "this replica holds another history than the epoch's floor"));
+        }
+        let note = Note::read(snapshot.note())?;
+        if applied.height > 0 && epoch <= note.epoch {
+            return Err(Coded::new(Code::Internal, format!("epoch {epoch} is not newer than {}", note.epoch)));
+        }
+        let (_, block) = genesis(self.entries.cluster, epoch, floor);
+        let entered = Epoch { number: epoch, genesis: block, floor: floor.height, floor_time_ms: note.time_ms };
+        *self.epoch.write() = Some(entered);
+        Ok(())
+    }
+}

@@ -1,0 +1,467 @@
+//! The replica as its host sees it.
+
+use crate::{
+    Block, EntryLog, Position, Shape, Verdict,
+    check::{Checker, Key, id_taken, key},
+    cipher::LogCipher,
+    entry::{Before, Entries, MAX_LAG},
+    execute::{Executor, Ordered},
+    journal::Journal,
+    layout::{Note, state_error},
+    pool::{Pool, Reply},
+    query::Final,
+    recover::{Epoch, follows},
+    world::Layer,
+};
+use bytes::Bytes;
+use codec::{DecodeAll, Encode};
+use ed25519_dalek::SigningKey;
+use futures::{channel::oneshot, future::BoxFuture};
+use lru::LruCache;
+use parking_lot::{Mutex, RwLock};
+use phala_keys::ClusterKeys;
+use phala_primitives::{Certificate, ClusterId, Code, Coded, Hash, PublicKey, limits::MAX_ENTRY};
+use phala_session::{CertificateCache, EntryHeader, Executed, Outcome, SignedCommand};
+use phala_state::{Applied, Commit, Durability, State, StateKeys, StorageBackend};
+use phala_vm::Engine;
+use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc, task::Poll};
+
+/// Decoded entries that are kept between proposal and execution.
+const DECODED: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+/// Most entries between durable commits of the state.
+const DURABLE_ENTRIES: u64 = 1024;
+/// Longest time between durable commits of the state, by the entries' clock, in milliseconds.
+const DURABLE_MS: u64 = 2_000;
+/// How often the pool is looked through for what is overdue, in milliseconds.
+const LOOK_MS: u64 = 250;
+/// Most callers that wait for a height.
+const MAX_WAITING: usize = 4096;
+
+/// Resolves to the answer to a command, or is cancelled when the replica ends.
+pub type Ticket = oneshot::Receiver<Reply>;
+
+/// What a replica is made of.
+pub struct Config {
+    /// Genesis hash of the network.
+    pub genesis: Hash,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The worker's key of this start.
+    pub identity: Arc<SigningKey>,
+    /// Validators of the chain, by which commands prove what the chain holds.
+    pub validators: Vec<PublicKey>,
+    /// Keys of the cluster.
+    pub keys: ClusterKeys,
+    /// Session certificates that were checked; to be shared with the acceptor of requests.
+    pub certificates: Arc<CertificateCache>,
+    /// Runs contracts.
+    pub engine: Engine,
+    /// Ticks of the engine after which a query is stopped.
+    pub query_ticks: u64,
+}
+
+/// A decoded entry.
+struct Decoded {
+    header: EntryHeader,
+    commands: Vec<Ordered>,
+}
+
+/// When the state was last made durable, and the pool last looked through.
+#[derive(Default)]
+struct Times {
+    durable_ms: u64,
+    looked_ms: u64,
+}
+
+/// One member of a cluster. See the crate's documentation.
+pub struct Replica {
+    pub(crate) genesis_hash: Hash,
+    pub(crate) identity: Arc<SigningKey>,
+    pub(crate) engine: Engine,
+    pub(crate) query_ticks: u64,
+    pub(crate) state: State,
+    pub(crate) journal: Journal,
+    pub(crate) entries: Entries,
+    pub(crate) epoch: RwLock<Option<Epoch>>,
+    executor: Executor,
+    pool: Arc<Mutex<Pool>>,
+    decoded: Mutex<LruCache<Hash, Arc<Decoded>>>,
+    /// Held while an entry is applied.
+    applying: Mutex<()>,
+    times: Mutex<Times>,
+    fault: RwLock<Option<Coded>>,
+    forward: RwLock<Option<Box<dyn Fn(Bytes) + Send + Sync>>>,
+    heights: Mutex<Vec<(u64, oneshot::Sender<()>)>>,
+}
+
+impl Replica {
+    /// Opens state and log as a start finds them, and replays the log. `known` is an epoch and its members, if the
+    /// caller knows one: entries of that epoch must then carry their certificate.
+    pub fn open(
+        config: Config,
+        state: impl StorageBackend,
+        log: Arc<dyn EntryLog>,
+        known: Option<&(u64, Vec<PublicKey>)>,
+    ) -> Result<Self, Coded> {
+        let Config { genesis, cluster, identity, validators, keys, certificates, engine, query_ticks } = config;
+        let (path, value, commit) = (keys.state_path(), keys.state_value(), keys.state_commit());
+        let state_keys = StateKeys::new(*path.expose(), *value.expose(), *commit.expose());
+        let state = State::open(state, state_keys).map_err(|error| state_error(&error))?;
+        let cipher = Arc::new(LogCipher::new(cluster, keys));
+        let replica = Self {
+            genesis_hash: genesis,
+            identity,
+            query_ticks,
+            state,
+            journal: Journal::new(log, cipher.clone()),
+            entries: Entries { cluster, cipher, checker: Checker::new(genesis, cluster, certificates) },
+            epoch: RwLock::default(),
+            executor: Executor::new(genesis, cluster, validators, engine.clone()),
+            engine,
+            pool: Arc::default(),
+            decoded: Mutex::new(LruCache::new(DECODED)),
+            applying: Mutex::default(),
+            times: Mutex::default(),
+            fault: RwLock::default(),
+            forward: RwLock::default(),
+            heights: Mutex::default(),
+        };
+        replica.replay(known)?;
+        Ok(replica)
+    }
+
+    /// The entry that the newest state is the result of.
+    pub fn applied(&self) -> Applied {
+        self.state.applied()
+    }
+
+    /// Number of commands that wait.
+    pub fn waiting(&self) -> usize {
+        self.pool.lock().len()
+    }
+
+    /// Why the replica has stopped, if it has.
+    pub fn fault(&self) -> Option<Coded> {
+        self.fault.read().clone()
+    }
+
+    /// The epoch, if the replica serves.
+    pub(crate) fn ready_epoch(&self) -> Result<u64, Coded> {
+        if let Some(fault) = self.fault() {
+            return Err(Coded::new(Code::NotReady, fault.to_string()));
+        }
+        let epoch = self.epoch.read();
+        epoch.as_ref().map(|epoch| epoch.number).ok_or_else(|| Coded::new(Code::NotReady, "it is in no epoch yet"))
+    }
+
+    /// Sets what hands a message to all other members, who pass it to [`Replica::received`]. Must not block.
+    pub fn on_forward(&self, forward: impl Fn(Bytes) + Send + Sync + 'static) {
+        *self.forward.write() = Some(Box::new(forward));
+    }
+
+    fn forward(&self, commands: &[&SignedCommand]) {
+        if let Some(forward) = &*self.forward.read() {
+            forward(commands.encode().into());
+        }
+    }
+
+    /// Completes when the state has reached a height. At most 4096 callers wait; more get `Busy`.
+    pub fn reached(&self, height: u64) -> Result<oneshot::Receiver<()>, Coded> {
+        let (sender, receiver) = oneshot::channel();
+        let mut heights = self.heights.lock();
+        if self.state.applied().height >= height {
+            // The receiver is here.
+            let _ = sender.send(());
+            return Ok(receiver);
+        }
+        heights.retain(|(_, sender)| !sender.is_canceled());
+        if heights.len() >= MAX_WAITING {
+            return Err(Code::Busy.into());
+        }
+        heights.push((height, sender));
+        Ok(receiver)
+    }
+
+    /// Takes a client's command. The ticket resolves when it was executed, at once if it already was.
+    pub fn submit(&self, command: SignedCommand, now_ms: u64) -> Result<Ticket, Coded> {
+        self.ready_epoch()?;
+        let (hash, key) = (command.hash(), key(&command));
+        self.entries.checker.check(&command, &hash, now_ms)?;
+        let mut pool = self.pool.lock();
+        // Under the pool's lock: what is executed from now on finds the ticket.
+        let snapshot = self.state.snapshot();
+        if let Some(done) = self.done(&snapshot, &key)? {
+            drop(pool);
+            let (sender, ticket) = oneshot::channel();
+            let reply = if done.command == hash { self.prove(&snapshot, done)? } else { return Err(id_taken()) };
+            // The receiver is here.
+            let _ = sender.send(Ok(reply));
+            return Ok(ticket);
+        }
+        let encoded = command.clone();
+        let new = pool.insert(command, hash, now_ms)?;
+        let ticket = pool.ticket(&key)?;
+        drop(pool);
+        if new {
+            self.forward(&[&encoded]);
+        }
+        Ok(ticket)
+    }
+
+    /// Takes commands that another member forwarded. What is not in order is dropped without a word.
+    pub fn received(&self, message: &[u8], now_ms: u64) {
+        if message.len() > MAX_ENTRY || self.ready_epoch().is_err() {
+            return;
+        }
+        let Ok(commands) = Vec::<SignedCommand>::decode_all(&mut &*message) else { return };
+        for command in commands {
+            let (hash, key) = (command.hash(), key(&command));
+            if self.entries.checker.check(&command, &hash, now_ms).is_err() {
+                continue;
+            }
+            let mut pool = self.pool.lock();
+            if matches!(self.done(&self.state.snapshot(), &key), Ok(None)) {
+                // A full pool drops it; the replica that the client talks to sends it again.
+                let _ = pool.insert(command, hash, now_ms);
+            }
+        }
+    }
+
+    /// The block that the epoch's log starts from.
+    pub fn genesis(&self) -> Result<Block, Coded> {
+        self.ready_epoch()?;
+        let epoch = self.epoch.read();
+        epoch.as_ref().map(|epoch| epoch.genesis.clone()).ok_or_else(|| Code::NotReady.into())
+    }
+
+    /// Height and parent of a block whose header binds its body; `None` refuses it. For hostile input.
+    pub fn inspect(&self, block: &Block) -> Option<Shape> {
+        let header = block.open(self.entries.cluster)?;
+        Some(Shape { height: header.height, parent: header.parent })
+    }
+
+    /// Completes when a command waits that no proposal holds.
+    pub fn ready(&self) -> BoxFuture<'static, ()> {
+        let pool = self.pool.clone();
+        Box::pin(std::future::poll_fn(move |context| match pool.lock().poll_free(context.waker()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }))
+    }
+
+    /// Makes an entry on top of the last of `ancestry`, which runs from the child of the last final block, or is only
+    /// that block. `None`: not now.
+    pub fn propose(&self, at: Position, ancestry: &[Block]) -> Option<Block> {
+        self.look(at.now_ms);
+        if self.ready_epoch() != Ok(at.epoch) {
+            return None;
+        }
+        let before = self.parent(ancestry)?;
+        let parent = &before.header;
+        let Applied { height, root, .. } = self.state.applied();
+        let lags = height < parent.executed.height || height.saturating_add(MAX_LAG) <= parent.height;
+        if lags || height > parent.height {
+            return None;
+        }
+        let executed = Executed { height, state_root: root };
+        let excluded = self.held(ancestry, height);
+        let mut pool = self.pool.lock();
+        match self.entries.build(at, &before, executed, &pool, &excluded) {
+            Ok((header, block, commands)) => {
+                let keys: Vec<Key> = commands.iter().map(Ordered::key).collect();
+                pool.proposed(header.height, keys.iter());
+                drop(pool);
+                self.decoded.lock().put(block.digest(), Arc::new(Decoded { header, commands }));
+                Some(block)
+            }
+            Err(error) => {
+                tracing::error!(%error, "no entry can be made");
+                None
+            }
+        }
+    }
+
+    /// Judges another member's entry; `ancestry` as in [`Replica::propose`].
+    pub fn verify(&self, at: Position, ancestry: &[Block], block: &Block) -> Verdict {
+        self.look(at.now_ms);
+        if self.ready_epoch() != Ok(at.epoch) {
+            return Verdict::Later;
+        }
+        let Some(before) = self.parent(ancestry) else { return Verdict::Reject };
+        let Some(header) = block.open(self.entries.cluster) else { return Verdict::Reject };
+        let verdict = self.entries.check_place(at, &before, &header);
+        if verdict != Verdict::Accept {
+            return verdict;
+        }
+        let verdict = Entries::check_executed(&before.header, &header, &self.state.snapshot());
+        if verdict != Verdict::Accept {
+            return verdict;
+        }
+        let Some(decoded) = self.decode(header, block) else { return Verdict::Reject };
+        let verdict = self.entries.check_commands(&decoded.header, &decoded.commands);
+        if verdict == Verdict::Accept {
+            let keys: Vec<Key> = decoded.commands.iter().map(Ordered::key).collect();
+            self.pool.lock().proposed(decoded.header.height, keys.iter());
+        }
+        verdict
+    }
+
+    /// Takes a final entry. Must be called in order of height; what was taken before is skipped. On an error the
+    /// replica has stopped, see [`Replica::fault`].
+    pub fn finalized(&self, block: &Block, certificate: &Certificate) -> Result<(), Coded> {
+        self.guard(|| self.apply_final(block, certificate))
+    }
+
+    /// Stops the replica if `work` fails.
+    pub(crate) fn guard(&self, work: impl FnOnce() -> Result<(), Coded>) -> Result<(), Coded> {
+        if let Some(fault) = self.fault() {
+            return Err(fault);
+        }
+        work().inspect_err(|error| {
+            tracing::error!(%error, "the replica stops");
+            *self.fault.write() = Some(error.clone());
+        })
+    }
+
+    /// Logs, executes, commits and answers a final entry.
+    pub(crate) fn apply_final(&self, block: &Block, certificate: &Certificate) -> Result<(), Coded> {
+        let _one = self.applying.lock();
+        let wrong = |what: &str| Coded::new(Code::Internal, format!("a final entry {what}"));
+        let header = block.open(self.entries.cluster).ok_or_else(|| wrong("is malformed"))?;
+        let snapshot = self.state.snapshot();
+        let applied = snapshot.applied();
+        if header.height <= applied.height {
+            return Ok(());
+        }
+        if !follows(&header, &applied, &Note::read(snapshot.note())?) {
+            return Err(wrong("does not follow the one before"));
+        }
+        let digest = block.digest();
+        if certificate.digest != digest || certificate.epoch != header.epoch {
+            return Err(wrong("has another's certificate"));
+        }
+        let decoded = self.decode(header, block).ok_or_else(|| wrong("does not decrypt"))?;
+        let header = &decoded.header;
+        self.journal.append(header.height, block, certificate)?;
+        let layer = Arc::new(Layer::new(snapshot));
+        let effects = self.executor.entry(&layer, header, &decoded.commands)?;
+        drop(layer);
+        let commit = Commit {
+            height: header.height,
+            digest,
+            changes: effects.changes,
+            removals: effects.removals,
+            note: Note { epoch: header.epoch, time_ms: header.time_ms }.encode(),
+            durability: self.durability(header)?,
+        };
+        let root = self.state.commit(commit).map_err(|error| state_error(&error))?;
+        self.answer(&Final { header, certificate, commands: &decoded.commands, root }, &effects.done);
+        Ok(())
+    }
+
+    /// Whether this entry's commit waits for the disk.
+    fn durability(&self, header: &EntryHeader) -> Result<Durability, Coded> {
+        let mut times = self.times.lock();
+        let due = header.height.saturating_sub(self.state.durable_height()) >= DURABLE_ENTRIES
+            || header.time_ms.saturating_sub(times.durable_ms) >= DURABLE_MS;
+        if !due {
+            return Ok(Durability::Fast);
+        }
+        self.journal.sync()?;
+        times.durable_ms = header.time_ms;
+        Ok(Durability::Durable)
+    }
+
+    /// Takes the entry's commands out of the pool and answers those who wait.
+    fn answer(&self, entry: &Final<'_>, done: &[(u32, Outcome)]) {
+        let mut pool = self.pool.lock();
+        let mut done = done.iter().peekable();
+        for (index, ordered) in (0u32..).zip(entry.commands) {
+            let key = ordered.key();
+            let outcome = done.next_if(|(at, _)| *at == index).map(|(_, outcome)| outcome);
+            let Some(same) = pool.get(&key).map(|pending| pending.hash == ordered.hash) else { continue };
+            let tickets = pool.remove(&key);
+            if tickets.is_empty() {
+                continue;
+            }
+            let reply = match outcome {
+                Some(outcome) if same => Ok(self.receipt(entry, ordered, index, outcome.clone())),
+                // Executed before, and submitted here in between.
+                None if same => self.outcome(&key.0, &key.1),
+                _ => Err(id_taken()),
+            };
+            for ticket in tickets {
+                // Whoever waited may be gone.
+                let _ = ticket.send(reply.clone());
+            }
+        }
+        pool.finalized(entry.header.height);
+        drop(pool);
+        let mut heights = self.heights.lock();
+        for (_, sender) in heights.extract_if(.., |(height, _)| *height <= entry.header.height) {
+            // Whoever waited may be gone.
+            let _ = sender.send(());
+        }
+    }
+
+    /// Gives up what is over and sends again what is overdue, if it was not done lately.
+    fn look(&self, now_ms: u64) {
+        let mut times = self.times.lock();
+        if now_ms.saturating_sub(times.looked_ms) < LOOK_MS {
+            return;
+        }
+        times.looked_ms = now_ms;
+        drop(times);
+        let mut pool = self.pool.lock();
+        pool.expire(now_ms);
+        let overdue = pool.overdue(now_ms);
+        drop(pool);
+        for command in overdue {
+            self.forward(&[&command]);
+        }
+    }
+
+    /// The parent of a proposal.
+    fn parent(&self, ancestry: &[Block]) -> Option<Before> {
+        let block = ancestry.last()?;
+        let header = block.open(self.entries.cluster)?;
+        let epoch = self.epoch.read();
+        let epoch = epoch.as_ref()?;
+        let time_ms = if header.height == epoch.floor { epoch.floor_time_ms } else { header.time_ms };
+        Some(Before { header, digest: block.digest(), time_ms })
+    }
+
+    /// Commands in entries above a height, as far as they are known here.
+    fn held(&self, ancestry: &[Block], above: u64) -> BTreeSet<Key> {
+        let mut keys = BTreeSet::new();
+        for block in ancestry {
+            let Some(header) = block.open(self.entries.cluster) else { continue };
+            if header.height > above
+                && header.count > 0
+                && let Some(decoded) = self.decode(header, block)
+            {
+                keys.extend(decoded.commands.iter().map(Ordered::key));
+            }
+        }
+        // Below them lie entries that are final but not executed yet.
+        let first = ancestry.first().and_then(|block| block.open(self.entries.cluster));
+        let mut parent = first.map(|header| header.parent);
+        let mut cache = self.decoded.lock();
+        while let Some(decoded) = parent.and_then(|digest| cache.get(&digest)).filter(|d| d.header.height > above) {
+            keys.extend(decoded.commands.iter().map(Ordered::key));
+            parent = Some(decoded.header.parent);
+        }
+        keys
+    }
+
+    fn decode(&self, header: EntryHeader, block: &Block) -> Option<Arc<Decoded>> {
+        let digest = block.digest();
+        if let Some(decoded) = self.decoded.lock().get(&digest) {
+            return Some(decoded.clone());
+        }
+        let commands = self.entries.decode(&header, block)?;
+        let decoded = Arc::new(Decoded { header, commands });
+        self.decoded.lock().put(digest, decoded.clone());
+        Some(decoded)
+    }
+}

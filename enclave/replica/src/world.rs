@@ -1,0 +1,107 @@
+//! The state as contracts see it: a snapshot, and what the entry under way has changed so far.
+
+use crate::layout::{CODE, CONTRACTS, Contract, decode, state_error};
+use codec::{Decode, Encode};
+use parking_lot::RwLock;
+use phala_primitives::{AccountId, Coded, Hash};
+use phala_state::{Changes, Snapshot, Space};
+use phala_vm::{World, WorldError};
+use std::collections::BTreeMap;
+
+/// A snapshot with changes on top. The changes grow between executions only.
+pub(crate) struct Layer {
+    base: Snapshot,
+    changes: RwLock<Changes>,
+    /// Contracts that were looked up.
+    contracts: RwLock<BTreeMap<AccountId, Option<Contract>>>,
+}
+
+impl Layer {
+    pub(crate) fn new(base: Snapshot) -> Self {
+        Self { base, changes: RwLock::default(), contracts: RwLock::default() }
+    }
+
+    pub(crate) fn base(&self) -> &Snapshot {
+        &self.base
+    }
+
+    pub(crate) fn get(&self, space: &Space, key: &[u8]) -> Result<Option<Vec<u8>>, Coded> {
+        let changes = self.changes.read();
+        if !changes.is_empty()
+            && let Some(value) = changes.get(&(*space, key.to_vec()))
+        {
+            return Ok(value.clone());
+        }
+        drop(changes);
+        self.base.get(space, key).map_err(|error| state_error(&error))
+    }
+
+    pub(crate) fn read<T: Decode>(&self, space: &Space, key: &[u8]) -> Result<Option<T>, Coded> {
+        self.get(space, key)?.map(|bytes| decode(&bytes)).transpose()
+    }
+
+    pub(crate) fn set(&self, space: &Space, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.changes.write().insert((*space, key), value);
+    }
+
+    pub(crate) fn write(&self, space: &Space, key: &[u8], value: &impl Encode) {
+        self.set(space, key.to_vec(), Some(value.encode()));
+    }
+
+    /// What is known of an address.
+    pub(crate) fn contract(&self, address: &AccountId) -> Result<Option<Contract>, Coded> {
+        if let Some(known) = self.contracts.read().get(address) {
+            return Ok(*known);
+        }
+        let found = self.read(&CONTRACTS, address.as_ref())?;
+        self.contracts.write().insert(*address, found);
+        Ok(found)
+    }
+
+    pub(crate) fn set_contract(&self, address: &AccountId, contract: Contract) {
+        self.contracts.write().insert(*address, Some(contract));
+        self.write(&CONTRACTS, address.as_ref(), &contract);
+    }
+
+    pub(crate) fn has_code(&self, hash: &Hash) -> Result<bool, Coded> {
+        let changes = self.changes.read();
+        if !changes.is_empty() && changes.contains_key(&(*CODE, hash.as_ref().to_vec())) {
+            return Ok(true);
+        }
+        drop(changes);
+        self.base.contains(&CODE, hash.as_ref()).map_err(|error| state_error(&error))
+    }
+
+    /// Whether the entry has written to a space.
+    pub(crate) fn has_changes_in(&self, space: &Space) -> bool {
+        self.changes.read().range((*space, vec![])..).next().is_some_and(|((found, _), _)| found == space)
+    }
+
+    /// All changes, to be committed.
+    pub(crate) fn take(&self) -> Changes {
+        std::mem::take(&mut *self.changes.write())
+    }
+}
+
+fn failed(error: Coded) -> WorldError {
+    WorldError(error.detail)
+}
+
+impl World for Layer {
+    fn storage(&self, contract: &AccountId, key: &[u8]) -> Result<Option<Vec<u8>>, WorldError> {
+        let Some(found) = self.contract(contract).map_err(failed)? else { return Ok(None) };
+        self.get(&found.space(contract), key).map_err(failed)
+    }
+
+    fn code_hash(&self, contract: &AccountId) -> Result<Option<Hash>, WorldError> {
+        Ok(self.contract(contract).map_err(failed)?.and_then(|contract| contract.code))
+    }
+
+    fn code(&self, hash: &Hash) -> Result<Option<Vec<u8>>, WorldError> {
+        self.get(&CODE, hash.as_ref()).map_err(failed)
+    }
+
+    fn has_code(&self, hash: &Hash) -> Result<bool, WorldError> {
+        Layer::has_code(self, hash).map_err(failed)
+    }
+}
