@@ -18,11 +18,17 @@ use phala_primitives::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{sync::OnceCell, time::timeout};
 
 /// How long an extrinsic may take until it is final.
 const FINALITY: Duration = Duration::from_secs(60);
+/// Age at which the newest head is asked for again.
+const HEAD_AGE: Duration = Duration::from_secs(30);
 
 /// A node of the chain, believed only as far as it proves what it says.
 pub struct Chain {
@@ -31,6 +37,8 @@ pub struct Chain {
     metadata: OnceCell<Metadata>,
     /// Held while an extrinsic gets its nonce and enters the pool, so that two do not get the same.
     submitting: tokio::sync::Mutex<()>,
+    /// When the newest head was last asked for.
+    refreshed: Mutex<Instant>,
 }
 
 /// What an account owns, in the smallest unit.
@@ -106,8 +114,13 @@ impl Chain {
         let params = rpc_params![to_hex(&storage::validators())];
         let fact: Fact = decode(&node.bytes("phala_genesisFact", params).await?)?;
         let light = LightClient::bootstrap(genesis.unwrap_or_else(|| fact.head.hash()), &fact)?;
-        let submitting = tokio::sync::Mutex::new(());
-        let chain = Self { node, light: Mutex::new(light), metadata: OnceCell::new(), submitting };
+        let chain = Self {
+            node,
+            light: Mutex::new(light),
+            metadata: OnceCell::new(),
+            submitting: tokio::sync::Mutex::new(()),
+            refreshed: Mutex::new(Instant::now()),
+        };
         chain.refresh().await?;
         Ok(chain)
     }
@@ -137,7 +150,19 @@ impl Chain {
     pub async fn refresh(&self) -> Result<(u32, Hash), Coded> {
         let head: FinalizedHead = decode(&self.node.bytes("phala_finalizedHead", rpc_params![]).await?)?;
         self.light.lock().update(&head)?;
+        *self.refreshed.lock() = Instant::now();
         Ok(self.head())
+    }
+
+    /// The newest head that is known, asked for again now and then. Without a node that answers it grows old.
+    pub(crate) async fn recent_head(&self) -> (u32, Hash) {
+        let age = self.refreshed.lock().elapsed();
+        if age > HEAD_AGE
+            && let Err(error) = self.refresh().await
+        {
+            tracing::debug!(%error, "no newer head of the chain");
+        }
+        self.head()
     }
 
     /// The heads from now on.

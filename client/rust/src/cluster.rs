@@ -143,6 +143,11 @@ impl Cluster {
         self.roster.lock().0.replicas.clone()
     }
 
+    /// Asks this one of [`Cluster::replicas`] first.
+    pub fn prefer(&self, index: usize) {
+        self.preferred.store(index, Ordering::Relaxed);
+    }
+
     /// A contract of this cluster.
     pub fn contract(self: &Arc<Self>, address: AccountId) -> Contract {
         Contract::new(self.clone(), address)
@@ -251,7 +256,7 @@ impl Cluster {
 
     async fn ask_once(&self, replica: &Replica, ask: Ask<'_>) -> Result<(Answer, RequestId), Coded> {
         let seal = self.seal(replica).await?;
-        let max_height = self.max_height();
+        let max_height = self.max_height().await;
         let rng = &mut SystemRng;
         let Sealed::<PendingReply> { envelope, pending } = match ask {
             Ask::Query(query) => seal.query(query.clone(), max_height, rng)?,
@@ -263,8 +268,8 @@ impl Cluster {
     }
 
     /// Highest chain height at which a request made now may be opened.
-    pub(crate) fn max_height(&self) -> u32 {
-        self.chain.head().0.saturating_add(BLOCKS_AHEAD)
+    pub(crate) async fn max_height(&self) -> u32 {
+        self.chain.recent_head().await.0.saturating_add(BLOCKS_AHEAD)
     }
 
     /// What seals to a replica.

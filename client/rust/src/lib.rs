@@ -40,6 +40,8 @@ mod roster;
 #[cfg(test)]
 mod runtime_tests;
 mod session;
+#[cfg(test)]
+mod tests;
 
 pub use account::Account;
 pub use call::Call;

@@ -73,7 +73,7 @@ impl Session {
 
     async fn open_with(cluster: &Arc<Cluster>, replica: Replica) -> Result<Self, Coded> {
         let seal = cluster.seal(&replica).await?;
-        let opening = seal.open_session(cluster.max_height(), &mut SystemRng)?;
+        let opening = seal.open_session(cluster.max_height().await, &mut SystemRng)?;
         let opened = async {
             let mut socket = connect(&replica).await?;
             socket.send(Message::Binary(opening.envelope.into())).await.map_err(|error| lost(&replica, error))?;

@@ -1,0 +1,381 @@
+//! A chain of one validator with whatever storage it is given, and a cluster of four workers that reverse bytes.
+
+use crate::{cluster::now_ms, keys};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{State, WebSocketUpgrade, ws::Message},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use codec::Encode;
+use ed25519_dalek::{Signer, SigningKey};
+use jsonrpsee::{RpcModule, server::ServerHandle};
+use parking_lot::Mutex;
+use phala_light::Header;
+use phala_primitives::{
+    AccountId, Certificate, Code, Coded, Fact, FinalizedHead, Hash, PublicKey, RequestId, blake2_256, merkle, quorum,
+    records::{
+        Anchor, Appraisal, ClusterRecord, ContractRecord, Member, Tier, WorkerRecord, chain_namespace,
+        cluster_namespace,
+    },
+    storage,
+};
+use phala_session::{
+    Acceptor, Answer, Call, CertificateCache, CommandId, CommandReceipt, EntryHeader, Executed, Incoming, Outcome,
+    Output, Place, Query, QueryReceipt, SignedCommand, SystemRng,
+};
+use sp_core::{Blake2Hasher, H256};
+use sp_trie::{LayoutV1, MemoryDB, Recorder, Trie, TrieDBBuilder, TrieMut, trie_types::TrieDBMutBuilderV1};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+};
+use tokio::task::JoinHandle;
+
+pub(super) const CONTRACT: AccountId = AccountId([77; 32]);
+const CLUSTER: u32 = 0;
+
+type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
+
+pub(super) struct FakeChain {
+    validator: SigningKey,
+    entries: Mutex<Entries>,
+    number: AtomicU32,
+    server: Mutex<Option<(String, ServerHandle)>>,
+}
+
+/// Certifies a digest for these members; `count` of them sign.
+fn certify(keys: &[SigningKey], count: usize, namespace: &[u8], epoch: u64, digest: Hash) -> Certificate {
+    let mut certificate = Certificate { epoch, view: 9, parent_view: 8, digest, votes: vec![] };
+    let message = certificate.message(namespace);
+    let mut keys: Vec<_> = keys.iter().collect();
+    keys.sort_by_key(|key| key.verifying_key().to_bytes());
+    let votes = keys.iter().take(count).enumerate();
+    certificate.votes = votes.map(|(index, key)| (index as u16, key.sign(&message).to_bytes())).collect();
+    certificate
+}
+
+fn trie(entries: &Entries) -> (MemoryDB<Blake2Hasher>, H256) {
+    let (mut db, mut root) = (MemoryDB::default(), H256::zero());
+    let mut trie = TrieDBMutBuilderV1::<Blake2Hasher>::new(&mut db, &mut root).build();
+    entries.iter().for_each(|(key, value)| drop(trie.insert(key, value).unwrap()));
+    drop(trie);
+    (db, root)
+}
+
+fn header(number: u32, state_root: H256) -> Vec<u8> {
+    let (parent_hash, extrinsics_root) = (H256::zero(), H256::zero());
+    Header { parent_hash, number, state_root, extrinsics_root, digest: Default::default() }.encode()
+}
+
+impl FakeChain {
+    pub(super) async fn start() -> Arc<Self> {
+        let validator = SigningKey::from_bytes(&[1; 32]);
+        let (entries, number, server) = (Mutex::default(), AtomicU32::new(10), Mutex::default());
+        let chain = Arc::new(Self { validator, entries, number, server });
+        let hex = |bytes: Vec<u8>| format!("0x{}", hex::encode(bytes));
+        let key = |params: jsonrpsee::types::Params<'_>| {
+            let text: String = params.sequence().next().unwrap();
+            hex::decode(text.trim_start_matches("0x")).unwrap()
+        };
+        let mut module = RpcModule::new(chain.clone());
+        let genesis = move |params: jsonrpsee::types::Params<'_>, chain: &Arc<Self>, _: &_| {
+            let head = FinalizedHead { header: chain.genesis_header(), certificate: chain.sign(chain.genesis(), 0) };
+            hex(chain.prove(&chain.genesis_entries(), head, key(params)).encode())
+        };
+        module.register_method("phala_genesisFact", move |p, chain, x| genesis(p, chain, x)).unwrap();
+        let fact = move |params: jsonrpsee::types::Params<'_>, chain: &Arc<Self>, _: &_| {
+            let entries = chain.entries.lock().clone();
+            hex(chain.prove(&entries, chain.head(), key(params)).encode())
+        };
+        module.register_method("phala_fact", move |p, chain, x| fact(p, chain, x)).unwrap();
+        module.register_method("phala_finalizedHead", move |_, chain, _| hex(chain.head().encode())).unwrap();
+        let server = jsonrpsee::server::Server::builder().build("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}", server.local_addr().unwrap());
+        *chain.server.lock() = Some((url, server.start(module)));
+        chain
+    }
+
+    fn genesis_entries(&self) -> Entries {
+        [(storage::validators(), vec![self.validator.verifying_key().to_bytes()].encode())].into()
+    }
+
+    fn genesis_header(&self) -> Vec<u8> {
+        header(0, trie(&self.genesis_entries()).1)
+    }
+
+    pub(super) fn genesis(&self) -> Hash {
+        blake2_256(&self.genesis_header())
+    }
+
+    pub(super) fn url(&self) -> String {
+        self.server.lock().as_ref().unwrap().0.clone()
+    }
+
+    pub(super) fn set_number(&self, number: u32) {
+        self.number.store(number, Ordering::Relaxed);
+    }
+
+    fn sign(&self, digest: Hash, count: usize) -> Certificate {
+        certify(std::slice::from_ref(&self.validator), count, &chain_namespace(&self.genesis()), 0, digest)
+    }
+
+    fn head(&self) -> FinalizedHead {
+        let header = header(self.number.load(Ordering::Relaxed), trie(&self.entries.lock()).1);
+        FinalizedHead { certificate: self.sign(blake2_256(&header), 1), header }
+    }
+
+    fn prove(&self, entries: &Entries, head: FinalizedHead, key: Vec<u8>) -> Fact {
+        let (db, root) = trie(entries);
+        let mut recorder = Recorder::<LayoutV1<Blake2Hasher>>::new();
+        let trie = TrieDBBuilder::<LayoutV1<Blake2Hasher>>::new(&db, &root).with_recorder(&mut recorder).build();
+        trie.get(&key).unwrap();
+        drop(trie);
+        Fact { head, key, proof: recorder.drain().into_iter().map(|node| node.data).collect() }
+    }
+
+    fn put(&self, key: Vec<u8>, value: impl Encode) {
+        self.entries.lock().insert(key, value.encode());
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Behaviour {
+    Honest,
+    /// Nothing listens.
+    Dead,
+    /// Answers 503.
+    NotReady,
+    /// Signs for another answer than it gives.
+    WrongAnswer,
+    /// Executes commands and answers with rubbish.
+    Swallows,
+    /// Shows entries that too few members signed.
+    NoQuorum,
+}
+
+/// What the replicas agree on.
+struct Log {
+    genesis: Hash,
+    identities: Vec<SigningKey>,
+    done: Mutex<BTreeMap<CommandId, (EntryHeader, Outcome)>>,
+    executions: AtomicUsize,
+}
+
+struct Worker {
+    account: AccountId,
+    identity: SigningKey,
+    behaviour: Behaviour,
+    acceptor: Acceptor,
+    log: Arc<Log>,
+    asked: AtomicUsize,
+    connections: Mutex<Vec<JoinHandle<()>>>,
+}
+
+pub(super) struct FakeCluster {
+    log: Arc<Log>,
+    workers: Vec<(Arc<Worker>, JoinHandle<()>)>,
+}
+
+impl FakeCluster {
+    pub(super) async fn start(chain: &FakeChain, behaviours: [Behaviour; 4]) -> Arc<Self> {
+        let genesis = chain.genesis();
+        let identities: Vec<_> = (0..4).map(|index| SigningKey::from_bytes(&[50 + index; 32])).collect();
+        let log =
+            Log { genesis, identities: identities.clone(), done: Mutex::default(), executions: Default::default() };
+        let log = Arc::new(log);
+        let (mut workers, mut members) = (vec![], vec![]);
+        for (index, (identity, behaviour)) in identities.into_iter().zip(behaviours).enumerate() {
+            let account = AccountId([index as u8 + 1; 32]);
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let endpoint = format!("http://{}/", listener.local_addr().unwrap()).into_bytes();
+            let key: PublicKey = identity.verifying_key().to_bytes();
+            let appraisal = Appraisal { tier: Tier::S, measurement: Hash::ZERO, expires: u64::MAX };
+            let (operator, recipient, peer) = (account, [0; 32], vec![]);
+            chain.put(
+                storage::worker(&account),
+                WorkerRecord { operator, identity: key, recipient, endpoint, peer, appraisal },
+            );
+            members.push(Member { worker: account, identity: key });
+            let place = Place { genesis, worker: account, cluster: CLUSTER, replay_window: 1000 };
+            let cache = Arc::new(CertificateCache::new(10));
+            let acceptor = Acceptor::new(place, Arc::new(identity.clone()), cache, now_ms(), &mut SystemRng);
+            let (asked, connections) = (AtomicUsize::new(0), Mutex::default());
+            let worker = Worker { account, identity, behaviour, acceptor, log: log.clone(), asked, connections };
+            let worker = Arc::new(worker);
+            let router = Router::new()
+                .route("/v1/info", get(info))
+                .route("/v1/call", post(call))
+                .route("/v1/session", get(session))
+                .with_state(worker.clone());
+            let dead = behaviour == Behaviour::Dead;
+            let task = tokio::spawn(async move {
+                if !dead {
+                    axum::serve(listener, router).await.unwrap();
+                }
+            });
+            workers.push((worker, task));
+        }
+        let deployer = AccountId::default();
+        chain.put(storage::contract(&CONTRACT), ContractRecord { cluster: CLUSTER, code_hash: Hash::ZERO, deployer });
+        chain.put(keys::epoch(CLUSTER, 3), &members);
+        chain.put(storage::cluster(CLUSTER), ClusterRecord { epoch: 3, members, floor: Anchor::default() });
+        Arc::new(Self { log, workers })
+    }
+
+    pub(super) fn worker(&self, index: usize) -> AccountId {
+        self.workers[index].0.account
+    }
+
+    /// How many requests a worker answered.
+    pub(super) fn asked(&self, index: usize) -> usize {
+        self.workers[index].0.asked.load(Ordering::Relaxed)
+    }
+
+    /// How many commands were executed.
+    pub(super) fn executions(&self) -> usize {
+        self.log.executions.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn kill(&self, index: usize) {
+        let (worker, task) = &self.workers[index];
+        task.abort();
+        worker.connections.lock().iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn reversed(data: &[u8]) -> Output {
+    Output { flags: 0, data: data.iter().rev().copied().collect() }
+}
+
+impl Worker {
+    fn answer(&self, request_id: RequestId, call: &Call) -> Result<Answer, Coded> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        match call {
+            Call::Query(query) => self.query(request_id, query),
+            Call::Command(command) => Ok(self.execute(command)),
+            Call::Outcome(_) => Err(Code::Malformed.into()),
+        }
+    }
+
+    fn query(&self, request_id: RequestId, query: &Query) -> Result<Answer, Coded> {
+        if query.contract != CONTRACT {
+            return Err(Code::NoContract.into());
+        }
+        let mut output = reversed(&query.data);
+        let receipt = QueryReceipt {
+            contract: query.contract,
+            request_id,
+            query_hash: query.hash(),
+            cluster: CLUSTER,
+            epoch: 3,
+            height: query.min_height,
+            entry: Hash::ZERO,
+            state_root: Hash::ZERO,
+            time_ms: now_ms(),
+            reply_hash: output.hash(),
+            signature: [0; 64],
+        };
+        if self.behaviour == Behaviour::WrongAnswer {
+            output.data.push(0);
+        }
+        Ok(Answer::Query { output, receipt: receipt.sign(&self.log.genesis, &self.identity) })
+    }
+
+    fn execute(&self, command: &SignedCommand) -> Answer {
+        let phala_session::Action::Call { data, .. } = &command.command.action else { panic!("only calls") };
+        let (header, outcome) = self
+            .log
+            .done
+            .lock()
+            .entry(command.command.id)
+            .or_insert_with(|| {
+                let height = self.log.executions.fetch_add(1, Ordering::Relaxed) as u64 + 1;
+                let header = EntryHeader {
+                    cluster: CLUSTER,
+                    epoch: 3,
+                    height,
+                    view: height,
+                    parent: Hash::ZERO,
+                    time_ms: now_ms(),
+                    executed: Executed::default(),
+                    commands_root: merkle::root(&[command.hash()]),
+                    count: 1,
+                    body_hash: Hash::ZERO,
+                };
+                (header, Outcome { result: Ok(reversed(data)), gas_used: 1 })
+            })
+            .clone();
+        let signers = if self.behaviour == Behaviour::NoQuorum { quorum(4) - 1 } else { quorum(4) };
+        let namespace = cluster_namespace(&self.log.genesis, CLUSTER);
+        let receipt = CommandReceipt {
+            certificate: certify(&self.log.identities, signers, &namespace, 3, header.digest()),
+            header,
+            index: 0,
+            path: vec![],
+            state_root: Hash::ZERO,
+            outcome_hash: outcome.hash(),
+            identity: [0; 32],
+            signature: [0; 64],
+        };
+        let receipt = Box::new(receipt.sign(&self.log.genesis, &command.hash(), &self.identity));
+        Answer::Command { outcome, receipt }
+    }
+}
+
+async fn info(State(worker): State<Arc<Worker>>) -> Response {
+    if worker.behaviour == Behaviour::NotReady {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let key = hex::encode(worker.acceptor.session_key().encode());
+    axum::Json(serde_json::json!({ "session_key": format!("0x{key}"), "else": 1 })).into_response()
+}
+
+async fn call(State(worker): State<Arc<Worker>>, body: Bytes) -> Vec<u8> {
+    match worker.acceptor.open(&body, now_ms(), 10) {
+        Err(refusal) => refusal.into_response(&mut SystemRng),
+        Ok(opened) => {
+            let Incoming::Call(call) = &opened.incoming else { panic!("no session here") };
+            let answer = worker.answer(opened.request_id, call);
+            if worker.behaviour == Behaviour::Swallows {
+                return vec![1, 2, 3];
+            }
+            opened.reply.seal(&answer, &mut SystemRng)
+        }
+    }
+}
+
+async fn session(State(worker): State<Arc<Worker>>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(async move |mut socket| {
+        let serve = {
+            let worker = worker.clone();
+            async move {
+                let Some(Ok(Message::Binary(envelope))) = socket.recv().await else { return };
+                let Ok(opened) = worker.acceptor.open(&envelope, now_ms(), 10) else { return };
+                let Incoming::Open(session) = opened.incoming else { return };
+                let confirmed = opened.reply.seal(&Ok(Answer::Opened(session.opening)), &mut SystemRng);
+                socket.send(Message::Binary(confirmed.into())).await.unwrap();
+                let (mut receiver, mut sender) = (session.receiver, session.sender);
+                let mut held = vec![];
+                while let Some(Ok(Message::Binary(frame))) = socket.recv().await {
+                    let asked = receiver.open(&frame, now_ms()).unwrap();
+                    let reply = worker.answer(asked.request_id, &asked.call.unwrap());
+                    held.push((asked.request_id, reply));
+                    // Two at a time and in the other order, if two were asked.
+                    if held.len() % 2 == 0 || worker.asked.load(Ordering::Relaxed) > 50 {
+                        for (request_id, reply) in held.drain(..).rev() {
+                            let frame = sender.reply(request_id, reply).unwrap();
+                            socket.send(Message::Binary(frame.into())).await.unwrap();
+                        }
+                    }
+                }
+            }
+        };
+        worker.connections.lock().push(tokio::spawn(serve));
+    })
+}

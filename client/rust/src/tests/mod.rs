@@ -1,0 +1,99 @@
+//! The client against a chain and a cluster that misbehave as they are told.
+
+mod fakes;
+
+use crate::{Account, Action, Chain, Cluster, Contract, Scope, Session};
+use fakes::{Behaviour, CONTRACT, FakeChain, FakeCluster};
+use futures::future::join_all;
+use phala_primitives::{AccountId, Code, Hash};
+use std::{sync::Arc, time::Duration};
+
+struct Setup {
+    chain: Arc<FakeChain>,
+    cluster: Arc<FakeCluster>,
+    contract: Contract,
+}
+
+/// A cluster of four that behave like this, and a client that asks the first one first.
+async fn setup(behaviours: [Behaviour; 4]) -> Setup {
+    let chain = FakeChain::start().await;
+    let cluster = FakeCluster::start(&chain, behaviours).await;
+    let connection = Arc::new(Chain::connect(&chain.url(), Some(chain.genesis())).await.unwrap());
+    let credentials = Account::from_suri("//Alice").unwrap().certify(&connection, Scope::All, Duration::from_secs(60));
+    let contract = Contract::find(connection, CONTRACT, credentials).await.unwrap();
+    contract.cluster().prefer(0);
+    Setup { chain, cluster, contract }
+}
+
+#[tokio::test]
+async fn another_genesis_is_refused() {
+    let chain = FakeChain::start().await;
+    let error = Chain::connect(&chain.url(), Some(Hash([1; 32]))).await.unwrap_err();
+    assert_eq!(error.known(), Some(Code::GenesisChanged));
+}
+
+#[tokio::test]
+async fn a_chain_that_goes_back_is_not_believed() {
+    let setup = setup([Behaviour::Honest; 4]).await;
+    let chain = setup.contract.cluster().chain();
+    chain.refresh().await.unwrap();
+    setup.chain.set_number(1);
+    assert_eq!(chain.contract(&CONTRACT).await.unwrap_err().known(), Some(Code::StaleHead));
+}
+
+#[tokio::test]
+async fn queries_pass_over_the_dead_the_unready_and_liars() {
+    let setup = setup([Behaviour::Dead, Behaviour::NotReady, Behaviour::WrongAnswer, Behaviour::Honest]).await;
+    let answered = setup.contract.query(vec![1, 2, 3]).await.unwrap();
+    assert_eq!((answered.output.data, answered.worker), (vec![3, 2, 1], setup.cluster.worker(3)));
+    // The one that answered is asked first from now on.
+    setup.contract.query(vec![4]).await.unwrap();
+    assert_eq!(setup.cluster.asked(2), 1);
+}
+
+#[tokio::test]
+async fn a_command_is_executed_once_though_the_first_replica_swallows_the_outcome() {
+    let setup = setup([Behaviour::Swallows, Behaviour::Honest, Behaviour::Honest, Behaviour::Honest]).await;
+    let executed = setup.contract.call(vec![1, 2], 1000).await.unwrap();
+    assert_eq!(executed.outcome.result.unwrap().data, vec![2, 1]);
+    assert_eq!((setup.cluster.executions(), executed.worker), (1, setup.cluster.worker(1)));
+}
+
+#[tokio::test]
+async fn an_outcome_without_a_quorum_is_not_believed() {
+    let setup = setup([Behaviour::NoQuorum; 4]).await;
+    let error = setup.contract.call(vec![1], 1000).await.unwrap_err();
+    assert_eq!(error.known(), Some(Code::BadReceipt), "{error}");
+}
+
+#[tokio::test]
+async fn a_session_carries_many_requests_and_says_when_it_breaks() {
+    let setup = setup([Behaviour::Dead, Behaviour::Honest, Behaviour::Honest, Behaviour::Honest]).await;
+    let cluster: &Arc<Cluster> = setup.contract.cluster();
+    let session = Session::open(cluster).await.unwrap();
+    assert_eq!(session.replica().worker, setup.cluster.worker(1));
+    let answers = join_all((0..50u8).map(|i| session.query(CONTRACT, vec![i, 7]))).await;
+    for (i, answer) in answers.into_iter().enumerate() {
+        assert_eq!(answer.unwrap().output.data, vec![7, i as u8]);
+    }
+    let command = cluster.sign(Action::Call { contract: CONTRACT, data: vec![5, 6] }, 1000);
+    assert_eq!(session.send(&command).await.unwrap().outcome.result.unwrap().data, vec![6, 5]);
+    setup.cluster.kill(1);
+    let error = session.query(CONTRACT, vec![1]).await.unwrap_err();
+    assert_eq!(error.known(), Some(Code::NoReplica), "{error}");
+    // The same command again, elsewhere.
+    let again = Session::open_at(cluster, &setup.cluster.worker(2)).await.unwrap().send(&command).await.unwrap();
+    assert_eq!((again.outcome.result.unwrap().data, setup.cluster.executions()), (vec![6, 5], 1));
+}
+
+#[tokio::test]
+async fn what_is_missing_is_said() {
+    let setup = setup([Behaviour::Honest; 4]).await;
+    let cluster = setup.contract.cluster();
+    let (chain, nobody) = (cluster.chain().clone(), AccountId([9; 32]));
+    let credentials = Account::from_suri("//Bob").unwrap().certify(&chain, Scope::All, Duration::from_secs(60));
+    let error = Contract::find(chain.clone(), nobody, credentials.clone()).await.unwrap_err();
+    assert_eq!(error.known(), Some(Code::NoContract));
+    assert_eq!(Cluster::connect(chain, 5, credentials).await.unwrap_err().known(), Some(Code::NoSuchCluster));
+    assert_eq!(cluster.contract(nobody).query(vec![]).await.unwrap_err().known(), Some(Code::NoContract));
+}

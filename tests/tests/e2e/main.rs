@@ -1,0 +1,27 @@
+//! The whole network as one real process, reached over its sockets like anyone reaches it, and treated badly.
+//!
+//! - [`main_job`]: what people do, on the command line, with its errors and exit codes;
+//! - [`crash`]: SIGKILL again and again under writes, on one data folder;
+//! - [`failover`]: a worker dies, then too many;
+//! - [`hostile`]: requests that nobody means well by, over HTTP and WebSocket;
+//! - [`canary`]: no secret in any file, log, metric or packet;
+//! - [`bad_contracts`]: modules and calls that misbehave;
+//! - [`full_disk`]: a worker whose disk is full.
+//!
+//! Tests take turns: each runs a network of its own on a machine that may have two cores. Nothing sleeps in place of a
+//! signal; every wait has a deadline. Random choices come from a seed that is printed; `PHALA_SEED` sets it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod bad_contracts;
+mod canary;
+mod contracts;
+mod crash;
+mod failover;
+mod forge;
+mod full_disk;
+mod harness;
+mod hostile;
+mod hpke;
+mod main_job;
+mod person;
