@@ -1,10 +1,14 @@
 //! Running the compiler, once for WebAssembly.
 //!
 //! The profile and flags come from here and not from the contract's `Cargo.toml`:
-//! - `panic = "abort"`, `lto = "fat"`, `opt-level = "z"`, one codegen unit: small code;
-//! - overflow checks, as arithmetic that wraps loses people's money. They are a flag of the target, and so is stripping:
-//!   in the profile they would also concern build scripts and macros, and compile those twice;
-//! - the first version of WebAssembly, with imported memory and a stack of 64 KiB.
+//! - `panic = "abort"`, `opt-level = "z"`, one codegen unit, fat link-time optimisation: small code;
+//! - overflow checks, as arithmetic that wraps loses people's money;
+//! - the first version of WebAssembly, with imported memory and a stack of 64 KiB;
+//! - no path of the builder's machine in the code, or two people's builds would differ.
+//!
+//! Whatever in the profile concerns build scripts and macros too would compile them a second time for the metadata, and
+//! a flag that differs between contracts would compile ink! for each of them. So link-time optimisation, overflow checks
+//! and stripping are flags of the target, and what belongs to one contract is told to the compiler of its crate only.
 
 use crate::{
     command,
@@ -18,19 +22,20 @@ use std::{
     process::Command,
 };
 
-const PROFILE: [(&str, &str); 5] = [
+const PROFILE: [(&str, &str); 4] = [
     ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
-    ("CARGO_PROFILE_RELEASE_LTO", "fat"),
     ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "z"),
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
     ("CARGO_PROFILE_RELEASE_DEBUG", "0"),
 ];
-const FLAGS: [&str; 5] = [
+const FLAGS: [&str; 6] = [
     "-Clink-arg=-zstack-size=65536",
     "-Clink-arg=--import-memory",
     "-Ctarget-cpu=mvp",
     "-Coverflow-checks=on",
     "-Cstrip=symbols",
+    // Cargo would leave it out, for it does not know of the link-time optimisation.
+    "-Cembed-bitcode=yes",
 ];
 
 /// What Cargo is run with.
@@ -52,18 +57,17 @@ impl Setting<'_> {
             cargo.args(["--target", TARGET, "--manifest-path"]).arg(&manifest);
             cargo.envs(PROFILE).env("CARGO_ENCODED_RUSTFLAGS", self.flags().join("\x1f"));
             self.toolchain.apply_target(cargo);
+            cargo.args(["--", "-Clto=fat"]).arg(remapped(&self.project.workspace, "."));
         })?;
         Ok(self.target.join(TARGET).join("release").join(format!("{}.wasm", self.project.library)))
     }
 
-    /// Where the sources lie must not show in the code, or two people's builds would differ.
+    /// Flags for all crates of the target, the same for all contracts.
     fn flags(&self) -> Vec<String> {
         let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
         let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
-        let workspace = Some((self.project.workspace.clone(), "."));
-        let remapped = workspace.into_iter().chain(home.map(|home| (home, "cargo")));
-        let remapped = remapped.map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display()));
-        FLAGS.iter().map(|flag| (*flag).to_owned()).chain(remapped).collect()
+        let crates = home.map(|home| remapped(&home, "cargo"));
+        FLAGS.iter().map(|flag| (*flag).to_owned()).chain(crates).collect()
     }
 
     /// Runs Cargo, first without the network: then it takes what is here, and is quick. Returns what it printed.
@@ -90,4 +94,8 @@ impl Setting<'_> {
         let first = outcome.stderr.lines().find(|line| line.starts_with("error")).unwrap_or("cargo failed");
         Err(Error::new(Code::BuildFailed, first).with_output(outcome.stderr))
     }
+}
+
+fn remapped(path: &Path, name: &str) -> String {
+    format!("--remap-path-prefix={}={name}", path.display())
 }
