@@ -9,7 +9,7 @@ use bytes::Bytes;
 use codec::Encode;
 use futures::future::BoxFuture;
 use phala_consensus::{Application, Block, Position, Shape, Verdict};
-use phala_primitives::{Certificate, Hash, PublicKey};
+use phala_primitives::{Certificate, Finality, Hash, PublicKey};
 
 /// How far a block's time may lie ahead of our clock, in milliseconds.
 const AHEAD_MS: u64 = 2_000;
@@ -127,8 +127,8 @@ impl Application for Node {
     /// # Panics
     /// If the block cannot be kept: the disk fails, or a third of the validators are faulty. Returning would tell the
     /// log that the block is done, and it would be lost; so the process has to stop, and takes up here again.
-    fn finalized(&self, block: Block, certificate: Certificate) {
-        if let Err(error) = self.finalize(&block, &certificate) {
+    fn finalized(&self, block: Block, finality: Finality) {
+        if let Err(error) = self.finalize(&block, &finality.certificate) {
             tracing::error!(%error, hash = %block.digest(), "a finalised block cannot be kept");
             panic!("a finalised block cannot be kept: {error}");
         }

@@ -2,6 +2,7 @@
 
 use crate::{Backend, ExtrinsicStatus, Node, NodeConfig, NodeError, PoolLimits, block};
 use codec::{Decode, Encode};
+use parking_lot::Mutex;
 use phala_consensus::{Application, Block, Position, Verdict};
 use phala_primitives::{AccountId as Plain, Certificate, Code, Hash, PHA, storage};
 use phala_runtime::{
@@ -9,7 +10,7 @@ use phala_runtime::{
 };
 use sp_core::{H256, Pair, sr25519};
 use sp_runtime::{MultiAddress, generic::Era};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 const NOW: u64 = 1_800_000_000_000;
 
@@ -21,8 +22,11 @@ fn node() -> Arc<Node> {
     Node::open(NodeConfig::new(spec())).unwrap()
 }
 
+/// Deriving a key takes milliseconds, by design of the phrase behind it.
 fn pair(uri: &str) -> sr25519::Pair {
-    sr25519::Pair::from_string(uri, None).unwrap()
+    static PAIRS: Mutex<BTreeMap<String, sr25519::Pair>> = Mutex::new(BTreeMap::new());
+    let mut pairs = PAIRS.lock();
+    pairs.entry(uri.into()).or_insert_with(|| sr25519::Pair::from_string(uri, None).unwrap()).clone()
 }
 
 fn account(uri: &str) -> AccountId {

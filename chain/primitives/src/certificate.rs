@@ -3,6 +3,9 @@
 //! A certificate is what Simplex calls a finalization: at least `quorum(n)` of the `n` members of an epoch signed
 //! the same proposal `(epoch, view, parent view, digest)` with ed25519. The digest is that of the block (chain) or
 //! entry (cluster). A test of `phala-consensus` holds this form against the engine's own.
+//!
+//! Signatures are verified by the rules of ZIP 215, as the engine does. Stricter rules would let a faulty member make
+//! a vote that its peers count and light clients refuse.
 
 use crate::{Hash, PublicKey};
 use codec::{Decode, Encode};
@@ -25,6 +28,44 @@ pub struct Certificate {
     pub digest: Hash,
     /// Index of the signer among the members sorted by key, and the signature; strictly ascending by index.
     pub votes: Vec<(u16, [u8; 64])>,
+}
+
+/// Most descendants between a block and the certificate that makes it final.
+pub const MAX_DESCENDANTS: usize = 64;
+
+/// Why a block is final: a certificate over it, or over a descendant. Simplex finalises with a block all that it
+/// builds on, so that after a leader failed a block may never get a certificate of its own.
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
+pub struct Finality {
+    /// Encoded headers from the block's child up to the one that the certificate is over; empty if it is over the
+    /// block itself.
+    pub descendants: Vec<Vec<u8>>,
+    /// The certificate.
+    pub certificate: Certificate,
+}
+
+impl Finality {
+    /// Whether the descendants lead from the block with this digest to the certificate; `parent` reads the parent's
+    /// digest from a header. That the certificate is valid is for [`Certificate::verify`] to say.
+    pub fn leads_from(&self, digest: Hash, parent: impl Fn(&[u8]) -> Option<Hash>) -> bool {
+        if self.descendants.len() > MAX_DESCENDANTS {
+            return false;
+        }
+        let mut last = digest;
+        for header in &self.descendants {
+            if parent(header) != Some(last) {
+                return false;
+            }
+            last = crate::blake2_256(header);
+        }
+        self.certificate.digest == last
+    }
+}
+
+impl From<Certificate> for Finality {
+    fn from(certificate: Certificate) -> Self {
+        Self { descendants: vec![], certificate }
+    }
 }
 
 /// Why a certificate proves nothing.
@@ -80,8 +121,8 @@ impl Certificate {
             }
             last = Some(*index);
             let member = sorted.get(usize::from(*index)).ok_or(CertificateError::Signers)?;
-            let key = ed25519_dalek::VerifyingKey::from_bytes(member).map_err(|_| CertificateError::Signers)?;
-            key.verify_strict(&message, &ed25519_dalek::Signature::from_bytes(signature))
+            let key = ed25519_zebra::VerificationKey::try_from(*member).map_err(|_| CertificateError::Signers)?;
+            key.verify(&ed25519_zebra::Signature::from(*signature), &message)
                 .map_err(|_| CertificateError::Signature)?;
         }
         Ok(())

@@ -15,7 +15,7 @@ mod signature;
 pub mod storage;
 
 pub use account::{AccountId, AddressError, SS58_PREFIX};
-pub use certificate::{Certificate, CertificateError, quorum};
+pub use certificate::{Certificate, CertificateError, Finality, MAX_DESCENDANTS, quorum};
 pub use codes::{Code, Coded};
 pub use facts::{Fact, FinalizedHead};
 pub use hash::{Hash, blake2_256};

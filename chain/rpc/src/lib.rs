@@ -3,6 +3,7 @@
 //!
 //! - `system_*`, `chain_*`, `state_*`, `author_*`, `payment_*` answer in Substrate's shapes. Every block is final at
 //!   once: the subscriptions to all, best and finalised heads report the same blocks.
+//! - `chainHead_v1_*`, `chainSpec_v1_*`, `transaction_v1_*` and `transactionWatch_v1_*` are the new JSON-RPC interface.
 //! - `phala_*` serves light clients: heads with finality certificates, and single storage entries with proofs, both
 //!   as hex of their SCALE encoding (see `phala_primitives::{FinalizedHead, Fact}`).
 //!
@@ -15,10 +16,12 @@ mod author;
 mod backend;
 mod chain;
 mod error;
+mod head;
 mod payment;
 mod phala;
 mod server;
 mod shared;
+mod spec;
 mod state;
 mod system;
 #[cfg(test)]

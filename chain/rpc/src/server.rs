@@ -1,13 +1,21 @@
 //! The server itself: one port for HTTP and WebSocket, with limits.
 
 use crate::{
-    author::AuthorServer, backend::Backend, chain::ChainServer, payment::PaymentServer, phala::PhalaServer,
-    shared::Node, state::StateServer, system::SystemServer,
+    author::AuthorServer,
+    backend::Backend,
+    chain::ChainServer,
+    head::{ChainHeadServer, Head},
+    payment::PaymentServer,
+    phala::PhalaServer,
+    shared::Node,
+    spec::SpecServer,
+    state::StateServer,
+    system::SystemServer,
 };
 use jsonrpsee::{
     RpcModule,
     core::RegisterMethodError,
-    server::{BatchRequestConfig, PingConfig, ServerConfig, ServerHandle},
+    server::{BatchRequestConfig, PingConfig, RandomStringIdProvider, ServerConfig, ServerHandle},
 };
 use phala_primitives::{Code, Coded};
 use serde_json::json;
@@ -68,6 +76,7 @@ pub async fn serve(address: SocketAddr, limits: Limits, backend: Arc<dyn Backend
         .set_batch_request_config(BatchRequestConfig::Limit(limits.batch))
         .enable_ws_ping(PingConfig::new())
         .set_tcp_no_delay(true)
+        .set_id_provider(RandomStringIdProvider::new(16))
         .build();
     // Nothing here depends on who asks, so any page may ask.
     let cors = CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(Any);
@@ -95,6 +104,8 @@ pub(crate) fn methods(node: Node) -> Result<RpcModule<()>, RegisterMethodError> 
     module.merge(StateServer::into_rpc(node.clone()))?;
     module.merge(AuthorServer::into_rpc(node.clone()))?;
     module.merge(PaymentServer::into_rpc(node.clone()))?;
+    module.merge(SpecServer::into_rpc(node.clone()))?;
+    module.merge(ChainHeadServer::into_rpc(Head::new(node.clone())))?;
     module.merge(PhalaServer::into_rpc(node))?;
     let mut names: Vec<_> = module.method_names().chain(["rpc_methods"]).collect();
     names.sort_unstable();

@@ -264,3 +264,40 @@ async fn state_and_accounts_answer_as_wallets_expect() {
     let many = client.request::<Value, _>("state_getKeysPaged", rpc_params!["0x", 1001]).await;
     assert!(matches!(many, Err(ClientError::Call(error)) if error.code() == -32602));
 }
+
+#[tokio::test]
+async fn the_new_interface_follows_and_reads() {
+    let (mock, _server, client) = start().await;
+    let method = ("chainHead_v1_follow", "chainHead_v1_unfollow");
+    let mut events = client.subscribe::<Value, _>(method.0, rpc_params![true], method.1).await.unwrap();
+    let jsonrpsee::core::client::SubscriptionKind::Subscription(id) = events.kind() else { panic!("no id") };
+    let id = serde_json::to_value(id).unwrap();
+    let first = next(&mut events).await;
+    assert_eq!(first["finalizedBlockHashes"], json!([mock.info.genesis.to_string()]));
+    let spec = &first["finalizedBlockRuntime"]["spec"];
+    assert_eq!((&spec["specVersion"], spec["apis"].is_object()), (&json!(3), true));
+
+    let block = mock.grow((b"a", b"2")).hash.to_string();
+    let parent = mock.info.genesis.to_string();
+    let new = json!({ "event": "newBlock", "blockHash": block, "parentBlockHash": parent, "newRuntime": null });
+    assert_eq!(next(&mut events).await, new);
+    assert_eq!(next(&mut events).await["bestBlockHash"], json!(block));
+    assert_eq!(next(&mut events).await["finalizedBlockHashes"], json!([block]));
+
+    let items = json!([{ "key": "0x61", "type": "value" }, { "key": "0x", "type": "descendantsValues" }]);
+    let params = rpc_params![id.clone(), block.clone(), items, Value::Null];
+    let started: Value = client.request("chainHead_v1_storage", params).await.unwrap();
+    let operation = json!(started["operationId"].as_str().unwrap());
+    assert_eq!(next(&mut events).await["items"], json!([{ "key": "0x61", "value": "0x32" }]));
+    let all = json!([{ "key": "0x61", "value": "0x32" }, { "key": "0x62", "value": "0x31" }]);
+    assert_eq!(next(&mut events).await["items"], all);
+    assert_eq!(next(&mut events).await, json!({ "event": "operationStorageDone", "operationId": operation }));
+
+    let params = rpc_params![id.clone(), block.clone(), "No_such", "0x"];
+    let _: Value = client.request("chainHead_v1_call", params).await.unwrap();
+    assert_eq!(next(&mut events).await["event"], json!("operationError"));
+    let _: Value = client.request("chainHead_v1_body", rpc_params![id, block]).await.unwrap();
+    assert_eq!(next(&mut events).await["value"], json!(["0x0c010203"]));
+    let foreign = client.request::<Value, _>("chainHead_v1_body", rpc_params!["x", parent]).await;
+    assert!(matches!(foreign, Err(ClientError::Call(error)) if error.code() == -32602));
+}

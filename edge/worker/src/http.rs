@@ -45,7 +45,7 @@ const MAX_ENTRIES: u64 = 64;
 const MAX_ENTRIES_BYTES: usize = 4 << 20;
 
 /// The routes of a worker.
-pub fn router(status: Arc<Status>) -> Router {
+pub(crate) fn router(status: Arc<Status>) -> Router {
     Router::new()
         .route("/v1/info", get(info))
         .route("/v1/call", post(call))
@@ -76,15 +76,15 @@ async fn info(State(status): State<Arc<Status>>) -> Response {
         Err(response) => return response,
     };
     let key = service.acceptor().session_key();
-    let place = service.replica().place();
+    let parts = service.parts();
     let applied = service.replica().applied();
     Json(json!({
         "protocol": phala_session::VERSION,
-        "genesis": place.genesis.to_string(),
-        "worker": place.worker.to_string(),
-        "identity": format!("0x{}", hex::encode(place.identity)),
-        "cluster": place.cluster,
-        "epoch": place.epoch,
+        "genesis": parts.genesis.to_string(),
+        "worker": parts.worker.to_string(),
+        "identity": format!("0x{}", hex::encode(parts.identity)),
+        "cluster": parts.cluster,
+        "epoch": parts.epoch,
         "height": applied.height,
         "state_root": applied.root.to_string(),
         "session_key": format!("0x{}", hex::encode(key.encode())),

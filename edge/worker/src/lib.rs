@@ -1,1 +1,17 @@
-//! A worker process: sockets, disk and clock around a replica
+//! A worker process: sockets, disk and clock around a replica.
+//!
+//! The replica itself is pure and lives in the enclave's crates; here is what the host does for it. Nothing here sees
+//! plaintext of requests but on the way from the session's decryption to the replica and back, inside the process.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod app;
+mod entries;
+mod http;
+mod metrics;
+mod service;
+mod start;
+mod worker;
+
+pub use service::now_ms;
+pub use worker::{KeyDelivery, Worker, WorkerConfig};

@@ -1,9 +1,9 @@
 //! Answers requests that were opened: queries on all cores, commands through the log.
 
 use crate::metrics::Metrics;
-use phala_primitives::{AccountId, Code, Coded, RequestId};
+use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash, PublicKey, RequestId};
 use phala_replica::Replica;
-use phala_session::{Acceptor, Answer, Call, Incoming, ServerSession, SystemRng};
+use phala_session::{Acceptor, Answer, Call, Incoming, Query, ServerSession, SystemRng};
 use std::{
     sync::{
         Arc,
@@ -17,6 +17,8 @@ use tokio::sync::Semaphore;
 const MAX_QUERIES: usize = 256;
 /// How long a client waits for its command before it is told that the cluster did not decide.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a query waits for the state that it asks for.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Age of the newest verified head of the chain above which the replica stops answering.
 const MAX_HEAD_AGE_MS: u64 = 30_000;
 
@@ -27,20 +29,20 @@ pub fn now_ms() -> u64 {
 
 /// Newest head of the chain that the worker's light client verified.
 #[derive(Debug, Default)]
-pub struct ChainHead {
+pub(crate) struct ChainHead {
     number: AtomicU32,
     seen_ms: AtomicU64,
 }
 
 impl ChainHead {
     /// Takes note of a verified head.
-    pub fn set(&self, number: u32) {
+    pub(crate) fn set(&self, number: u32) {
         self.number.fetch_max(number, Ordering::Relaxed);
         self.seen_ms.store(now_ms(), Ordering::Relaxed);
     }
 
     /// Height of the head, or an error if it is too old to judge requests by.
-    pub fn fresh(&self) -> Result<u32, Coded> {
+    pub(crate) fn fresh(&self) -> Result<u32, Coded> {
         let age = now_ms().saturating_sub(self.seen_ms.load(Ordering::Relaxed));
         if age > MAX_HEAD_AGE_MS {
             return Err(Coded::new(Code::StaleHead, format!("no new block for {} s", age / 1000)));
@@ -49,17 +51,27 @@ impl ChainHead {
     }
 }
 
+/// What a service is made of.
+pub(crate) struct ServiceParts {
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) acceptor: Acceptor,
+    pub(crate) identity: PublicKey,
+    pub(crate) worker: AccountId,
+    pub(crate) genesis: Hash,
+    pub(crate) cluster: ClusterId,
+    pub(crate) epoch: u64,
+    pub(crate) head: Arc<ChainHead>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
 /// What clients reach through the worker's sockets.
-pub struct Service {
-    replica: Arc<Replica>,
-    acceptor: Acceptor,
-    head: Arc<ChainHead>,
-    metrics: Arc<Metrics>,
+pub(crate) struct Service {
+    parts: ServiceParts,
     queries: Arc<Semaphore>,
 }
 
 /// What to do after an envelope was opened.
-pub enum Reception {
+pub(crate) enum Reception {
     /// Send these bytes: it is done.
     Response(Vec<u8>),
     /// Send these bytes, then serve the session.
@@ -68,35 +80,40 @@ pub enum Reception {
 
 impl Service {
     /// A service for a replica that is ready.
-    pub fn new(replica: Arc<Replica>, acceptor: Acceptor, head: Arc<ChainHead>, metrics: Arc<Metrics>) -> Self {
-        Self { replica, acceptor, head, metrics, queries: Arc::new(Semaphore::new(MAX_QUERIES)) }
+    pub(crate) fn new(parts: ServiceParts) -> Self {
+        Self { parts, queries: Arc::new(Semaphore::new(MAX_QUERIES)) }
+    }
+
+    /// Who serves, and where.
+    pub(crate) fn parts(&self) -> &ServiceParts {
+        &self.parts
     }
 
     /// The replica.
-    pub fn replica(&self) -> &Arc<Replica> {
-        &self.replica
+    pub(crate) fn replica(&self) -> &Arc<Replica> {
+        &self.parts.replica
     }
 
     /// Opens and signs session keys.
-    pub fn acceptor(&self) -> &Acceptor {
-        &self.acceptor
+    pub(crate) fn acceptor(&self) -> &Acceptor {
+        &self.parts.acceptor
     }
 
     /// Opens an envelope and answers what is in it.
-    pub async fn receive(&self, envelope: &[u8]) -> Reception {
+    pub(crate) async fn receive(&self, envelope: &[u8]) -> Reception {
         let started = Instant::now();
-        let opened = self.head.fresh().map_err(Into::into).and_then(|head| self.acceptor.open(envelope, now_ms(), head));
+        let opened = self.parts.head.fresh().map_err(Into::into).and_then(|head| self.parts.acceptor.open(envelope, now_ms(), head));
         let opened = match opened {
             Ok(opened) => opened,
             Err(refusal) => {
-                self.metrics.answered("refused", refusal.error.known(), started.elapsed());
+                self.parts.metrics.answered("refused", refusal.error.known(), started.elapsed());
                 return Reception::Response(refusal.into_response(&mut SystemRng));
             }
         };
         match opened.incoming {
             Incoming::Open(session) => {
                 let answer = Answer::Opened(session.opening);
-                self.metrics.answered("open", None, started.elapsed());
+                self.parts.metrics.answered("open", None, started.elapsed());
                 Reception::Session(opened.reply.seal(&Ok(answer), &mut SystemRng), Box::new(session))
             }
             Incoming::Call(call) => {
@@ -107,28 +124,35 @@ impl Service {
     }
 
     /// Answers one call of an account that may make it.
-    pub async fn answer(&self, account: AccountId, request_id: RequestId, call: Call) -> Result<Answer, Coded> {
+    pub(crate) async fn answer(&self, account: AccountId, request_id: RequestId, call: Call) -> Result<Answer, Coded> {
         let started = Instant::now();
         let (kind, answer) = match call {
-            Call::Query(query) => {
-                let Ok(permit) = self.queries.clone().try_acquire_owned() else { return Err(Code::Busy.into()) };
-                let replica = self.replica.clone();
-                let work = move || {
-                    let _permit = permit;
-                    replica.query(account, request_id, &query, now_ms())
-                };
-                ("query", tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Code::Internal.into())))
-            }
+            Call::Query(query) => ("query", self.query(account, request_id, query).await),
             Call::Command(command) => ("command", self.command(command).await),
-            Call::Outcome(id) => ("outcome", self.replica.outcome(&account, &id)),
+            Call::Outcome(id) => ("outcome", self.parts.replica.outcome(&account, &id)),
         };
         let error = answer.as_ref().err().map(|error| error.known().unwrap_or(Code::Internal));
-        self.metrics.answered(kind, error, started.elapsed());
+        self.parts.metrics.answered(kind, error, started.elapsed());
         answer
     }
 
+    async fn query(&self, account: AccountId, request_id: RequestId, query: Query) -> Result<Answer, Coded> {
+        let permit = self.queries.clone().try_acquire_owned().map_err(|_| Code::Busy)?;
+        let replica = self.parts.replica.clone();
+        if replica.applied().height < query.min_height {
+            // The caller wrote through another replica; this one is a moment behind.
+            let reached = replica.reached(query.min_height)?;
+            let _ = tokio::time::timeout(CATCH_UP_TIMEOUT, reached).await;
+        }
+        let work = move || {
+            let _permit = permit;
+            replica.query(account, request_id, &query, now_ms())
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Code::Internal.into()))
+    }
+
     async fn command(&self, command: phala_session::SignedCommand) -> Result<Answer, Coded> {
-        let ticket = self.replica.submit(command, now_ms())?;
+        let ticket = self.parts.replica.submit(command, now_ms())?;
         match tokio::time::timeout(COMMAND_TIMEOUT, ticket).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Coded::new(Code::NoQuorum, "the replica stops")),

@@ -3,10 +3,10 @@
 use crate::{
     app::LogApp,
     entries::EntryFile,
-    service::{Service, now_ms},
+    service::{Service, ServiceParts, now_ms},
     worker::{Status, WorkerConfig},
 };
-use codec::Encode;
+use codec::{DecodeAll, Encode};
 use ed25519_dalek::SigningKey;
 use phala_attest::identity_report_data;
 use phala_client::{Call, Chain};
@@ -16,19 +16,38 @@ use phala_primitives::{
     AccountId, Code, Coded, PublicKey,
     records::{ClusterRecord, cluster_namespace},
 };
-use phala_session::SystemRng;
+use phala_replica::Replica;
+use phala_session::{Acceptor, CertificateCache, Place, REPLAY_WINDOW, SystemRng};
+use phala_state::FileBackend;
+use phala_vm::{Engine, Limits};
 use rand_core::Rng;
 use std::{
+    fs::OpenOptions,
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
+use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 /// How often a connection to the chain is tried again.
 const RECONNECT: Duration = Duration::from_millis(500);
-/// How often session keys are looked after, and the log is made durable.
+/// How often session keys are looked after.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// Session certificates that a worker remembers as checked.
+const CERTIFICATES: usize = 65_536;
+/// How often all peers are asked for what is missing.
+const ROUNDS: usize = 20;
+/// Time for one answer of a peer, and its largest size in bytes.
+const FETCH: Duration = Duration::from_secs(20);
+const MAX_FETCH: usize = 8 << 20;
+/// Ticks after which a query is stopped: ten seconds.
+const QUERY_TICKS: u64 = 1000;
 /// Ticks of the VM's clock for queries.
 const VM_TICK: Duration = Duration::from_millis(10);
 
@@ -69,24 +88,39 @@ impl Start {
         let keys = Keys::generate();
         self.status.wait_for("its registration on the chain");
         self.register(&chain, &keys).await?;
-        tokio::spawn(follow(chain.clone(), self.status.clone()));
-        let entries = Arc::new(self.open_entries()?);
-        self.status.share_entries(entries.clone());
+        let _following = AbortOnDrop(tokio::spawn(follow(chain.clone(), self.status.clone())));
         self.status.wait_for("a seat in its cluster");
-        let record = self.seat(&chain, &keys, &entries).await?;
+        let record = self.record(&chain, |_| true).await?;
         self.status.wait_for("the cluster's keys");
         let cluster_keys = self.keys(&keys, record.epoch).await?;
         self.status.wait_for("its state");
-        let app = self.open_replica(&chain, &keys, &record, &cluster_keys, entries).await?;
+        let opened = self.open(&chain, &keys, &record, cluster_keys).await?;
+        let record = self.enter(&chain, &keys, record, &opened).await?;
         self.status.wait_for("the cluster's consensus");
+        let app = Arc::new(LogApp::new(opened.replica.clone())?);
         let log = self.join(&chain, &keys, &record, app.clone()).await?;
         app.attach(log.clone());
         let _ = self.log.set(log);
-        let acceptor = app.replica().acceptor(now_ms(), &mut SystemRng);
-        let service =
-            Arc::new(Service::new(app.replica().clone(), acceptor, self.status.head.clone(), self.status.metrics().clone()));
+        let place = Place {
+            genesis: self.config.genesis,
+            worker: self.worker(),
+            cluster: self.config.cluster,
+            replay_window: REPLAY_WINDOW,
+        };
+        let acceptor = Acceptor::new(place, keys.identity.clone(), opened.certificates, now_ms(), &mut SystemRng);
+        let service = Arc::new(Service::new(ServiceParts {
+            replica: opened.replica,
+            acceptor,
+            identity: keys.public(),
+            worker: self.worker(),
+            genesis: self.config.genesis,
+            cluster: self.config.cluster,
+            epoch: record.epoch,
+            head: self.status.head.clone(),
+            metrics: self.status.metrics().clone(),
+        }));
         self.status.serve(service.clone());
-        look_after(&app, &service).await
+        look_after(&service, opened.ticking).await
     }
 
     async fn connect(&self) -> Result<Arc<Chain>, Coded> {
@@ -108,37 +142,144 @@ impl Start {
         chain.submit(&self.config.account, &call).await.map(|_| ())
     }
 
-    fn open_entries(&self) -> Result<EntryFile, Coded> {
-        let path = self.config.folder.join("entries");
-        EntryFile::open(&path).map_err(|e| Coded::new(Code::StorageFailed, format!("{}: {e}", path.display())))
-    }
-
-    /// Waits until the present epoch of the cluster counts on this identity, and reports the own log if it does not.
-    async fn seat(&self, chain: &Arc<Chain>, keys: &Keys, entries: &EntryFile) -> Result<ClusterRecord, Coded> {
+    /// Waits for a record of the cluster in which this worker has a seat and that satisfies `wanted`.
+    async fn record(
+        &self,
+        chain: &Arc<Chain>,
+        wanted: impl Fn(&ClusterRecord) -> bool,
+    ) -> Result<ClusterRecord, Coded> {
         let mut heads = chain.heads().await?;
-        let mut reported = None;
         loop {
             if let Some(record) = chain.cluster(self.config.cluster).await?
-                && let Some(seat) = record.members.iter().find(|member| member.worker == self.worker())
+                && record.members.iter().any(|member| member.worker == self.worker())
+                && wanted(&record)
             {
-                if seat.identity == keys.public() {
-                    return Ok(record);
-                }
-                if reported != Some(record.epoch) {
-                    self.rejoin(chain, &record, entries).await?;
-                    reported = Some(record.epoch);
-                }
+                return Ok(record);
             }
             heads.next().await?;
         }
     }
 
-    async fn rejoin(&self, chain: &Chain, record: &ClusterRecord, entries: &EntryFile) -> Result<(), Coded> {
-        let (anchor, certificate) = phala_replica::anchor(entries, &record.floor)?;
-        let proof = certificate.map(|certificate| certificate.encode());
-        tracing::info!(worker = %self.worker(), height = anchor.height, "reports its log to rejoin its cluster");
-        let call = Call::rejoin(self.config.cluster, &anchor, proof.as_deref());
-        chain.submit(&self.config.account, &call).await.map(|_| ())
+    /// Opens state and log, and replays what the state lacks. It may take a while, so not on the caller's thread.
+    async fn open(
+        &self,
+        chain: &Chain,
+        keys: &Keys,
+        record: &ClusterRecord,
+        cluster_keys: ClusterKeys,
+    ) -> Result<Opened, Coded> {
+        let entries = Arc::new(EntryFile::open(&self.path("entries")).map_err(|e| self.unusable("entries", &e))?);
+        self.status.share_entries(entries.clone());
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.path("state"))
+            .map_err(|e| self.unusable("state", &e))?;
+        let backend = FileBackend::new(file).map_err(|e| self.unusable("state", &e))?;
+        let engine = Engine::new(Limits::default()).map_err(|e| Coded::new(Code::Internal, e.to_string()))?;
+        let certificates = Arc::new(CertificateCache::new(CERTIFICATES));
+        let config = phala_replica::Config {
+            genesis: self.config.genesis,
+            cluster: self.config.cluster,
+            identity: keys.identity.clone(),
+            validators: chain.validators(),
+            keys: cluster_keys,
+            certificates: certificates.clone(),
+            engine: engine.clone(),
+            query_ticks: QUERY_TICKS,
+        };
+        let known = (record.epoch, record.members.iter().map(|member| member.identity).collect());
+        let replica = blocking(move || Replica::open(config, backend, entries, Some(&known))).await?;
+        Ok(Opened { replica: Arc::new(replica), certificates, ticking: Ticker::start(engine)? })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.config.folder.join(name)
+    }
+
+    fn unusable(&self, name: &str, error: &dyn std::fmt::Display) -> Coded {
+        Coded::new(Code::StorageFailed, format!("{}: {error}", self.path(name).display()))
+    }
+
+    /// Becomes a member of an epoch that counts on this start's identity: the present one, or the next, once all
+    /// members have told the chain how far their logs go.
+    async fn enter(
+        &self,
+        chain: &Arc<Chain>,
+        keys: &Keys,
+        mut record: ClusterRecord,
+        opened: &Opened,
+    ) -> Result<ClusterRecord, Coded> {
+        let votes = |record: &ClusterRecord| record.members.iter().any(|member| member.identity == keys.public());
+        if !votes(&record) {
+            let held = opened.replica.anchor()?;
+            let proof = held.proof.map(|proof| proof.encode());
+            tracing::info!(worker = %self.worker(), height = held.anchor.height, "reports its log");
+            let call = Call::rejoin(self.config.cluster, &held.anchor, proof.as_deref());
+            chain.submit(&self.config.account, &call).await?;
+            self.status.wait_for("the other members of its cluster");
+            record = self.record(chain, votes).await?;
+        }
+        if opened.replica.applied().height < record.floor.height {
+            self.status.wait_for("entries that it missed");
+            self.catch_up(chain, &record, &opened.replica).await?;
+        }
+        let members: Vec<PublicKey> = record.members.iter().map(|member| member.identity).collect();
+        opened.replica.enter(record.epoch, &members, &record.floor)?;
+        Ok(record)
+    }
+
+    /// Takes what is missing up to the epoch's floor from the other members' logs.
+    async fn catch_up(&self, chain: &Chain, record: &ClusterRecord, replica: &Arc<Replica>) -> Result<(), Coded> {
+        let http = reqwest::Client::new();
+        let mut peers = vec![];
+        for member in record.members.iter().filter(|member| member.worker != self.worker()) {
+            if let Some(worker) = chain.worker(&member.worker).await? {
+                peers.extend(String::from_utf8(worker.endpoint));
+            }
+        }
+        for peer in peers.iter().cycle().take(peers.len() * ROUNDS) {
+            let mut height = replica.applied().height;
+            while height < record.floor.height {
+                let Some(entries) = fetch(&http, peer, height + 1, record.floor.height + 1).await else { break };
+                let (replica, floor) = (replica.clone(), record.floor);
+                match blocking(move || replica.catch_up(&entries, &floor)).await {
+                    Ok(reached) if reached > height => height = reached,
+                    _ => break,
+                }
+            }
+            if height >= record.floor.height {
+                return Ok(());
+            }
+            tokio::time::sleep(RECONNECT).await;
+        }
+        Err(Coded::new(Code::NotReady, "no member of the cluster has the entries up to the epoch's floor"))
+    }
+
+    /// Joins the epoch's consensus.
+    async fn join(
+        &self,
+        chain: &Chain,
+        keys: &Keys,
+        record: &ClusterRecord,
+        app: Arc<LogApp>,
+    ) -> Result<LogHandle, Coded> {
+        let mut members = vec![];
+        for member in &record.members {
+            let worker = chain.worker(&member.worker).await?;
+            let address = worker.and_then(|w| String::from_utf8(w.peer).ok()).and_then(|text| text.parse().ok());
+            let missing = || Coded::new(Code::NotReady, format!("{} has no address", member.worker));
+            members.push(Peer { key: member.identity, address: address.ok_or_else(missing)? });
+        }
+        let namespace = cluster_namespace(&self.config.genesis, self.config.cluster);
+        let secret = Secret::new(keys.identity.to_bytes());
+        let partition = format!("cluster-{}-{}-{}", self.config.cluster, record.epoch, hex::encode(&keys.public()[..4]));
+        let log = LogConfig::cluster(secret, members, record.epoch, namespace, partition);
+        let (runtime, listen) = (self.config.runtime.clone(), self.config.peer);
+        blocking(move || Ok(runtime.start_log(listen, log, app)?)).await
     }
 
     async fn keys(&self, keys: &Keys, epoch: u64) -> Result<ClusterKeys, Coded> {
@@ -149,8 +290,72 @@ impl Start {
     }
 }
 
+/// What `open` gives.
+struct Opened {
+    replica: Arc<Replica>,
+    certificates: Arc<CertificateCache>,
+    ticking: Ticker,
+}
+
+/// The clock by which queries are stopped, on a thread of its own so that busy cores do not stop it.
+struct Ticker {
+    stop: Arc<AtomicBool>,
+}
+
+impl Ticker {
+    fn start(engine: Engine) -> Result<Self, Coded> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = stop.clone();
+        let tick = move || {
+            while !seen.load(Ordering::Relaxed) {
+                std::thread::sleep(VM_TICK);
+                engine.tick();
+            }
+        };
+        std::thread::Builder::new()
+            .name("query clock".into())
+            .spawn(tick)
+            .map_err(|e| Coded::new(Code::Internal, format!("no thread for the clock of queries: {e}")))?;
+        Ok(Self { stop })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Runs work that blocks off the threads that serve sockets.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Coded> + Send + 'static) -> Result<T, Coded> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Code::Internal.into()))
+}
+
+/// Entries of a peer's log; what they are worth is for the replica to say.
+async fn fetch(http: &reqwest::Client, peer: &str, from: u64, to: u64) -> Option<Vec<Vec<u8>>> {
+    let url = format!("{peer}/v1/entries?from={from}&to={to}");
+    let mut response = http.get(url).timeout(FETCH).send().await.ok()?.error_for_status().ok()?;
+    let mut bytes = vec![];
+    while let Some(chunk) = response.chunk().await.ok()? {
+        if bytes.len() + chunk.len() > MAX_FETCH {
+            return None;
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Vec::decode_all(&mut bytes.as_slice()).ok().filter(|entries: &Vec<_>| !entries.is_empty())
+}
+
 /// Follows the chain for as long as the worker lives. Each head is verified before it counts.
 async fn follow(chain: Arc<Chain>, status: Arc<Status>) {
+    status.head.set(chain.head().0);
     loop {
         if let Ok(mut heads) = chain.heads().await {
             while let Ok((header, _)) = heads.next().await {
@@ -158,5 +363,16 @@ async fn follow(chain: Arc<Chain>, status: Arc<Status>) {
             }
         }
         tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+/// Rotates session keys, until the replica fails.
+async fn look_after(service: &Service, _ticking: Ticker) -> Result<(), Coded> {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING).await;
+        service.acceptor().tick(now_ms(), &mut SystemRng);
+        if let Some(fault) = service.replica().fault() {
+            return Err(fault);
+        }
     }
 }

@@ -84,7 +84,7 @@ pub(crate) struct Status {
 impl Status {
     /// The service, once the worker is ready.
     pub(crate) fn service(&self) -> Option<Arc<Service>> {
-        self.service.get().cloned()
+        self.service.get().filter(|_| self.failure.lock().is_none()).cloned()
     }
 
     /// The entry log, once it is open.

@@ -6,7 +6,7 @@ use crate::{
 };
 use codec::{Decode, DecodeAll, Encode};
 use parking_lot::Mutex;
-use phala_primitives::{Certificate, Code, Coded};
+use phala_primitives::{Code, Coded, Finality};
 use std::{collections::BTreeMap, io, sync::Arc};
 
 /// Entries on the host's disk, by ascending height. The replica encrypts and authenticates what it appends; the log
@@ -62,12 +62,12 @@ impl EntryLog for MemoryLog {
 pub(crate) struct Record {
     header: Vec<u8>,
     body: Vec<u8>,
-    pub(crate) certificate: Certificate,
+    pub(crate) finality: Finality,
 }
 
 impl Record {
-    pub(crate) fn block(self) -> (Block, Certificate) {
-        (Block { header: self.header.into(), body: self.body.into() }, self.certificate)
+    pub(crate) fn block(self) -> (Block, Finality) {
+        (Block { header: self.header.into(), body: self.body.into() }, self.finality)
     }
 }
 
@@ -88,7 +88,7 @@ impl Journal {
     }
 
     /// Appends a final entry, unless it is here already.
-    pub(crate) fn append(&self, height: u64, block: &Block, certificate: &Certificate) -> Result<(), Coded> {
+    pub(crate) fn append(&self, height: u64, block: &Block, finality: &Finality) -> Result<(), Coded> {
         let end = self.log.range().map(|(_, last)| last);
         if end.is_some_and(|last| last >= height) {
             if self.read(height)?.is_some_and(|record| record.header == *block.header) {
@@ -97,8 +97,8 @@ impl Journal {
             // What a host put there in its place.
             self.log.truncate(height).map_err(|error| failed(&error))?;
         }
-        let epoch = certificate.epoch;
-        let record = (&block.header[..], &block.body[..], certificate).encode();
+        let epoch = finality.certificate.epoch;
+        let record = (&block.header[..], &block.body[..], finality).encode();
         let mut sealed = epoch.to_le_bytes().to_vec();
         sealed.extend(self.cipher.seal(What::Record, epoch, height, &record)?);
         self.log.append(height, &sealed).map_err(|error| failed(&error))

@@ -7,8 +7,8 @@ use crate::{
     layout::{Done, Note, OUTCOMES, decode, state_error},
     world::Layer,
 };
-use codec::Encode;
-use phala_primitives::{AccountId, Certificate, Code, Coded, Hash, RequestId, merkle};
+use codec::{DecodeAll, Encode};
+use phala_primitives::{AccountId, Code, Coded, Finality, Hash, RequestId, merkle};
 use phala_session::{Answer, CommandId, CommandReceipt, EntryHeader, Outcome, Output, Query, QueryReceipt};
 use phala_state::Snapshot;
 use phala_vm::{BlockInfo, Entry, Invocation, Mode};
@@ -86,12 +86,12 @@ impl Replica {
     /// The answer to a command that was executed some time ago, from the entry log.
     pub(crate) fn prove(&self, snapshot: &Snapshot, done: Done) -> Result<Answer, Coded> {
         let gone = || Coded::new(Code::Internal, "the entry is no longer in this replica's log: ask another");
-        let (block, certificate) = self.journal.read(done.height)?.ok_or_else(gone)?.block();
+        let (block, finality) = self.journal.read(done.height)?.ok_or_else(gone)?.block();
         let header = block.open(self.entries.cluster).ok_or_else(gone)?;
         let commands = self.entries.decode(&header, &block).ok_or_else(gone)?;
         let root = snapshot.root_at(done.height).map_err(|error| state_error(&error))?.ok_or_else(gone)?;
         let ordered = commands.get(done.index as usize).filter(|o| o.hash == done.command).ok_or_else(gone)?;
-        let entry = Final { header: &header, certificate: &certificate, commands: &commands, root };
+        let entry = Final { header: &header, finality: &finality, commands: &commands, root };
         Ok(self.receipt(&entry, ordered, done.index, done.outcome))
     }
 
@@ -100,7 +100,8 @@ impl Replica {
         let hashes: Vec<Hash> = entry.commands.iter().map(|ordered| ordered.hash).collect();
         let receipt = CommandReceipt {
             header: entry.header.clone(),
-            certificate: entry.certificate.clone(),
+            descendants: entry.descendants(),
+            certificate: entry.finality.certificate.clone(),
             index,
             path: merkle::prove(&hashes, index as usize).unwrap_or_default(),
             state_root: entry.root,
@@ -116,8 +117,15 @@ impl Replica {
 /// An executed entry.
 pub(crate) struct Final<'a> {
     pub(crate) header: &'a EntryHeader,
-    pub(crate) certificate: &'a Certificate,
+    pub(crate) finality: &'a Finality,
     pub(crate) commands: &'a [Ordered],
     /// Root of the state after it.
     pub(crate) root: Hash,
+}
+
+impl Final<'_> {
+    /// Headers up to the certified one. They were decoded when the entry was taken.
+    fn descendants(&self) -> Vec<EntryHeader> {
+        self.finality.descendants.iter().filter_map(|bytes| EntryHeader::decode_all(&mut &**bytes).ok()).collect()
+    }
 }

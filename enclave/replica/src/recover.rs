@@ -1,7 +1,8 @@
 //! From what a start finds on its disk to membership in an epoch.
 
 use crate::{Block, Replica, block::genesis, layout::Note};
-use phala_primitives::{Certificate, Code, Coded, Hash, PublicKey, records::Anchor, records::cluster_namespace};
+use codec::DecodeAll;
+use phala_primitives::{Code, Coded, Finality, Hash, PublicKey, records::Anchor, records::cluster_namespace};
 use phala_session::EntryHeader;
 use phala_state::Applied;
 
@@ -10,8 +11,8 @@ use phala_state::Applied;
 pub struct Held {
     /// Its height and digest; 0 and zero if there is none.
     pub anchor: Anchor,
-    /// Its encoded header and the certificate over it, unless there is no entry or the log has lost it.
-    pub proof: Option<(Vec<u8>, Certificate)>,
+    /// Its encoded header and why it is final, unless there is no entry or the log has lost it.
+    pub proof: Option<(Vec<u8>, Finality)>,
 }
 
 /// The epoch that a replica is a member of.
@@ -21,6 +22,14 @@ pub(crate) struct Epoch {
     pub(crate) floor: u64,
     /// Time of the entry at the floor: all later ones are later.
     pub(crate) floor_time_ms: u64,
+}
+
+/// Whether a proof of finality is about the entry with this header and digest.
+pub(crate) fn is_about(finality: &Finality, header: &EntryHeader, digest: Hash) -> bool {
+    let parent = |bytes: &[u8]| {
+        EntryHeader::decode_all(&mut &*bytes).ok().filter(|child| child.epoch == header.epoch).map(|child| child.parent)
+    };
+    finality.certificate.epoch == header.epoch && finality.leads_from(digest, parent)
 }
 
 /// Whether an entry follows directly upon a state.
@@ -50,28 +59,28 @@ impl Replica {
         let namespace = cluster_namespace(&self.genesis_hash, self.entries.cluster);
         let mut height = applied.height + 1;
         while let Some(record) = self.journal.read(height)? {
-            let (block, certificate) = record.block();
+            let (block, finality) = record.block();
             let proven = match known {
-                Some((epoch, members)) if *epoch == certificate.epoch => {
-                    certificate.verify(&namespace, members).is_ok()
+                Some((epoch, members)) if *epoch == finality.certificate.epoch => {
+                    finality.certificate.verify(&namespace, members).is_ok()
                 }
                 _ => true,
             };
-            if !proven || !self.extends(&block, &certificate)? {
+            if !proven || !self.extends(&block, &finality)? {
                 break;
             }
-            self.apply_final(&block, &certificate)?;
+            self.apply_final(&block, &finality)?;
             height += 1;
         }
         self.journal.truncate(height)
     }
 
     /// Whether a block follows directly upon the state, with a certificate that is about it.
-    fn extends(&self, block: &Block, certificate: &Certificate) -> Result<bool, Coded> {
+    fn extends(&self, block: &Block, finality: &Finality) -> Result<bool, Coded> {
         let Some(header) = block.open(self.entries.cluster) else { return Ok(false) };
         let snapshot = self.state.snapshot();
         let note = Note::read(snapshot.note())?;
-        let certified = certificate.epoch == header.epoch && certificate.digest == block.digest();
+        let certified = is_about(finality, &header, block.digest());
         Ok(certified && follows(&header, &snapshot.applied(), &note))
     }
 
@@ -81,7 +90,7 @@ impl Replica {
         let anchor = Anchor { height: applied.height, digest: applied.digest };
         let block = self.journal.read(applied.height)?.map(|record| record.block());
         let proof = block.filter(|(block, _)| block.digest() == applied.digest);
-        Ok(Held { anchor, proof: proof.map(|(block, certificate)| (block.header.to_vec(), certificate)) })
+        Ok(Held { anchor, proof: proof.map(|(block, finality)| (block.header.to_vec(), finality)) })
     }
 
     /// Takes entries from a peer's entry log, from the height above the own one, as that log holds them; at most up to
@@ -96,11 +105,11 @@ impl Replica {
             if height > floor.height {
                 break;
             }
-            let (block, certificate) = self.journal.open(height, sealed).ok_or_else(bad)?.block();
-            if !self.extends(&block, &certificate)? || (height == floor.height && block.digest() != floor.digest) {
+            let (block, finality) = self.journal.open(height, sealed).ok_or_else(bad)?.block();
+            if !self.extends(&block, &finality)? || (height == floor.height && block.digest() != floor.digest) {
                 return Err(bad());
             }
-            self.guard(|| self.apply_final(&block, &certificate))?;
+            self.guard(|| self.apply_final(&block, &finality))?;
         }
         Ok(self.state.applied().height)
     }

@@ -10,7 +10,7 @@ use crate::{
     layout::{Note, state_error},
     pool::{Pool, Reply},
     query::Final,
-    recover::{Epoch, follows},
+    recover::{Epoch, follows, is_about},
     world::Layer,
 };
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use futures::{channel::oneshot, future::BoxFuture};
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use phala_keys::ClusterKeys;
-use phala_primitives::{Certificate, ClusterId, Code, Coded, Hash, PublicKey, limits::MAX_ENTRY};
+use phala_primitives::{ClusterId, Code, Coded, Finality, Hash, PublicKey, limits::MAX_ENTRY};
 use phala_session::{CertificateCache, EntryHeader, Executed, Outcome, SignedCommand};
 use phala_state::{Applied, Commit, Durability, State, StateKeys, StorageBackend};
 use phala_vm::Engine;
@@ -308,8 +308,8 @@ impl Replica {
 
     /// Takes a final entry. Must be called in order of height; what was taken before is skipped. On an error the
     /// replica has stopped, see [`Replica::fault`].
-    pub fn finalized(&self, block: &Block, certificate: &Certificate) -> Result<(), Coded> {
-        self.guard(|| self.apply_final(block, certificate))
+    pub fn finalized(&self, block: &Block, finality: &Finality) -> Result<(), Coded> {
+        self.guard(|| self.apply_final(block, finality))
     }
 
     /// Stops the replica if `work` fails.
@@ -324,7 +324,7 @@ impl Replica {
     }
 
     /// Logs, executes, commits and answers a final entry.
-    pub(crate) fn apply_final(&self, block: &Block, certificate: &Certificate) -> Result<(), Coded> {
+    pub(crate) fn apply_final(&self, block: &Block, finality: &Finality) -> Result<(), Coded> {
         let _one = self.applying.lock();
         let wrong = |what: &str| Coded::new(Code::Internal, format!("a final entry {what}"));
         let header = block.open(self.entries.cluster).ok_or_else(|| wrong("is malformed"))?;
@@ -337,12 +337,12 @@ impl Replica {
             return Err(wrong("does not follow the one before"));
         }
         let digest = block.digest();
-        if certificate.digest != digest || certificate.epoch != header.epoch {
+        if !is_about(finality, &header, digest) {
             return Err(wrong("has another's certificate"));
         }
         let decoded = self.decode(header, block).ok_or_else(|| wrong("does not decrypt"))?;
         let header = &decoded.header;
-        self.journal.append(header.height, block, certificate)?;
+        self.journal.append(header.height, block, finality)?;
         let layer = Arc::new(Layer::new(snapshot));
         let effects = self.executor.entry(&layer, header, &decoded.commands)?;
         drop(layer);
@@ -355,7 +355,7 @@ impl Replica {
             durability: self.durability(header)?,
         };
         let root = self.state.commit(commit).map_err(|error| state_error(&error))?;
-        self.answer(&Final { header, certificate, commands: &decoded.commands, root }, &effects.done);
+        self.answer(&Final { header, finality, commands: &decoded.commands, root }, &effects.done);
         Ok(())
     }
 

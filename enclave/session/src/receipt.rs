@@ -4,7 +4,8 @@ use crate::{Query, wire::signed};
 use codec::{Decode, Encode};
 use ed25519_dalek::{Signer, SigningKey};
 use phala_primitives::{
-    AccountId, Certificate, CertificateError, ClusterId, Code, Coded, Hash, PublicKey, RequestId, blake2_256, merkle,
+    AccountId, Certificate, CertificateError, ClusterId, Code, Coded, Hash, MAX_DESCENDANTS, PublicKey, RequestId,
+    blake2_256, merkle,
     records::cluster_namespace,
 };
 use std::fmt;
@@ -199,7 +200,10 @@ impl QueryReceipt {
 pub struct CommandReceipt {
     /// Entry that holds the command.
     pub header: EntryHeader,
-    /// By which the cluster finalised the entry.
+    /// Headers of the entries above it up to the certified one; mostly empty, because most entries have their own
+    /// certificate.
+    pub descendants: Vec<EntryHeader>,
+    /// By which the cluster finalised the entry, itself or with a descendant.
     pub certificate: Certificate,
     /// Place of the command in the entry.
     pub index: u32,
@@ -222,6 +226,17 @@ impl CommandReceipt {
         ("phala/receipt/command/v1", genesis, place, command, self.state_root, self.outcome_hash).encode()
     }
 
+    /// Follows the descendants, each of which must build on the one before.
+    fn certified_digest(&self, mut digest: Hash) -> Option<Hash> {
+        for header in self.descendants.get(..self.descendants.len().min(MAX_DESCENDANTS + 1))? {
+            if header.parent != digest || header.epoch != self.header.epoch {
+                return None;
+            }
+            digest = header.digest();
+        }
+        (self.descendants.len() <= MAX_DESCENDANTS).then_some(digest)
+    }
+
     /// Signs with the replica's identity and names it; what `identity` and `signature` held before does not matter.
     pub fn sign(mut self, genesis: &Hash, command: &Hash, identity: &SigningKey) -> Self {
         self.identity = identity.verifying_key().to_bytes();
@@ -242,7 +257,7 @@ impl CommandReceipt {
         let (header, digest) = (&self.header, self.header.digest());
         if self.outcome_hash != outcome.hash()
             || header.cluster != cluster
-            || self.certificate.digest != digest
+            || self.certified_digest(digest) != Some(self.certificate.digest)
             || self.certificate.epoch != header.epoch
         {
             return Err(ReceiptError::Mismatch);

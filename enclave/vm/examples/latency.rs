@@ -1,6 +1,7 @@
 //! How long a contract takes from being asked to having answered, and what the engine's memory comes to:
 //! `cargo run -p phala-vm --example latency`.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "this is the host, whose clock it is")]
 
 use phala_primitives::{AccountId, Hash};
 use phala_vm::{BlockInfo, Engine, Entry, Execution, Invocation, Limits, Mode, World, WorldError};

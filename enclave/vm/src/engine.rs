@@ -92,7 +92,13 @@ impl Engine {
         };
         let (machine, result, left) = machine.run(frame, gas);
         let gas_used = gas.saturating_sub(left);
-        finish(*machine, result, gas_used)
+        let result = finish(*machine, result, gas_used);
+        if let Err(failure) = &result
+            && failure.is_fault()
+        {
+            tracing::warn!(cluster = invocation.cluster, contract = %invocation.contract, %failure, "no outcome");
+        }
+        result
     }
 
     fn start(&self, world: Arc<dyn World>, invocation: &Invocation) -> Result<(Frame, Box<Machine>), Reason> {

@@ -93,7 +93,9 @@ impl Lane {
     fn fetch(&self, hash: &Hash, world: &dyn World, shared: &Shared) -> Result<Arc<Prepared>, Reason> {
         let code =
             world.code(hash)?.ok_or_else(|| Reason::contract(Code::NoCode, format!("there is no code {hash}")))?;
-        Ok(Arc::new(self.compile(&code, shared)?))
+        let prepared = self.compile(&code, shared)?;
+        tracing::debug!(code = %hash, bytes = prepared.size, "compiled");
+        Ok(Arc::new(prepared))
     }
 
     fn compile(&self, code: &[u8], shared: &Shared) -> Result<Prepared, VmError> {

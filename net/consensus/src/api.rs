@@ -1,11 +1,12 @@
 //! What a log asks of the program that it orders blocks for, in plain types.
 //!
 //! The engine calls an [`Application`] from one task of its own, one call at a time, so an implementation may take
-//! its time without stopping the network, and needs no locks against itself.
+//! its time without stopping the network, and needs no locks against itself. Only `genesis`, `inspect` and `ready` are
+//! called from elsewhere too, at any time.
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use phala_primitives::{Certificate, Hash, PublicKey, blake2_256};
+use phala_primitives::{Finality, Hash, PublicKey, blake2_256};
 
 /// What a log orders: a header, whose BLAKE2b-256 hash is the block's digest, and a body that the header binds.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,14 +59,15 @@ pub enum Verdict {
 
 /// A program whose blocks are ordered. See each method for when it is called.
 pub trait Application: Send + Sync + 'static {
-    /// The block that the log starts from, the same at all members.
+    /// The block that the log starts from, the same at all members and at every call. `inspect` must accept it.
     fn genesis(&self) -> Block;
 
     /// Reads height and parent from the header and checks that the header binds the body. Pure, and called on
     /// hostile input. `None` refuses the block.
     fn inspect(&self, block: &Block) -> Option<Shape>;
 
-    /// Completes when there is something worth proposing. A leader waits for it at most `Pacing::heartbeat`.
+    /// Completes when there is something worth proposing; at once, if there is already. A leader waits for it until
+    /// `Pacing::heartbeat` has passed since the last proposal. Dropped when the wait is over.
     fn ready(&self) -> BoxFuture<'static, ()>;
 
     /// Makes a block on top of the last of `ancestry`, which runs from the child of the last finalised block (or is
@@ -75,9 +77,15 @@ pub trait Application: Send + Sync + 'static {
     /// Judges another member's block; `ancestry` as in `propose`.
     fn verify(&self, at: Position, ancestry: &[Block], block: &Block) -> Verdict;
 
-    /// A block is final. Called in order of height, at least once each; after a restart, again from the first one
-    /// whose call had not returned.
-    fn finalized(&self, block: Block, certificate: Certificate);
+    /// A block is final. Called in order of height from the child of the genesis, at least once each; after a restart,
+    /// again from the first one whose call had not returned or was not noted on disk as such.
+    ///
+    /// The certificate proves this block when `certificate.digest` is its digest, which is the rule. A block may become
+    /// final only by a descendant, when its own view timed out between two votes: then the certificate is that of
+    /// the nearest descendant that has one, and the headers in between prove the rest.
+    ///
+    /// A panic ends the log, and counts as a failure: see `LogHandle::failed`.
+    fn finalized(&self, block: Block, finality: Finality);
 
     /// A message that another member sent with `LogHandle::send`. Hostile input; must return quickly.
     fn received(&self, from: PublicKey, message: Bytes) {

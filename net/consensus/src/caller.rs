@@ -11,7 +11,7 @@ use commonware_consensus::{Block as _, Heightable as _};
 use commonware_cryptography::{Digested, Digestible as _};
 use commonware_macros::select;
 use commonware_runtime::Clock;
-use phala_primitives::{Certificate, PublicKey};
+use phala_primitives::{Finality, PublicKey};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::{SystemTime, UNIX_EPOCH},
@@ -25,7 +25,7 @@ pub(crate) const MESSAGES: usize = 1024;
 pub(crate) enum Call {
     Propose { at: Position, ancestry: Vec<Digested<Item>>, reply: oneshot::Sender<Option<Block>> },
     Verify { at: Position, ancestry: Vec<Digested<Item>>, block: Digested<Item>, reply: oneshot::Sender<Verdict> },
-    Finalized { block: Digested<Item>, certificate: Certificate, reply: oneshot::Sender<()> },
+    Finalized { block: Digested<Item>, finality: Finality, reply: oneshot::Sender<()> },
 }
 
 /// Milliseconds since 1970.
@@ -86,9 +86,9 @@ impl<E: Clock> Caller<E> {
                     .map_or(Verdict::Later, |ancestry| self.app.verify(self.at(at), &ancestry, &block.inner().block));
                 let _ = reply.send(verdict);
             }
-            Call::Finalized { block, certificate, reply } => {
+            Call::Finalized { block, finality, reply } => {
                 let height = block.height().get();
-                self.app.finalized(block.inner().block.clone(), certificate);
+                self.app.finalized(block.inner().block.clone(), finality);
                 self.head = Some(block.digest());
                 self.shared.height.store(self.genesis.saturating_add(height), Ordering::SeqCst);
                 self.taken.send_replace(height);

@@ -8,6 +8,7 @@ mod api;
 mod block;
 mod caller;
 mod certify;
+mod check;
 mod config;
 mod error;
 mod glue;
@@ -16,6 +17,7 @@ mod log;
 mod real;
 mod report;
 mod sim;
+mod store;
 
 #[cfg(test)]
 mod tests;

@@ -14,49 +14,38 @@
 //! from the first block that the application had not taken.
 
 use crate::{
-    Application, LogConfig, Recipient, StartError,
-    block::{Item, Rules},
+    Recipient,
+    block::Digest,
     caller::{Caller, MESSAGES},
+    check::{Checked, public},
     glue::Glue,
     handle::{Order, Shared},
     report::{Delivery, Listener, Recent, Tail},
+    store::{self, BUFFER, MAILBOX, RETAINED, Whole},
 };
 use bytes::Bytes;
 use commonware_broadcast::buffered;
-use commonware_codec::{Copying, DecodeExt as _};
 use commonware_consensus::{
-    marshal::{
-        self, Start,
-        core::{Actor, Mailbox, Processed},
-        resolver::p2p as backfill,
-        standard::{Inline, Standard},
-    },
+    CertifiableAutomaton, Relay, Reporter,
+    marshal::{core::Processed, resolver::p2p as backfill, standard::Inline},
     simplex::{
         self, ForwardPolicy, SkipBudget, SkipPolicy,
         elector::{Config as _, RoundRobin},
         scheme::ed25519::Scheme,
+        types::{Activity, Context},
     },
-    types::{Epoch, EpochInfo, Epocher, Height, TermLength, View, ViewDelta},
+    types::{Epoch, Height, TermLength, View, ViewDelta},
 };
-use commonware_cryptography::{
-    Digested, Digestible as _, Sha256, Signer as _,
-    certificate::{ConstantProvider, Verifier as _},
-    ed25519,
-};
+use commonware_cryptography::{Digestible as _, Sha256, Signer as _, ed25519};
 use commonware_macros::select;
 use commonware_p2p::{Blocker, Provider, Receiver, Recipients, Sender};
 use commonware_parallel::Sequential;
-use commonware_runtime::{Clock, Handle, Metrics, Quota, Spawner, Storage, buffer::paged::CacheRef};
-use commonware_storage::{archive::prunable, translator::EightCap};
-use commonware_utils::{
-    NZDuration, NZU16, NZU32, NZU64, NZUsize, Participant,
-    ordered::{Quorum as _, Set},
-};
+use commonware_runtime::{Clock, Handle, Metrics, Spawner, Storage, buffer::paged::CacheRef};
+use commonware_utils::{NZDuration, NZU16, NZU32, NZUsize};
 use parking_lot::Mutex;
 use phala_primitives::PublicKey;
 use rand_core::CryptoRng;
 use std::{
-    num::NonZeroU32,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -64,91 +53,6 @@ use tokio::sync::{mpsc, watch};
 
 /// Views of a stable leader's term: practically, until it fails.
 const TERM: TermLength = TermLength::new(NZU32!(1_000_000));
-/// Messages that wait inside the engine before its own overflow rules apply.
-const MAILBOX: usize = 256;
-/// Views kept below the last final one for members that lag.
-const RETAINED: ViewDelta = ViewDelta::new(128);
-
-/// Channels of a log's network.
-pub(crate) const VOTES: u64 = 0;
-pub(crate) const CERTIFICATES: u64 = 1;
-pub(crate) const REQUESTS: u64 = 2;
-pub(crate) const BLOCKS: u64 = 3;
-pub(crate) const BACKFILL: u64 = 4;
-pub(crate) const AUXILIARY: u64 = 5;
-
-/// A configuration that was found sound, with its keys in the engine's form.
-pub(crate) struct Checked {
-    pub(crate) config: LogConfig,
-    pub(crate) key: ed25519::PrivateKey,
-    pub(crate) members: Set<ed25519::PublicKey>,
-    pub(crate) rules: Rules,
-    pub(crate) app: Arc<dyn Application>,
-    scheme: Scheme,
-    me: Participant,
-}
-
-impl Checked {
-    pub(crate) fn new(config: LogConfig, app: Arc<dyn Application>) -> Result<Self, StartError> {
-        let wrong = StartError::Config;
-        let key =
-            ed25519::PrivateKey::decode(Copying(config.me.expose())).map_err(|_| wrong("the key cannot be read"))?;
-        let keys = config.members.iter().map(|peer| public(&peer.key)).collect::<Option<Vec<_>>>();
-        let keys = keys.ok_or(wrong("a member's key is no ed25519 key"))?;
-        let members = Set::try_from(keys).map_err(|_| wrong("a member is named twice"))?;
-        let scheme = Scheme::signer(&config.namespace, members.clone(), key.clone())
-            .ok_or(wrong("the own key is not among the members"))?;
-        let me = members.index(&key.public_key()).ok_or(wrong("the own key is not among the members"))?;
-        let times = &config.timeouts;
-        if times.leader <= config.pacing.heartbeat || config.pacing.heartbeat < config.pacing.min_interval {
-            return Err(wrong("the leader's timeout must exceed the heartbeat, and that the shortest interval"));
-        }
-        if times.certification <= times.leader || times.skip <= times.certification.max(times.retry) {
-            return Err(wrong("each timeout must exceed the one before: leader, certification, skip"));
-        }
-        if times.retry.is_zero() || times.fetch.is_zero() || config.max_rate == 0 || config.messages_per_second == 0 {
-            return Err(wrong("timeouts and rates must not be zero"));
-        }
-        if config.partition.is_empty()
-            || !config.partition.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-        {
-            return Err(wrong("a partition is named by letters, digits, - and _"));
-        }
-        if config.max_block > 64 << 20 || config.max_message > 64 << 20 || config.prune_step == 0 {
-            return Err(wrong("blocks and messages are at most 64 MiB, and the pruning step is not zero"));
-        }
-        let rules = Rules::new(app.clone(), config.max_block).ok_or(wrong("the application refuses its genesis"))?;
-        Ok(Self { config, key, members, rules, app, scheme, me })
-    }
-
-    /// Largest message on the log's network.
-    pub(crate) fn max_size(&self) -> u32 {
-        let n = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
-        commonware_p2p::max_message_size(&[
-            simplex::max_payload_size::<Scheme, crate::block::Digest>(n),
-            marshal::max_payload_size::<Standard<Item>, Scheme>(n, &self.rules),
-            self.config.max_message,
-        ])
-    }
-
-    /// What each member may send to another on a channel. The engine's queues are sized by the burst, in advance.
-    pub(crate) fn quota(&self, channel: u64) -> Quota {
-        let rate = self.config.max_rate;
-        let per_second = match channel {
-            VOTES | CERTIFICATES => rate.saturating_mul(4).max(64),
-            REQUESTS | BLOCKS | BACKFILL => rate.saturating_mul(2).max(128),
-            _ => self.config.messages_per_second,
-        };
-        let per_second = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
-        Quota::per_second(per_second).allow_burst(per_second.min(NZU32!(512)))
-    }
-}
-
-/// A member's key in the engine's form.
-pub(crate) fn public(key: &PublicKey) -> Option<ed25519::PublicKey> {
-    ed25519::PublicKey::decode(Copying(key)).ok()
-}
-
 /// A log's network: one pair of ends for each channel, who the peers are, and the means to shut one out.
 pub(crate) struct Network<S, R, P, B> {
     pub(crate) votes: (S, R),
@@ -166,27 +70,6 @@ pub(crate) struct Ends {
     pub(crate) shared: Arc<Shared>,
     pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) stop: mpsc::UnboundedReceiver<()>,
-}
-
-/// All heights belong to the one epoch of this log.
-#[derive(Clone)]
-struct Whole(Epoch);
-
-/// The last height; one below the greatest number, so that the number of heights is a number.
-const LAST: Height = Height::new(u64::MAX - 1);
-
-impl Epocher for Whole {
-    fn containing(&self, height: Height) -> Option<EpochInfo> {
-        (height <= LAST).then(|| EpochInfo::new(self.0, height, Height::zero(), LAST))
-    }
-
-    fn first(&self, epoch: Epoch) -> Option<Height> {
-        (epoch == self.0).then(Height::zero)
-    }
-
-    fn last(&self, epoch: Epoch) -> Option<Height> {
-        (epoch == self.0).then_some(LAST)
-    }
 }
 
 /// Runs a log until it is told to stop, or a part of it fails.
@@ -233,7 +116,7 @@ where
     );
     let mut parts = vec![broadcast.start(blocks)];
 
-    let Some((actor, mailbox, floor)) = order(&context, &checked, genesis, pages.clone()).await else { return };
+    let Some((actor, mailbox, floor)) = store::open(&context, &checked, genesis, pages.clone()).await else { return };
     let taken = floor.processed().map_or(0, |p: Processed| p.height().get());
     shared.height.store(checked.rules.genesis().saturating_add(taken), Ordering::SeqCst);
     shared.tip.fetch_max(checked.rules.genesis().saturating_add(taken), Ordering::SeqCst);
@@ -329,93 +212,7 @@ where
     }
 }
 
-type Store<E, V> = prunable::Archive<EightCap, E, crate::block::Digest, V>;
-type Finalization = simplex::types::Finalization<Scheme, crate::block::Digest>;
-type Ordering_<E> = Actor<
-    E,
-    Standard<Item>,
-    ConstantProvider<Scheme, Epoch>,
-    Store<E, Finalization>,
-    Store<E, Arc<Item>>,
-    Whole,
-    Sequential,
->;
-
-/// Opens marshal over its archives of final blocks and certificates.
-async fn order<E>(
-    context: &E,
-    checked: &Checked,
-    genesis: Digested<Item>,
-    pages: CacheRef,
-) -> Option<(Ordering_<E>, Mailbox<Scheme, Standard<Item>>, marshal::core::Floor)>
-where
-    E: CryptoRng + Spawner + Metrics + Clock + Storage,
-{
-    let prefix = &checked.config.partition;
-    let step = std::num::NonZeroU64::new(checked.config.prune_step)?;
-    let buffer = NZUsize!(64 << 10);
-    let finalizations = prunable::Archive::init(
-        context.child("finalizations"),
-        prunable::Config {
-            translator: EightCap,
-            metadata_partition: format!("{prefix}-certificates-metadata"),
-            key_partition: format!("{prefix}-certificates-key"),
-            key_page_cache: pages.clone(),
-            value_partition: format!("{prefix}-certificates-value"),
-            compression: None,
-            codec_config: Scheme::certificate_codec_config_unbounded(),
-            items_per_section: step,
-            key_write_buffer: buffer,
-            value_write_buffer: buffer,
-            replay_buffer: buffer,
-        },
-    )
-    .await;
-    let blocks = prunable::Archive::init(
-        context.child("blocks"),
-        prunable::Config {
-            translator: EightCap,
-            metadata_partition: format!("{prefix}-blocks-metadata"),
-            key_partition: format!("{prefix}-blocks-key"),
-            key_page_cache: pages.clone(),
-            value_partition: format!("{prefix}-blocks-value"),
-            compression: None,
-            codec_config: checked.rules.clone(),
-            items_per_section: step,
-            key_write_buffer: buffer,
-            value_write_buffer: buffer,
-            replay_buffer: buffer,
-        },
-    )
-    .await;
-    let (finalizations, blocks) = match (finalizations, blocks) {
-        (Ok(finalizations), Ok(blocks)) => (finalizations, blocks),
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, partition = prefix, "the storage of a log cannot be opened");
-            return None;
-        }
-    };
-    let config = marshal::Config {
-        provider: ConstantProvider::new(checked.scheme.clone()),
-        epocher: Whole(Epoch::new(checked.config.epoch)),
-        start: Start::Genesis(genesis),
-        partition_prefix: format!("{prefix}-marshal"),
-        mailbox_size: NZUsize!(MAILBOX),
-        view_retention: RETAINED,
-        prunable_items_per_section: NZU64!(256),
-        page_cache: pages,
-        replay_buffer: buffer,
-        key_write_buffer: buffer,
-        value_write_buffer: buffer,
-        block_codec_config: checked.rules.clone(),
-        max_repair: NZUsize!(32),
-        max_pending_acks: NZUsize!(16),
-        strategy: Sequential,
-    };
-    Some(Actor::init(context.child("marshal"), finalizations, blocks, config).await)
-}
-
-type Config<B, A> = simplex::Config<Scheme, RoundRobin<Sha256>, B, crate::block::Digest, A, A, Listener<A>, Sequential>;
+type Config<B, A> = simplex::Config<Scheme, RoundRobin<Sha256>, B, Digest, A, A, Listener<A>, Sequential>;
 
 /// The configuration of simplex.
 fn engine<B, A>(
@@ -425,15 +222,13 @@ fn engine<B, A>(
     recent: Recent,
     shared: Arc<Shared>,
     page_cache: CacheRef,
-    genesis: crate::block::Digest,
+    genesis: Digest,
 ) -> Config<B, A>
 where
     B: Blocker<PublicKey = ed25519::PublicKey>,
-    A: commonware_consensus::CertifiableAutomaton<
-            Context = simplex::types::Context<crate::block::Digest, ed25519::PublicKey>,
-            Digest = crate::block::Digest,
-        > + commonware_consensus::Relay
-        + commonware_consensus::Reporter<Activity = simplex::types::Activity<Scheme, crate::block::Digest>>,
+    A: CertifiableAutomaton<Context = Context<Digest, ed25519::PublicKey>, Digest = Digest>
+        + Relay
+        + Reporter<Activity = Activity<Scheme, Digest>>,
 {
     let config = &checked.config;
     let times = config.timeouts;
@@ -466,8 +261,8 @@ where
         mailbox_size: NZUsize!(MAILBOX),
         epoch: Epoch::new(config.epoch),
         floor: simplex::Floor::Genesis(genesis),
-        replay_buffer: NZUsize!(64 << 10),
-        write_buffer: NZUsize!(64 << 10),
+        replay_buffer: BUFFER,
+        write_buffer: BUFFER,
         page_cache,
         leader_timeout: times.leader,
         certification_timeout: times.certification,

@@ -5,8 +5,9 @@
 
 use crate::{
     Application, LogConfig, LogHandle, StartError,
+    check::{self, Checked},
     handle::Shared,
-    log::{self, Checked, Ends, Network},
+    log::{self, Ends, Network},
 };
 use commonware_cryptography::{ChaCha20Poly1305, ed25519};
 use commonware_p2p::{Address, AddressableManager as _, authenticated::lookup};
@@ -165,16 +166,16 @@ fn network(context: &cw::Context, listen: SocketAddr, checked: &Checked) -> (Rea
     p2p.block_duration = Duration::from_secs(600);
     let (mut network, mut oracle) = lookup::Network::new(context.child("network"), p2p);
     let addresses =
-        config.members.iter().filter_map(|peer| Some((log::public(&peer.key)?, Address::from(peer.address))));
+        config.members.iter().filter_map(|peer| Some((check::public(&peer.key)?, Address::from(peer.address))));
     let _ = oracle.track(0, Map::from_iter_dedup(addresses));
     let mut channel = |id| network.register(id, checked.quota(id));
     let pieces = Network {
-        votes: channel(log::VOTES),
-        certificates: channel(log::CERTIFICATES),
-        requests: channel(log::REQUESTS),
-        blocks: channel(log::BLOCKS),
-        backfill: channel(log::BACKFILL),
-        auxiliary: channel(log::AUXILIARY),
+        votes: channel(check::VOTES),
+        certificates: channel(check::CERTIFICATES),
+        requests: channel(check::REQUESTS),
+        blocks: channel(check::BLOCKS),
+        backfill: channel(check::BACKFILL),
+        auxiliary: channel(check::AUXILIARY),
         provider: oracle.clone(),
         blocker: oracle,
     };

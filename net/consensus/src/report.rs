@@ -21,7 +21,7 @@ use commonware_cryptography::{Digested, Digestible as _, ed25519};
 use commonware_runtime::Clock;
 use commonware_utils::{Acknowledgement as _, Participant, acknowledgement::Exact, ordered::Set};
 use parking_lot::Mutex;
-use phala_primitives::Certificate;
+use phala_primitives::{Certificate, Finality, MAX_DESCENDANTS};
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
@@ -153,9 +153,9 @@ impl<E: Clock> Delivery<E> {
     pub(crate) async fn run(mut self) {
         while let Some((block, ack)) = self.blocks.recv().await {
             if !block.height().is_zero() {
-                let certificate = self.certificate(&block).await;
+                let finality = self.finality(&block).await;
                 let (reply, done) = oneshot::channel();
-                let _ = self.calls.send(Call::Finalized { block, certificate, reply });
+                let _ = self.calls.send(Call::Finalized { block, finality, reply });
                 if done.await.is_err() {
                     // The log is stopping. Dropping the acknowledgement would be an error, keeping it is none.
                     return std::future::pending().await;
@@ -165,27 +165,33 @@ impl<E: Clock> Delivery<E> {
         }
     }
 
-    /// The block's own certificate, or that of the nearest descendant that has one.
-    async fn certificate(&self, block: &Digested<Item>) -> Certificate {
+    /// The block's own certificate, or that of the nearest descendant that has one, with the headers in between.
+    async fn finality(&self, block: &Digested<Item>) -> Finality {
         let digest = block.digest();
         let own = self.recent.lock().values().rev().find(|(of, _)| *of == digest).map(|(_, own)| own.clone());
         if let Some(own) = own {
-            return own;
+            return own.into();
         }
-        let mut height = block.height();
         loop {
+            if let Some(finality) = self.search(block.height()).await {
+                return finality;
+            }
+            self.clock.sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Walks up from a height to the first that has a certificate.
+    async fn search(&self, mut height: Height) -> Option<Finality> {
+        let mut descendants = vec![];
+        while descendants.len() <= MAX_DESCENDANTS {
             if let Some(found) = self.marshal.get_finalization(height).await
                 && let Some(certificate) = plain(&found)
             {
-                return certificate;
+                return Some(Finality { descendants, certificate });
             }
-            height = match self.marshal.get_info(commonware_consensus::marshal::Identifier::Latest).await {
-                Some((latest, _)) if height < latest => Height::new(height.get().saturating_add(1)),
-                _ => {
-                    self.clock.sleep(Duration::from_millis(5)).await;
-                    block.height()
-                }
-            };
+            height = Height::new(height.get().saturating_add(1));
+            descendants.push(self.marshal.get_block(height).await?.block.header.to_vec());
         }
+        None
     }
 }

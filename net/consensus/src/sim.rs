@@ -3,7 +3,8 @@
 
 use crate::{
     Application, LogConfig, LogHandle, StartError,
-    log::{self, Checked, Network},
+    check::{self, Checked},
+    log::{self, Network},
 };
 use commonware_cryptography::{Signer as _, ed25519};
 use commonware_p2p::simulated;
@@ -119,6 +120,9 @@ where
 impl Sim {
     /// Starts a log on a host. The log's storage belongs to the host: started again with the same partition, it goes
     /// on where it was. A host may run any number of logs.
+    //
+    // Inline, so that the engine is compiled for this runtime only where it is used.
+    #[inline]
     pub async fn start(
         &self,
         host: usize,
@@ -234,12 +238,12 @@ impl Sim {
         let control = oracle.control(me);
         let channel = async |id| control.register(id, checked.quota(id)).await.ok();
         let network = Network {
-            votes: channel(log::VOTES).await?,
-            certificates: channel(log::CERTIFICATES).await?,
-            requests: channel(log::REQUESTS).await?,
-            blocks: channel(log::BLOCKS).await?,
-            backfill: channel(log::BACKFILL).await?,
-            auxiliary: channel(log::AUXILIARY).await?,
+            votes: channel(check::VOTES).await?,
+            certificates: channel(check::CERTIFICATES).await?,
+            requests: channel(check::REQUESTS).await?,
+            blocks: channel(check::BLOCKS).await?,
+            backfill: channel(check::BACKFILL).await?,
+            auxiliary: channel(check::AUXILIARY).await?,
             provider: oracle.manager(),
             blocker: control.clone(),
         };

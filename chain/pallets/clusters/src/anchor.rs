@@ -1,16 +1,21 @@
 //! The proof that a cluster's log reached an entry.
 
 use codec::{Decode, Encode};
-use phala_primitives::{Certificate, ClusterId, Hash, PublicKey, blake2_256, records};
+use phala_primitives::{ClusterId, Finality, Hash, PublicKey, blake2_256, records};
 
 /// Shows that a height of a cluster's log has a digest: the certificate signs the digest, and the header behind the
 /// digest names the height.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct AnchorProof {
-    /// SCALE encoding of the entry's header. It begins with cluster (u32), epoch (u64) and height (u64).
+    /// SCALE encoding of the entry's header. It begins with cluster (u32), epoch (u64), height (u64), view (u64) and
+    /// the parent's digest.
     pub header: Vec<u8>,
-    /// Certificate over the header's BLAKE2b-256 hash.
-    pub certificate: Certificate,
+    /// Why the entry is final.
+    pub finality: Finality,
+}
+
+fn parent(header: &[u8]) -> Option<Hash> {
+    <(ClusterId, u64, u64, u64, Hash)>::decode(&mut &*header).ok().map(|(.., parent)| parent)
 }
 
 impl AnchorProof {
@@ -26,8 +31,8 @@ impl AnchorProof {
         let place = <(ClusterId, u64, u64)>::decode(&mut self.header.as_slice());
         place == Ok((cluster, epoch, anchor.height))
             && blake2_256(&self.header) == anchor.digest
-            && self.certificate.digest == anchor.digest
-            && self.certificate.epoch == epoch
-            && self.certificate.verify(&records::cluster_namespace(genesis, cluster), identities).is_ok()
+            && self.finality.leads_from(anchor.digest, parent)
+            && self.finality.certificate.epoch == epoch
+            && self.finality.certificate.verify(&records::cluster_namespace(genesis, cluster), identities).is_ok()
     }
 }

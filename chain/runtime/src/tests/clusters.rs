@@ -34,7 +34,7 @@ fn finalised(epoch: u64, height: u64, start: u8, signers: usize) -> (Anchor, Vec
     keys.sort_by_key(|key| key.verifying_key().to_bytes());
     certificate.votes =
         keys.iter().take(signers).enumerate().map(|(i, key)| (i as u16, key.sign(&message).to_bytes())).collect();
-    (Anchor { height, digest }, AnchorProof { header, certificate }.encode())
+    (Anchor { height, digest }, AnchorProof { header, finality: certificate.into() }.encode())
 }
 
 fn rejoin(index: u32, anchor: Anchor, proof: Option<Vec<u8>>) -> sp_runtime::DispatchResult {

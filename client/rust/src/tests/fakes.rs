@@ -314,6 +314,7 @@ impl Worker {
         let signers = if self.behaviour == Behaviour::NoQuorum { quorum(4) - 1 } else { quorum(4) };
         let namespace = cluster_namespace(&self.log.genesis, CLUSTER);
         let receipt = CommandReceipt {
+            descendants: vec![],
             certificate: certify(&self.log.identities, signers, &namespace, 3, header.digest()),
             header,
             index: 0,

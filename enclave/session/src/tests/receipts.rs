@@ -37,7 +37,8 @@ fn receipt(command: &Hash) -> CommandReceipt {
     certificate.votes = votes.map(|(index, key)| (index as u16, key.sign(&message).to_bytes())).collect();
     CommandReceipt {
         header,
-        certificate,
+        descendants: vec![],
+            certificate,
         index: 1,
         path: merkle::prove(&commands, 1).unwrap(),
         state_root: Hash([4; 32]),

@@ -3,6 +3,8 @@
 //! The callee gets at most the gas that the caller names, or all there is if it names none. Its failure is a status
 //! code for the caller, as long as it is the contract's own; a fault of the host ends all.
 
+#![allow(clippy::too_many_arguments, reason = "the interface of contracts has them")]
+
 use super::{define, status};
 use crate::{
     child_address,

@@ -174,7 +174,6 @@ fn xcm_send(guest: &mut Guest<'_, '_>, _destination: u32, message: u32, message_
     Ok(status::XCM_SEND_FAILED)
 }
 
-fn chain_extension(guest: &mut Guest<'_, '_>, id: u32, _: u32, _: u32, _: u32, _: u32) -> Result<u32> {
-    let _ = guest;
+fn chain_extension(_: &mut Guest<'_, '_>, id: u32, _: u32, _: u32, _: u32, _: u32) -> Result<u32> {
     Err(trap(format!("chain extension {id} is not offered by this network")))
 }

@@ -69,7 +69,7 @@ fn pair() -> (Chain, AccountId, AccountId) {
 #[test]
 fn only_what_failed_is_undone() {
     let (chain, router, worker) = pair();
-    let both = vec![(1, b"p".to_vec()), (2, b"k".to_vec())];
+    let both = [(1, b"p".to_vec()), (2, b"k".to_vec())];
     for (kind, expected, output, written) in
         [(0, 0, &[0, 9][..], &both[..]), (1, 2, &[1, 9], &both[..1]), (2, 1, &[], &both[..1])]
     {

@@ -77,6 +77,9 @@ fn deep_recursion_traps_even_on_a_thread_with_little_stack() {
     let failure = std::thread::Builder::new().stack_size(256 << 10).spawn(run).unwrap().join().unwrap();
     assert_eq!(failure.code(), Code::Trapped);
     assert_eq!(failure.gas_used, run().gas_used);
+    let out_of_bounds = || fails("(drop (i32.load (i32.const 0x7fffffff)))", "");
+    let failure = std::thread::Builder::new().stack_size(256 << 10).spawn(out_of_bounds).unwrap().join().unwrap();
+    assert_eq!(failure.code(), Code::Trapped);
 }
 
 #[test]
@@ -116,7 +119,7 @@ fn pointers_and_lengths_out_of_bounds_trap() {
         format!("(call $set ({far}) (i32.const 4) (i32.const 0) (i32.const 4)) drop"),
         format!("(call $return (i32.const 0) ({far}) (i32.const 4))"),
         format!("(call $return (i32.const 0) (i32.const 0) ({far}))"),
-        format!("(call $return (i32.const 2) (i32.const 0) (i32.const 0))"),
+        "(call $return (i32.const 2) (i32.const 0) (i32.const 0))".to_owned(),
         format!("(call $input ({far}) (i32.const 0))"),
         format!("(call $input (i32.const 0) ({far}))"),
         format!("(call $input (i32.const 0) ({max}))"),
@@ -230,4 +233,17 @@ fn too_many_queries_are_refused_and_commands_wait() {
             scope.spawn(|| assert_eq!(run(Mode::Command { gas_limit: 10_000_000 }).code(), Code::OutOfGas));
         }
     });
+}
+
+#[test]
+fn a_query_that_finds_no_free_instance_is_refused_as_a_whole() {
+    let engine = Engine::new(Limits { concurrent_queries: 1, call_depth: 100, ..Limits::default() }).unwrap();
+    let chain = Chain::default();
+    let body = "(i32.store (i32.const 0) (i32.const 32)) (call $input (i32.const 64) (i32.const 0))
+        (drop (call $call (i32.const 10) (i32.const 64) (i64.const 0) (i32.const 128) (i32.const 0) (i32.const 0)
+            (i32.const -1) (i32.const -1)))";
+    let contract = chain.place(1, &contract(&[CALL, INPUT].concat(), body, ""));
+    let query = Invocation { mode: Mode::Query { ticks: 1 }, ..Chain::invocation(contract, &contract.0) };
+    let failure = engine.execute(chain.0.clone(), query).unwrap_err();
+    assert_eq!((failure.code(), failure.is_fault()), (Code::Busy, true));
 }

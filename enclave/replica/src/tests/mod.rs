@@ -1,0 +1,6 @@
+mod chain;
+mod cluster;
+mod contracts;
+mod log;
+mod pool;
+mod recovery;
