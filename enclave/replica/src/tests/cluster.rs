@@ -220,7 +220,7 @@ impl Cluster {
     pub(super) fn finalize(&mut self, block: &Block) {
         let certificate = self.certificate(block);
         for replica in &self.replicas {
-            replica.finalized(block, &certificate).unwrap();
+            replica.finalized(block, &certificate.clone().into()).unwrap();
         }
         self.last = block.clone();
         let applied = self.replicas[0].applied();

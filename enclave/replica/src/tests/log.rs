@@ -117,7 +117,7 @@ fn a_replica_that_lags_says_later() {
     let (at, block) = cluster.propose(0);
     let parent = cluster.last.clone();
     assert_eq!(slow.verify(at, &[parent.clone()], &block), Verdict::Later);
-    slow.finalized(&parent, &cluster.certificate(&parent)).unwrap();
+    slow.finalized(&parent, &cluster.certificate(&parent).into()).unwrap();
     assert_eq!(slow.verify(at, &[parent], &block), Verdict::Accept);
 }
 
@@ -194,12 +194,12 @@ fn a_final_entry_that_cannot_be_applied_stops_the_replica() {
     let (_, block) = cluster.propose(0);
     let gap = forge(&cluster, &block, &[], |header| header.height += 1);
     let replica = &cluster.replicas[0];
-    assert!(replica.finalized(&gap, &cluster.certificate(&gap)).is_err());
+    assert!(replica.finalized(&gap, &cluster.certificate(&gap).into()).is_err());
     assert!(replica.fault().is_some());
     let query = phala_session::Query { contract, data: GET.to_vec(), min_height: 0 };
     let refused = replica.query(user.id(), [1; 16], &query, cluster.now).unwrap_err();
     assert_eq!(refused.known(), Some(Code::NotReady));
-    assert!(replica.finalized(&block, &cluster.certificate(&block)).is_err());
+    assert!(replica.finalized(&block, &cluster.certificate(&block).into()).is_err());
 }
 
 #[test]

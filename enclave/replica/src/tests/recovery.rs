@@ -35,9 +35,9 @@ fn a_crash_loses_nothing_that_was_acknowledged() {
     cluster.crash();
     assert!(cluster.replicas.iter().all(|replica| replica.applied() == before));
     let held = cluster.replicas[0].anchor().unwrap();
-    let (header, certificate) = held.proof.unwrap();
+    let (header, finality) = held.proof.unwrap();
     assert_eq!((held.anchor.height, held.anchor.digest), (before.height, before.digest));
-    assert_eq!((phala_primitives::blake2_256(&header), certificate.digest), (before.digest, before.digest));
+    assert_eq!((phala_primitives::blake2_256(&header), finality.certificate.digest), (before.digest, before.digest));
 
     assert_eq!(cluster.replicas[0].submit(command.clone(), cluster.now).unwrap_err().known(), Some(Code::NotReady));
     cluster.enter(held.anchor);
