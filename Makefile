@@ -47,7 +47,7 @@ bench: ## measure encrypted queries against a plain native server
 verify: cargo-deny ## format, lints, layers, documents, licences; changes nothing
 	$(CARGO) fmt --all --check
 	$(CARGO) xtask verify
-	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked --offline --log-level error check licenses bans sources
+	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked --log-level error check licenses bans sources
 	$(CARGO) clippy $(FLAGS) --lib --bins -- -D warnings
 	$(CARGO) clippy $(FLAGS) --all-targets -- -D warnings $(TESTS_MAY)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(FLAGS) --no-deps --quiet

@@ -33,7 +33,6 @@ const LAW: &[(&str, &[&str])] = &[
 const KEEPERS: &[(&str, &[&str], &str)] = &[
     ("commonware-", &["net/consensus"], "its generic types are instantiated in one crate"),
     ("wasmtime", &["enclave/vm"], "the engine lies behind one interface"),
-    ("contract-transcode", &["cli"], "it is heavy: only the command line may use it"),
 ];
 
 /// What an enclave crate may not depend on outside of its tests.
