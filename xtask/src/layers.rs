@@ -24,7 +24,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("edge/", &["chain/primitives", "enclave", "net/consensus", "client/rust"]),
     ("cli", &["chain", "enclave", "net/consensus", "client", "edge", "simtee"]),
     ("sim", &["chain", "enclave", "net/consensus", "simtee"]),
-    ("tests", &["chain/primitives", "enclave/session", "client"]),
+    ("tests", &["chain/primitives", "enclave/session", "client", "edge/devnet"]),
     ("benches", &["chain/primitives", "enclave/session", "client/rust"]),
     ("xtask", &[]),
 ];

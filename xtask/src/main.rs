@@ -5,6 +5,7 @@
 
 mod documents;
 mod errors;
+mod features;
 mod layers;
 mod repo;
 mod sources;
@@ -20,6 +21,7 @@ type Check = fn(&Repo) -> Result<Vec<String>>;
 const CHECKS: &[(&str, &str, Check)] = &[
     ("layers", "crates depend on each other only as the law of layers allows", layers::crates),
     ("pure", "enclave crates name no runtime, socket, file or clock", layers::enclave_sources),
+    ("features", "tests ask no other features of a dependency than the program does", features::unified),
     ("sizes", "no file is longer than a reader's patience", sources::sizes),
     ("words", "no marks of unfinished work and no paths of one machine", sources::words),
     ("errors", "docs/errors.md says what the table of codes says", errors::check),
@@ -63,7 +65,7 @@ fn report(repo: &Repo, checks: &[(&str, &str, Check)]) -> Result<bool> {
     let mut clean = true;
     for (name, holds, check) in checks {
         let findings = check(repo)?;
-        println!("{} {name:<8} {holds}", if findings.is_empty() { "ok  " } else { "FAIL" });
+        println!("{} {name:<9} {holds}", if findings.is_empty() { "ok  " } else { "FAIL" });
         for finding in &findings {
             println!("       {finding}");
         }
