@@ -39,8 +39,12 @@ fn main_job() {
         errors(&shell, &flipper).await;
 
         // A second process on the folder is turned away; the first goes on, ends when asked to, and is continued.
-        fails(&shell, "P5007", &["dev", "--rpc-port", "0", "--worker-port", "0", "--data-dir", folder.to_str().unwrap()])
-            .await;
+        fails(
+            &shell,
+            "P5007",
+            &["dev", "--rpc-port", "0", "--worker-port", "0", "--data-dir", folder.to_str().unwrap()],
+        )
+        .await;
         assert!(net.lives());
         let genesis = net.genesis().to_owned();
         assert_eq!(net.terminate().await.code(), Some(0));
