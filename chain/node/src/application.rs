@@ -9,10 +9,12 @@ use bytes::Bytes;
 use codec::Encode;
 use futures::future::BoxFuture;
 use phala_consensus::{Application, Block, Position, Shape, Verdict};
-use phala_primitives::{Certificate, Finality, Hash, PublicKey};
+use phala_primitives::{Finality, Hash, PublicKey};
 
 /// How far a block's time may lie ahead of our clock, in milliseconds.
 const AHEAD_MS: u64 = 2_000;
+/// A block whose time lies further ahead than [`AHEAD_MS`], but not than this, is waited for.
+const PATIENCE_MS: u64 = 5_000;
 /// How far a block's time may lie behind our clock, in milliseconds.
 const BEHIND_MS: u64 = 10_000;
 /// How often a block is built anew without an extrinsic that the runtime panics on.
@@ -112,6 +114,9 @@ impl Application for Node {
     fn verify(&self, at: Position, ancestry: &[Block], block: &Block) -> Verdict {
         match self.judge(at, ancestry, block) {
             Ok(()) => Verdict::Accept,
+            Err(Refusal::Time { time, now }) if (now..now.saturating_add(PATIENCE_MS)).contains(&time) => {
+                Verdict::Later
+            }
             // Our store's fault, not the block's.
             Err(Refusal::Failed(error)) if !matches!(error, crate::NodeError::Panicked(_)) => {
                 tracing::error!(%error, "a block cannot be checked now");

@@ -55,7 +55,7 @@ pub mod pallet {
     /// Longest salt of a contract, in bytes.
     pub const MAX_SALT: usize = 64;
     /// Longest encoded [`AnchorProof`], in bytes.
-    pub const MAX_PROOF: usize = 8 << 10;
+    pub const MAX_PROOF: usize = 16 << 10;
 
     /// Up to seven signatures and the rest.
     const REJOIN: Weight = Weight::from_parts(800_000_000, 0);
@@ -224,7 +224,7 @@ pub mod pallet {
         NotMember,
         /// The anchor is below the epoch's floor, or another entry at its height.
         BelowFloor,
-        /// An anchor above the floor needs a proof of at most 8 KiB.
+        /// An anchor above the floor needs a proof of at most 16 KiB.
         NoProof,
         /// The proof does not show that the epoch's members finalised the anchor.
         BadProof,

@@ -91,7 +91,7 @@ fn an_anchor_needs_a_quorum_of_its_own_epoch_and_cannot_lie_about_its_height() {
         assert_noop!(rejoin(4, anchor, Some(proof.clone())), Error::<Runtime>::NotMember);
         assert_noop!(rejoin(0, anchor, None), Error::<Runtime>::NoProof);
         assert_noop!(rejoin(0, Anchor { height: 11, ..anchor }, Some(proof.clone())), Error::<Runtime>::BadProof);
-        assert_noop!(rejoin(0, anchor, Some(vec![0; 9000])), Error::<Runtime>::NoProof);
+        assert_noop!(rejoin(0, anchor, Some(vec![0; 17_000])), Error::<Runtime>::NoProof);
         for (anchor, proof) in [finalised(0, 10, 0, 2), finalised(0, 10, 1, 3), finalised(1, 10, 0, 3)] {
             assert_noop!(rejoin(0, anchor, Some(proof)), Error::<Runtime>::BadProof);
         }
