@@ -154,19 +154,18 @@ impl Head {
         let id = follow.next.fetch_add(1, Ordering::Relaxed).to_string();
         let started = json!({ "result": "started", "operationId": id, "discardedItems": 0 });
         let (answer, sent) = ResponsePayload::success(started).notify_on_completion();
-        let operation = Operation { id, events: follow.events.clone(), _permit: permit };
-        let node = self.node.clone();
+        let (node, events) = (self.node.clone(), follow.events.clone());
+        let operation = Operation { id: id.clone(), events: events.clone(), _permit: permit };
         tokio::spawn(async move {
             if sent.await.is_err() {
                 return;
             }
-            // It reports its own failure; a panic in runtime code ends only this operation.
-            let _ = node
-                .blocking(move |node| {
-                    work(node, &operation)
-                        .or_else(|failure| operation.say_one("operationError", "error", failure.0.to_string().into()))
-                })
-                .await;
+            // Also if runtime code panicked.
+            if let Err(Failure(error)) = node.blocking(move |node| work(node, &operation)).await {
+                let event = json!({ "event": "operationError", "operationId": id, "error": error.to_string() });
+                // Nobody reads it if the subscription has ended.
+                let _ = events.send(event).await;
+            }
         });
         answer
     }

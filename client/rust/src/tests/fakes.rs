@@ -365,10 +365,10 @@ async fn session(State(worker): State<Arc<Worker>>, upgrade: WebSocketUpgrade) -
                 let mut held = vec![];
                 while let Some(Ok(Message::Binary(frame))) = socket.recv().await {
                     let asked = receiver.open(&frame, now_ms()).unwrap();
-                    let reply = worker.answer(asked.request_id, &asked.call.unwrap());
-                    held.push((asked.request_id, reply));
-                    // Two at a time and in the other order, if two were asked.
-                    if held.len() % 2 == 0 || worker.asked.load(Ordering::Relaxed) > 50 {
+                    let call = asked.call.unwrap();
+                    held.push((asked.request_id, worker.answer(asked.request_id, &call)));
+                    // Queries come in twos and are answered in the other order.
+                    if held.len() == 2 || !matches!(call, Call::Query(_)) {
                         for (request_id, reply) in held.drain(..).rev() {
                             let frame = sender.reply(request_id, reply).unwrap();
                             socket.send(Message::Binary(frame.into())).await.unwrap();
