@@ -101,13 +101,11 @@ impl Abi {
         let value = scale::decode_as_type(&mut data, ty.id, &self.types)
             .map_err(|error| anyhow!("the answer does not fit the metadata: {error}"))?;
         // ink! wraps every answer in `Result<T, LangError>`; the outer `Ok` is of no interest.
-        let value = match value.value {
-            ValueDef::Variant(ref outer) if outer.name == "Ok" => match outer.values.values().next() {
-                Some(inner) => inner.clone(),
-                None => value,
-            },
-            _ => value,
+        let inner = match &value.value {
+            ValueDef::Variant(outer) if outer.name == "Ok" => outer.values.values().next().cloned(),
+            _ => None,
         };
+        let value = inner.unwrap_or(value);
         let is_err = matches!(&value.value, ValueDef::Variant(variant) if variant.name == "Err");
         Ok(Decoded { text: self.text(&value), json: self.json(&value), is_err })
     }

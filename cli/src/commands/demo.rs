@@ -323,7 +323,7 @@ impl Show {
         }
         std::fs::write(out, serde_json::to_vec_pretty(&self.figures)?).with_context(|| format!("cannot write {}", out.display()))?;
         let mut table = Table::new();
-        table.load_preset(UTF8_FULL_CONDENSED).set_header(["what", "measured"]);
+        table.load_style(UTF8_FULL_CONDENSED).set_header(["what", "measured"]);
         for (what, shown) in &self.rows {
             table.add_row([Cell::new(what), Cell::new(shown).set_alignment(CellAlignment::Right)]);
         }

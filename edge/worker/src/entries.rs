@@ -21,7 +21,7 @@ const HEAD: usize = 16;
 
 /// An append-only file of entries by ascending height.
 #[derive(Debug)]
-pub struct EntryFile {
+pub(crate) struct EntryFile {
     inner: Mutex<Inner>,
 }
 
@@ -42,7 +42,7 @@ fn invalid(text: &str) -> io::Error {
 
 impl EntryFile {
     /// Opens or creates the file and forgets a torn tail.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let (index, end) = scan(&file)?;
         file.set_len(end)?;
@@ -50,7 +50,7 @@ impl EntryFile {
     }
 
     /// Appends the entry of a height above all others.
-    pub fn append(&self, height: u64, entry: &[u8]) -> io::Result<()> {
+    pub(crate) fn append(&self, height: u64, entry: &[u8]) -> io::Result<()> {
         let length = u32::try_from(entry.len()).ok().filter(|l| *l <= MAX_RECORD).ok_or_else(|| invalid("entry too large"))?;
         let mut inner = self.inner.lock();
         if inner.index.last().is_some_and(|(last, _)| *last >= height) {
@@ -76,7 +76,7 @@ impl EntryFile {
     }
 
     /// The entry at a height, `None` if it is not here.
-    pub fn read(&self, height: u64) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn read(&self, height: u64) -> io::Result<Option<Vec<u8>>> {
         let inner = self.inner.lock();
         let Ok(found) = inner.index.binary_search_by_key(&height, |(h, _)| *h) else { return Ok(None) };
         let Some((_, at)) = inner.index.get(found).copied() else { return Ok(None) };
@@ -95,13 +95,13 @@ impl EntryFile {
     }
 
     /// Lowest and highest height here.
-    pub fn range(&self) -> Option<(u64, u64)> {
+    pub(crate) fn range(&self) -> Option<(u64, u64)> {
         let inner = self.inner.lock();
         Some((inner.index.first()?.0, inner.index.last()?.0))
     }
 
     /// Removes every entry from this height up.
-    pub fn truncate(&self, from: u64) -> io::Result<()> {
+    pub(crate) fn truncate(&self, from: u64) -> io::Result<()> {
         let mut inner = self.inner.lock();
         let keep = inner.index.partition_point(|(height, _)| *height < from);
         if let Some((_, at)) = inner.index.get(keep).copied() {
@@ -114,7 +114,7 @@ impl EntryFile {
     }
 
     /// Makes all that was appended survive a power cut.
-    pub fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         // A clone of the handle, so that appends do not wait for the disk.
         let file = self.inner.lock().file.try_clone()?;
         file.sync_data()

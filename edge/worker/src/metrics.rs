@@ -18,19 +18,19 @@ struct Ending {
 
 /// The worker's metrics.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Ending, Counter>,
     query_seconds: Histogram,
     command_seconds: Histogram,
     /// WebSocket sessions that are open.
-    pub sessions: Gauge,
+    pub(crate) sessions: Gauge,
     /// Height of the command log that was executed last.
-    pub height: Gauge,
+    pub(crate) height: Gauge,
     /// Height of the chain's head that the light client verified last.
-    pub chain_height: Gauge,
+    pub(crate) chain_height: Gauge,
     /// Commands that wait to be ordered.
-    pub waiting: Gauge,
+    pub(crate) waiting: Gauge,
 }
 
 /// From 50 µs to 13 s, each bound twice the one before.
@@ -64,7 +64,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Counts one answered request.
-    pub fn answered(&self, kind: &'static str, error: Option<Code>, took: Duration) {
+    pub(crate) fn answered(&self, kind: &'static str, error: Option<Code>, took: Duration) {
         let code = error.map_or_else(|| "ok".to_owned(), |code| code.to_string());
         self.requests.get_or_create(&Ending { kind, code }).inc();
         match kind {
@@ -75,7 +75,7 @@ impl Metrics {
     }
 
     /// The text that a Prometheus server scrapes.
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let mut text = String::new();
         // Writing into a string cannot fail.
         let _ = encode(&mut text, &self.registry);

@@ -190,7 +190,7 @@ impl<E: Clock> Delivery<E> {
                 return Some(Finality { descendants, certificate });
             }
             height = Height::new(height.get().saturating_add(1));
-            descendants.push(self.marshal.get_block(height).await?.block.header.to_vec());
+            descendants.push(self.marshal.get_block(height).await?.inner().block.header.to_vec());
         }
         None
     }
