@@ -56,7 +56,7 @@ pub struct LogHandle {
     shared: Arc<Shared>,
     max_message: usize,
     orders: mpsc::Sender<Order>,
-    stop: mpsc::UnboundedSender<()>,
+    stop: mpsc::Sender<()>,
     ended: watch::Receiver<bool>,
 }
 
@@ -67,7 +67,7 @@ impl LogHandle {
         shared.height.store(genesis, Ordering::SeqCst);
         shared.tip.store(genesis, Ordering::SeqCst);
         let (orders, waiting) = mpsc::channel(ORDERS);
-        let (stop, stopped) = mpsc::unbounded_channel();
+        let (stop, stopped) = mpsc::channel(1);
         let (over, ended) = watch::channel(false);
         let ends = Ends { shared: shared.clone(), orders: waiting, stop: stopped };
         (Self { shared, max_message, orders, stop, ended }, ends, over)
@@ -82,7 +82,7 @@ impl LogHandle {
     /// [`LogHandle::stopped`] tells when all is over and the address is free.
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        let _ = self.stop.send(());
+        let _ = self.stop.try_send(());
     }
 
     /// Completes when the log has ended, by `stop` or because it failed.

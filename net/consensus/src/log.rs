@@ -69,7 +69,7 @@ pub(crate) struct Network<S, R, P, B> {
 pub(crate) struct Ends {
     pub(crate) shared: Arc<Shared>,
     pub(crate) orders: mpsc::Receiver<Order>,
-    pub(crate) stop: mpsc::UnboundedReceiver<()>,
+    pub(crate) stop: mpsc::Receiver<()>,
 }
 
 /// Runs a log until it is told to stop, or a part of it fails.
@@ -164,7 +164,7 @@ where
     let mut ended = Box::pin(Handle::select(parts));
     loop {
         select! {
-            _ = ends.stop.recv() => return,
+            () = next(&mut ends.stop) => return,
             result = &mut ended => {
                 tracing::error!(?result, "a part of a log ended");
                 return;
@@ -183,10 +183,10 @@ where
     }
 }
 
-/// The next order; never, once all handles are gone.
-async fn next(orders: &mut mpsc::Receiver<Order>) -> Order {
-    match orders.recv().await {
-        Some(order) => order,
+/// The next word of a handle; never, once all handles are gone.
+async fn next<T>(words: &mut mpsc::Receiver<T>) -> T {
+    match words.recv().await {
+        Some(word) => word,
         None => std::future::pending().await,
     }
 }

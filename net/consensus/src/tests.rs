@@ -9,7 +9,7 @@ use commonware_codec::{Copying, DecodeExt as _};
 use commonware_cryptography::{Signer as _, ed25519};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use phala_primitives::{Certificate, Hash, PublicKey, blake2_256};
+use phala_primitives::{Certificate, Finality, Hash, PublicKey, blake2_256};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -48,7 +48,7 @@ struct App {
     fault: Fault,
     queue: Mutex<Vec<u8>>,
     wake: Arc<Notify>,
-    chain: Mutex<Vec<(Block, Certificate)>>,
+    chain: Mutex<Vec<(Block, Finality)>>,
     inbox: Mutex<Vec<(PublicKey, Bytes)>>,
     /// Verdicts of `Later` still to be given.
     later: Mutex<u32>,
@@ -121,7 +121,6 @@ impl Application for App {
     }
 
     fn finalized(&self, block: Block, finality: Finality) {
-        let certificate = finality.certificate;
         let mut chain = self.chain.lock();
         // At least once: what is known already is the same.
         if let Some((known, _)) = chain.iter().find(|(known, _)| shape(known) == shape(&block)) {
@@ -131,7 +130,7 @@ impl Application for App {
         if let Some((last, _)) = chain.last() {
             assert_eq!(shape(&block).unwrap().parent, last.digest(), "delivered out of order");
         }
-        chain.push((block, certificate));
+        chain.push((block, finality));
     }
 
     fn received(&self, from: PublicKey, message: Bytes) {
@@ -182,7 +181,10 @@ struct Four {
 }
 
 fn trace() {
-    let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_ansi(false).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_ansi(false)
+        .try_init();
 }
 
 async fn four(sim: &Sim, config: impl Fn(usize) -> LogConfig, genesis: u64) -> Four {
@@ -319,11 +321,13 @@ fn certificates_prove_blocks_without_the_engine() {
         let members: Vec<_> = (0..N).map(key).collect();
         let chain = apps[2].chain.lock().clone();
         assert!(chain.len() > 5);
-        for (block, certificate) in &chain {
-            certificate.verify(NAMESPACE, &members).unwrap();
-            assert_eq!((certificate.epoch, certificate.digest), (3, block.digest()));
+        let parent = |header: &[u8]| Some(Hash(header.get(..32)?.try_into().ok()?));
+        for (block, finality) in &chain {
+            finality.certificate.verify(NAMESPACE, &members).unwrap();
+            assert_eq!(finality.certificate.epoch, 3);
+            assert!(finality.leads_from(block.digest(), parent));
         }
-        let good = chain[3].1.clone();
+        let good = chain[3].1.certificate.clone();
         let bad = |change: &dyn Fn(&mut Certificate)| {
             let mut altered = good.clone();
             change(&mut altered);
