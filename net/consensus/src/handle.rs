@@ -78,6 +78,16 @@ impl LogHandle {
         self.shared.clone()
     }
 
+    /// Whether the log was told to stop.
+    pub(crate) fn stopping(&self) -> bool {
+        self.shared.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Whether the log has ended.
+    pub(crate) fn ended(&self) -> bool {
+        *self.ended.borrow()
+    }
+
     /// Stops the log. A call of the application that is under way is finished; none begins after it. Returns at once:
     /// [`LogHandle::stopped`] tells when all is over and the address is free.
     pub fn stop(&self) {

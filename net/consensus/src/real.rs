@@ -17,6 +17,7 @@ use commonware_stream::{
     sake::{self, Sake},
 };
 use commonware_utils::{NZU32, NZUsize, ordered::Map};
+use parking_lot::Mutex;
 use std::{
     net::{SocketAddr, TcpListener},
     num::NonZeroUsize,
@@ -38,10 +39,12 @@ struct Job {
     ended: watch::Sender<bool>,
 }
 
-/// A runtime for logs, on threads of its own. Dropping it stops its logs.
+/// A runtime for logs, on threads of its own. Dropping it stops its logs, and waits for their end.
 pub struct Runtime {
     jobs: Option<mpsc::UnboundedSender<Job>>,
     thread: Option<JoinHandle<()>>,
+    /// Logs that may be running, by their addresses.
+    logs: Mutex<Vec<(SocketAddr, LogHandle)>>,
 }
 
 impl Runtime {
@@ -77,7 +80,7 @@ impl Runtime {
         let thread = thread::Builder::new().name("logs".into()).spawn(run).map_err(failed)?;
         // The runtime panics when its folder is held by another.
         running.recv().map_err(|_| failed(std::io::ErrorKind::ResourceBusy.into()))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), logs: Mutex::default() })
     }
 
     /// Starts a log that listens on this address. Checks the configuration and the address; what is stored is opened
@@ -89,16 +92,26 @@ impl Runtime {
         app: Arc<dyn Application>,
     ) -> Result<LogHandle, StartError> {
         let checked = Checked::new(config, app)?;
-        free(listen).map_err(|error| StartError::Listen(listen, error))?;
+        let mut logs = self.logs.lock();
+        logs.retain(|(_, log)| !log.ended());
+        let taken = |error| StartError::Listen(listen, error);
+        if logs.iter().any(|(address, log)| *address == listen && !log.stopping()) {
+            return Err(taken(std::io::ErrorKind::AddrInUse.into()));
+        }
+        free(listen).map_err(taken)?;
         let (handle, ends, ended) = LogHandle::new(checked.config.max_message, checked.rules.genesis());
         let job = Job { listen, checked, ends, ended };
         self.jobs.as_ref().ok_or(StartError::Stopped)?.send(job).map_err(|_| StartError::Stopped)?;
+        logs.push((listen, handle.clone()));
         Ok(handle)
     }
 }
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        for (_, log) in self.logs.get_mut().iter() {
+            log.stop();
+        }
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
