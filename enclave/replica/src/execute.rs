@@ -20,7 +20,6 @@ use crate::{
     world::Layer,
 };
 use codec::Encode;
-use parking_lot::Mutex;
 use phala_light::LightClient;
 use phala_primitives::{
     AccountId, ClusterId, Code, Coded, Fact, Hash, PublicKey, blake2_256,
@@ -81,13 +80,13 @@ fn refused(code: Code, detail: impl Into<String>) -> Stop {
 pub(crate) struct Executor {
     cluster: ClusterId,
     engine: Engine,
-    /// Judges facts. What it answers depends on genesis and validators only.
-    light: Mutex<LightClient>,
+    genesis: Hash,
+    validators: Vec<PublicKey>,
 }
 
 impl Executor {
     pub(crate) fn new(genesis: Hash, cluster: ClusterId, validators: Vec<PublicKey>, engine: Engine) -> Self {
-        Self { cluster, engine, light: Mutex::new(LightClient::new(genesis, validators)) }
+        Self { cluster, engine, genesis, validators }
     }
 
     /// Executes an entry on top of a state. An error is this replica's fault: the entry has no effect.
@@ -145,7 +144,9 @@ impl Executor {
 
     /// A record of the chain that a command proves.
     fn fact<T: codec::Decode>(&self, fact: &Fact, key: &[u8]) -> Result<Option<T>, Stop> {
-        let value = self.light.lock().check_value(fact, key, 0);
+        // A client of its own for each fact: one that remembers which heads it found final would pass another's
+        // certificate on, and replicas that started at different times would come to different outcomes.
+        let value = LightClient::new(self.genesis, self.validators.clone()).check_value(fact, key, 0);
         value.map_err(|error| Stop::Refused(Coded::new(Code::BadProof, error.to_string())))
     }
 

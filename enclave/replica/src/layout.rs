@@ -63,7 +63,7 @@ pub(crate) struct Batch {
 }
 
 /// Numbers of a queue: the first that is there, and the next.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Encode, Decode)]
 pub(crate) struct Queue {
     pub(crate) first: u64,
     pub(crate) next: u64,

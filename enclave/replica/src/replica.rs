@@ -40,6 +40,9 @@ const MAX_WAITING: usize = 4096;
 /// Resolves to the answer to a command, or is cancelled when the replica ends.
 pub type Ticket = oneshot::Receiver<Reply>;
 
+/// Hands a message to all other members.
+type Forward = Box<dyn Fn(Bytes) + Send + Sync>;
+
 /// What a replica is made of.
 pub struct Config {
     /// Genesis hash of the network.
@@ -90,7 +93,7 @@ pub struct Replica {
     applying: Mutex<()>,
     times: Mutex<Times>,
     fault: RwLock<Option<Coded>>,
-    forward: RwLock<Option<Box<dyn Fn(Bytes) + Send + Sync>>>,
+    forward: RwLock<Option<Forward>>,
     heights: Mutex<Vec<(u64, oneshot::Sender<()>)>>,
 }
 

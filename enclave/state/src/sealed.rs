@@ -286,7 +286,7 @@ impl<B: StorageBackend> StorageBackend for Sealed<B> {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let (first, end) = self.span(offset, out.len())?;
         let skip = offset as usize % BLOCK;
-        if skip == 0 && out.len() % BLOCK == 0 {
+        if skip == 0 && out.len().is_multiple_of(BLOCK) {
             return self.read_blocks(first, out);
         }
         let mut whole = vec![0; (end - first) * BLOCK];
@@ -309,7 +309,7 @@ impl<B: StorageBackend> StorageBackend for Sealed<B> {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let (first, end) = self.span(offset, data.len())?;
         let skip = offset as usize % BLOCK;
-        if skip == 0 && data.len() % BLOCK == 0 {
+        if skip == 0 && data.len().is_multiple_of(BLOCK) {
             return self.write_blocks(first, data);
         }
         let mut whole = vec![0; (end - first) * BLOCK];

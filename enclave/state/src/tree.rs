@@ -36,11 +36,13 @@ pub(crate) type Tree<'a, T> = JellyfishMerkleTree<'a, Nodes<'a, T>, Blake3>;
 /// Root of a tree without leaves, as the tree's library has it.
 pub const EMPTY_ROOT: Hash = Hash(*b"SPARSE_MERKLE_PLACEHOLDER_HASH__");
 
+/// Reads the commitment of the value at a path, for proofs.
+type Leaf<'a> = &'a dyn Fn(&[u8; 32]) -> Result<Option<[u8; 32]>, StateError>;
+
 /// Nodes and leaves of the newest version, as one transaction sees them.
 pub(crate) struct Nodes<'a, T> {
     pub(crate) nodes: &'a T,
-    /// Commitment of the value at a path, for proofs.
-    pub(crate) leaf: &'a dyn Fn(&[u8; 32]) -> Result<Option<[u8; 32]>, StateError>,
+    pub(crate) leaf: Leaf<'a>,
 }
 
 /// A node's place in the tree: its nibbles.

@@ -62,7 +62,6 @@ impl Chain {
         let mut recorder = Recorder::<LayoutV1<Blake2Hasher>>::new();
         let trie = TrieDBBuilder::<LayoutV1<Blake2Hasher>>::new(&db, &root).with_recorder(&mut recorder).build();
         trie.get(key).unwrap();
-        drop(trie);
         let proof = recorder.drain().into_iter().map(|node| node.data).collect();
         Fact { head: self.head(root, signers), key: key.to_vec(), proof }
     }
@@ -74,7 +73,7 @@ impl Chain {
         let header = header.encode();
         let certificate =
             certify(&self.validators, &chain_namespace(&Self::genesis()), 0, blake2_256(&header), signers);
-        FinalizedHead { header, certificate }
+        FinalizedHead { header, finality: certificate.into() }
     }
 }
 

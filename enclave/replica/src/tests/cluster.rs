@@ -105,6 +105,10 @@ impl User {
         AccountId(self.pair.public.to_bytes())
     }
 
+    pub(super) fn command_as(&self, command: Command) -> SignedCommand {
+        self.credentials.sign(command)
+    }
+
     pub(super) fn command(&self, id: u8, action: Action, gas_limit: u64, deadline_ms: u64) -> SignedCommand {
         let genesis = Chain::genesis();
         self.credentials.sign(Command { id: [id; 16], genesis, cluster: CLUSTER, action, gas_limit, deadline_ms })

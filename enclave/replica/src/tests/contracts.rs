@@ -30,13 +30,14 @@ fn tokens_move_and_a_revert_leaves_nothing() {
     let mut cluster = Cluster::new();
     let none: Option<String> = None;
     let token = cluster.deploy(&alice, 1, &psp22(), &(NEW, 1000u128, &none, &none, 12u8).encode());
-    let transfer = |to: AccountId, value: u128| ([0xdb, 0x20, 0xf9, 0xf5], to, value, Vec::<u8>::new()).encode();
+    let transfer = |to: AccountId, value: u128| ([0xdbu8, 0x20, 0xf9, 0xf5], to, value, Vec::<u8>::new()).encode();
     let balance = |cluster: &Cluster, of: &User| {
         let data = ([0x65u8, 0x68, 0x38, 0x2f], of.id()).encode();
         let output = cluster.query(of, token, &data).unwrap();
         u128::from_le_bytes(output.data[1..17].try_into().unwrap())
     };
-    cluster.call(&alice, 3, token, &transfer(bob.id(), 400));
+    let moved = cluster.call(&alice, 3, token, &transfer(bob.id(), 400));
+    assert!(moved.result.as_ref().is_ok_and(|output| !output.reverted()), "{moved:?}");
     assert_eq!((balance(&cluster, &alice), balance(&cluster, &bob)), (600, 400));
     let before = cluster.replicas[0].applied().root;
     let outcome = cluster.call(&bob, 4, token, &transfer(alice.id(), 401));
@@ -56,7 +57,11 @@ fn failures_are_outcomes_and_change_nothing() {
     let outcome = cluster.call(&user, 11, AccountId([1; 32]), &FLIP);
     assert_eq!(code(&outcome), Some(Code::NoContract));
     let outcome = cluster.call(&user, 12, contract, &[1, 2, 3, 4]);
-    assert_eq!(code(&outcome), Some(Code::Trapped));
+    assert!(outcome.result.unwrap().reverted(), "no such message");
+    let trap =
+        r#"(module (import "env" "memory" (memory 2)) (func (export "deploy")) (func (export "call") unreachable))"#;
+    let trap = cluster.deploy(&user, 20, &wat::parse_str(trap).unwrap(), &[]);
+    assert_eq!(code(&cluster.call(&user, 22, trap, &[])), Some(Code::Trapped));
     assert!(!flipped(&cluster, &user, contract));
     let missing = cluster.query(&user, AccountId([1; 32]), &GET).unwrap_err();
     assert_eq!(missing.known(), Some(Code::NoContract));

@@ -113,10 +113,11 @@ fn a_replica_that_lags_says_later() {
     let user = User::new(1);
     let (mut cluster, _) = with_flipper(&user);
     let slow = cluster.replicas.pop().unwrap();
-    cluster.step(0);
+    let (_, first) = cluster.propose(0);
+    cluster.finalize(&first);
     let (at, block) = cluster.propose(0);
     let parent = cluster.last.clone();
-    assert_eq!(slow.verify(at, &[parent.clone()], &block), Verdict::Later);
+    assert_eq!(slow.verify(at, std::slice::from_ref(&parent), &block), Verdict::Later);
     slow.finalized(&parent, &cluster.certificate(&parent).into()).unwrap();
     assert_eq!(slow.verify(at, &[parent], &block), Verdict::Accept);
 }
@@ -126,7 +127,7 @@ fn what_an_entry_holds_is_not_proposed_again_on_top_of_it() {
     let user = User::new(1);
     let (mut cluster, contract) = with_flipper(&user);
     let command = flip(&user, 10, contract, cluster.deadline());
-    cluster.replicas[0].submit(command, cluster.now).unwrap();
+    let _ticket = cluster.replicas[0].submit(command, cluster.now).unwrap();
     let (_, first) = cluster.propose(0);
     assert_eq!(first.open(CLUSTER).unwrap().count, 1);
     let second = cluster.replicas[0].propose(cluster.at(0), &[first.clone()]).unwrap();
@@ -236,4 +237,50 @@ fn commands_reach_the_leader_and_are_sent_again_when_nothing_happens() {
     assert!(futures::FutureExt::now_or_never(cluster.replicas[1].ready()).is_some());
     cluster.step(1);
     assert!(ticket.try_recv().unwrap().unwrap().is_ok());
+}
+
+/// Prints what full entries cost here: `cargo test -p phala-replica -p deps --lib -- --ignored --nocapture cost`.
+#[test]
+#[ignore = "a measurement, not a check"]
+fn cost() {
+    use std::time::Instant;
+    let users: Vec<_> = (1..=8).map(User::new).collect();
+    let (mut cluster, contract) = with_flipper(&users[0]);
+    for count in [1usize, 32, 256] {
+        let (mut taken, mut tickets) = ([std::time::Duration::ZERO; 4], vec![]);
+        const ROUNDS: u32 = 8;
+        for round in 0..ROUNDS {
+            let deadline = cluster.deadline() + u64::from(round);
+            let commands: Vec<_> = (0..count)
+                .map(|n| {
+                    let mut command = flip(&users[n % 8], 0, contract, deadline).command;
+                    command.id[..8]
+                        .copy_from_slice(&(round as u64 * 1000 + n as u64 + count as u64 * 100_000).to_be_bytes());
+                    users[n % 8].command_as(command)
+                })
+                .collect();
+            let start = Instant::now();
+            tickets.extend(commands.into_iter().map(|c| cluster.replicas[0].submit(c, cluster.now).unwrap()));
+            taken[0] += start.elapsed();
+            let start = Instant::now();
+            let (at, block) = cluster.propose(0);
+            taken[1] += start.elapsed();
+            let start = Instant::now();
+            assert_eq!(cluster.replicas[1].verify(at, std::slice::from_ref(&cluster.last), &block), Verdict::Accept);
+            taken[2] += start.elapsed();
+            let finality = cluster.certificate(&block).into();
+            let start = Instant::now();
+            cluster.replicas[0].finalized(&block, &finality).unwrap();
+            taken[3] += start.elapsed();
+            cluster.finalize(&block);
+        }
+        println!(
+            "{count} commands: submit {:?}, propose {:?}, verify {:?}, execute and answer {:?}",
+            taken[0] / ROUNDS,
+            taken[1] / ROUNDS,
+            taken[2] / ROUNDS,
+            taken[3] / ROUNDS
+        );
+        assert!(tickets.iter_mut().all(|ticket| ticket.try_recv().unwrap().unwrap().is_ok()));
+    }
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 impl Cluster {
     /// Every process is killed, and the machines with them: what was not synced is gone, but for the entry logs.
     fn crash(&mut self) {
-        self.replicas.clear();
         self.disks = self.disks.iter().map(Disk::crash).collect();
+        self.replicas.clear();
         self.start();
     }
 
@@ -107,8 +107,8 @@ fn what_the_host_did_to_the_log_is_cut_off_or_refused() {
     }
     let records = cluster.records(0, 1);
     let height = cluster.replicas[0].applied().height;
-    cluster.replicas.clear();
     let disk = cluster.disks[0].crash();
+    cluster.replicas.clear();
     let identity = cluster.identities[0].clone();
     let with = |cluster: &mut Cluster, records: &[Vec<u8>]| {
         cluster.disks[0] = disk.crash();
