@@ -70,6 +70,7 @@ impl<E: Clock> Caller<E> {
     fn call(&mut self, call: Call) {
         match call {
             Call::Propose { at, ancestry, reply } => {
+                tracing::trace!(view = at.view, "propose");
                 if reply.is_closed() {
                     return;
                 }
@@ -77,6 +78,7 @@ impl<E: Clock> Caller<E> {
                 let _ = reply.send(block);
             }
             Call::Verify { at, ancestry, block, reply } => {
+                tracing::trace!(view = at.view, "verify");
                 if reply.is_closed() {
                     return;
                 }
@@ -88,6 +90,7 @@ impl<E: Clock> Caller<E> {
             }
             Call::Finalized { block, finality, reply } => {
                 let height = block.height().get();
+                tracing::trace!(height, "deliver");
                 self.app.finalized(block.inner().block.clone(), finality);
                 self.head = Some(block.digest());
                 self.shared.height.store(self.genesis.saturating_add(height), Ordering::SeqCst);

@@ -78,6 +78,9 @@ pub struct LogConfig {
     pub timeouts: Timeouts,
     /// One member leads until it fails, instead of each view having another leader.
     pub stable_leader: bool,
+    /// Blocks are voted on and delivered without waiting for this member's storage. For a log that no member goes on
+    /// with after a restart: a member that does may have voted for, and taken, what its storage does not hold.
+    pub eager: bool,
     /// Largest header and body together, in bytes. A larger block is never proposed nor accepted.
     pub max_block: usize,
     /// Largest message of `LogHandle::send`, in bytes.
@@ -108,6 +111,7 @@ impl LogConfig {
                 fetch: Duration::from_millis(1500),
             },
             stable_leader: false,
+            eager: false,
             max_block: (1 << 20) + (64 << 10),
             max_message: 256 << 10,
             messages_per_second: 64,
@@ -134,6 +138,7 @@ impl LogConfig {
                 fetch: Duration::from_millis(500),
             },
             stable_leader: true,
+            eager: true,
             max_block: (1 << 20) + (64 << 10),
             max_message: (1 << 20) + (64 << 10),
             messages_per_second: 2000,

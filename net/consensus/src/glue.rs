@@ -4,6 +4,7 @@ use crate::{
     Application, Pacing, Position, Verdict,
     block::{Digest, Item, Rules},
     caller::Call,
+    eager::Seen,
 };
 use commonware_consensus::{
     Block as _, Heightable as _,
@@ -28,6 +29,7 @@ const RETRY: Duration = Duration::from_millis(25);
 pub(crate) struct Glue {
     pub(crate) app: Arc<dyn Application>,
     pub(crate) rules: Rules,
+    pub(crate) seen: Seen,
     pub(crate) calls: mpsc::UnboundedSender<Call>,
     pub(crate) taken: watch::Receiver<u64>,
     pub(crate) pacing: Pacing,
@@ -83,6 +85,7 @@ impl<E: Spawner + Metrics + Clock> commonware_consensus::Application<E> for Glue
         mut ancestry: impl Ancestry<Item>,
         _: (),
     ) -> Option<Digested<Item>> {
+        tracing::trace!(view = %context.round.view(), "asked to propose");
         self.pace(&clock).await;
         let blocks = self.gather(&mut ancestry).await;
         let parent = blocks.last()?.clone();
@@ -98,11 +101,13 @@ impl<E: Spawner + Metrics + Clock> commonware_consensus::Application<E> for Glue
             tracing::error!("the application proposed a block that it would refuse itself, or on another parent");
             return None;
         }
-        block
+        block.inspect(|block| self.seen.insert(block))
     }
 
     async fn verify(&mut self, (clock, context): (E, Ctx), mut ancestry: impl Ancestry<Item>) -> bool {
+        tracing::trace!(view = %context.round.view(), "asked to verify");
         let Some(block) = ancestry.next().await else { return pending().await };
+        self.seen.insert(&block);
         *self.last.lock() = clock.current();
         let blocks = self.gather(&mut ancestry).await;
         let at = Self::at(&context);

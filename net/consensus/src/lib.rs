@@ -10,6 +10,7 @@ mod caller;
 mod certify;
 mod check;
 mod config;
+mod eager;
 mod error;
 mod glue;
 mod handle;

@@ -18,6 +18,7 @@ use crate::{
     block::Digest,
     caller::{Caller, MESSAGES},
     check::{Checked, public},
+    eager::{Eager, Seen},
     glue::Glue,
     handle::{Order, Shared},
     report::{Delivery, Listener, Recent, Tail},
@@ -47,7 +48,6 @@ use phala_primitives::PublicKey;
 use rand_core::CryptoRng;
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -125,6 +125,8 @@ where
     let (calls, waiting) = mpsc::unbounded_channel();
     let (tail, delivered) = mpsc::unbounded_channel();
     let (head, known) = watch::channel(taken);
+    let (finals, hurried) = mpsc::unbounded_channel();
+    let seen = Seen::default();
     let (inbox, messages) = mpsc::channel(MESSAGES);
 
     parts.push(actor.start(
@@ -136,8 +138,12 @@ where
         clock: context.child("delivery"),
         marshal: mailbox.clone(),
         recent: recent.clone(),
+        seen: seen.clone(),
         blocks: delivered,
+        finals: hurried,
         calls: calls.clone(),
+        taken: Height::new(taken),
+        head: (taken == 0).then_some(genesis_digest),
     };
     parts.push(context.child("delivery").spawn(|_| delivery.run()));
     let (app, genesis_height, caller_shared) = (checked.app.clone(), checked.rules.genesis(), shared.clone());
@@ -152,13 +158,28 @@ where
     let glue = Glue {
         app: checked.app.clone(),
         rules: checked.rules.clone(),
+        seen: seen.clone(),
         calls,
         taken: known,
         pacing: checked.config.pacing,
         last: Arc::new(Mutex::new(context.current())),
     };
     let inline = Inline::new(context.child("inline"), glue, mailbox.clone(), Whole(epoch));
-    let config = engine(&checked, blocker, inline, recent, shared.clone(), pages, genesis_digest);
+    let eager = checked.config.eager;
+    let automaton = Eager { inner: inline, seen: eager.then_some(seen) };
+    let listener = Listener {
+        next: automaton.clone(),
+        shared: shared.clone(),
+        recent,
+        finals: eager.then(|| finals.clone()),
+        elector: elector(&checked).build(&checked.members),
+        members: checked.members.clone(),
+        epoch,
+        me: checked.me,
+        heard: Arc::new(Mutex::new((vec![0; checked.members.len()], View::zero()))),
+    };
+    listener.begin();
+    let config = engine(&checked, blocker, automaton, listener, pages, genesis_digest);
     parts.push(simplex::Engine::new(context.child("simplex"), config).start(votes, certificates, requests));
 
     let mut ended = Box::pin(Handle::select(parts));
@@ -214,13 +235,21 @@ where
 
 type Config<B, A> = simplex::Config<Scheme, RoundRobin<Sha256>, B, Digest, A, A, Listener<A>, Sequential>;
 
+/// Who leads when.
+fn elector(checked: &Checked) -> RoundRobin<Sha256> {
+    if !checked.config.stable_leader {
+        return RoundRobin::default();
+    }
+    let stall = checked.config.timeouts.certification.saturating_mul(4);
+    RoundRobin::default().with_term(TERM, stall, ViewDelta::new(0))
+}
+
 /// The configuration of simplex.
 fn engine<B, A>(
     checked: &Checked,
     blocker: B,
-    inline: A,
-    recent: Recent,
-    shared: Arc<Shared>,
+    automaton: A,
+    listener: Listener<A>,
     page_cache: CacheRef,
     genesis: Digest,
 ) -> Config<B, A>
@@ -232,28 +261,12 @@ where
 {
     let config = &checked.config;
     let times = config.timeouts;
-    let mut elector = RoundRobin::<Sha256>::default();
-    if config.stable_leader {
-        let stall = times.certification.saturating_mul(4).max(Duration::from_millis(100));
-        elector = elector.with_term(TERM, stall, ViewDelta::new(0));
-    }
-    let listener = Listener {
-        next: inline.clone(),
-        shared,
-        recent,
-        elector: elector.clone().build(&checked.members),
-        members: checked.members.clone(),
-        epoch: Epoch::new(config.epoch),
-        me: checked.me,
-        heard: Arc::new(Mutex::new((vec![0; checked.members.len()], View::zero()))),
-    };
-    listener.begin();
     simplex::Config {
         scheme: checked.scheme.clone(),
-        elector,
+        elector: elector(checked),
         blocker,
-        automaton: inline.clone(),
-        relay: inline,
+        automaton: automaton.clone(),
+        relay: automaton,
         reporter: listener,
         track_historical_votes: false,
         strategy: Sequential,

@@ -4,11 +4,12 @@ use crate::{
     block::{Digest, Item},
     caller::Call,
     certify::plain,
+    eager::Seen,
     handle::Shared,
 };
 use commonware_actor::Feedback;
 use commonware_consensus::{
-    Epochable as _, Heightable as _, Reporter, Viewable as _,
+    Block as _, Epochable as _, Heightable as _, Reporter, Viewable as _,
     marshal::{Update, core::Mailbox, standard::Standard},
     simplex::{
         elector::{Elector as _, RoundRobinElector},
@@ -18,6 +19,7 @@ use commonware_consensus::{
     types::{Epoch, Height, Round, View},
 };
 use commonware_cryptography::{Digested, Digestible as _, ed25519};
+use commonware_macros::select;
 use commonware_runtime::Clock;
 use commonware_utils::{Acknowledgement as _, Participant, acknowledgement::Exact, ordered::Set};
 use parking_lot::Mutex;
@@ -43,6 +45,8 @@ pub(crate) struct Listener<R> {
     pub(crate) next: R,
     pub(crate) shared: Arc<Shared>,
     pub(crate) recent: Recent,
+    /// Digests that became final, for eager delivery.
+    pub(crate) finals: Option<mpsc::UnboundedSender<Digest>>,
     pub(crate) elector: RoundRobinElector<Scheme>,
     pub(crate) members: Set<ed25519::PublicKey>,
     pub(crate) epoch: Epoch,
@@ -91,11 +95,15 @@ impl<R: Reporter<Activity = Activity<Scheme, Digest>>> Reporter for Listener<R> 
             Activity::Notarize(vote) => self.hear(vote.attestation.signer, vote.view()),
             Activity::Nullify(vote) => self.hear(vote.attestation.signer, vote.view()),
             Activity::Finalize(vote) => self.hear(vote.attestation.signer, vote.view()),
-            Activity::Notarization(certificate) => self.enter(certificate.view().next()),
+            Activity::Notarization(certificate) => {
+                tracing::trace!(view = %certificate.view(), me = usize::from(self.me), "notarized");
+                self.enter(certificate.view().next());
+            }
             Activity::Nullification(certificate) => {
                 self.enter(certificate.view().next_term_start(self.elector.terms().length()));
             }
             Activity::Finalization(certificate) => {
+                tracing::trace!(view = %certificate.view(), me = usize::from(self.me), "finalized");
                 self.enter(certificate.view().next());
                 if let Some(plain) = plain(certificate) {
                     let mut recent = self.recent.lock();
@@ -103,12 +111,17 @@ impl<R: Reporter<Activity = Activity<Scheme, Digest>>> Reporter for Listener<R> 
                     while recent.len() > RECENT {
                         recent.pop_first();
                     }
+                    if let Some(finals) = &self.finals {
+                        let _ = finals.send(certificate.proposal.payload);
+                    }
                 }
             }
             Activity::ConflictingNotarize(_) | Activity::ConflictingFinalize(_) | Activity::NullifyFinalize(_) => {
                 tracing::warn!(view = %activity.view(), epoch = %activity.epoch(), "a member voted against itself");
             }
-            Activity::Certification(_) => {}
+            Activity::Certification(certificate) => {
+                tracing::trace!(view = %certificate.view(), me = usize::from(self.me), "certified");
+            }
         }
         self.next.report(activity)
     }
@@ -139,37 +152,83 @@ impl Reporter for Tail {
     }
 }
 
-/// Delivers blocks with their certificates, one by one.
+/// Delivers blocks with what makes them final, one by one: as marshal puts them in order, or before, when it is to be
+/// eager and holds all that is missing.
 pub(crate) struct Delivery<E> {
     pub(crate) clock: E,
     pub(crate) marshal: Mailbox<Scheme, Standard<Item>>,
     pub(crate) recent: Recent,
+    pub(crate) seen: Seen,
     pub(crate) blocks: mpsc::UnboundedReceiver<(Digested<Item>, Exact)>,
+    pub(crate) finals: mpsc::UnboundedReceiver<Digest>,
     pub(crate) calls: mpsc::UnboundedSender<Call>,
+    /// Height of the last block that the application has taken.
+    pub(crate) taken: Height,
+    /// Digest of that block, once known.
+    pub(crate) head: Option<Digest>,
 }
 
 impl<E: Clock> Delivery<E> {
     /// Runs until the log stops.
     pub(crate) async fn run(mut self) {
-        while let Some((block, ack)) = self.blocks.recv().await {
-            if !block.height().is_zero() {
-                let finality = self.finality(&block).await;
-                let (reply, done) = oneshot::channel();
-                let _ = self.calls.send(Call::Finalized { block, finality, reply });
-                if done.await.is_err() {
-                    // The log is stopping. Dropping the acknowledgement would be an error, keeping it is none.
-                    return std::future::pending().await;
-                }
+        loop {
+            select! {
+                digest = self.finals.recv() => match digest {
+                    Some(digest) => self.hurry(digest).await,
+                    None => return,
+                },
+                update = self.blocks.recv() => match update {
+                    Some((block, ack)) => {
+                        if block.height() > self.taken {
+                            let finality = self.finality(&block).await;
+                            self.deliver(block, finality).await;
+                        }
+                        ack.acknowledge();
+                    }
+                    None => return,
+                },
             }
-            ack.acknowledge();
         }
+    }
+
+    /// Delivers what leads from the last block taken to one that is final, if all of it was seen.
+    async fn hurry(&mut self, digest: Digest) {
+        let mut path = Vec::new();
+        let mut next = digest;
+        while self.head != Some(next) {
+            let Some(block) = self.seen.get(&next).filter(|block| block.height() > self.taken) else { return };
+            next = block.parent();
+            path.push(block);
+        }
+        let Some(certificate) = self.own(&digest) else { return };
+        while let Some(block) = path.pop() {
+            let finality = self.own(&block.digest()).map(Finality::from).unwrap_or_else(|| Finality {
+                descendants: path.iter().rev().map(|block| block.inner().block.header.to_vec()).collect(),
+                certificate: certificate.clone(),
+            });
+            self.deliver(block, finality).await;
+        }
+    }
+
+    /// Returns when the application has taken the block; never, if the log stops before.
+    async fn deliver(&mut self, block: Digested<Item>, finality: Finality) {
+        let (height, digest) = (block.height(), block.digest());
+        let (reply, done) = oneshot::channel();
+        let _ = self.calls.send(Call::Finalized { block, finality, reply });
+        if done.await.is_err() {
+            // Returning would acknowledge the block. Dropping the acknowledgement would be an error, keeping it is none.
+            return std::future::pending().await;
+        }
+        (self.taken, self.head) = (height, Some(digest));
+    }
+
+    fn own(&self, digest: &Digest) -> Option<Certificate> {
+        self.recent.lock().values().rev().find(|(of, _)| of == digest).map(|(_, own)| own.clone())
     }
 
     /// The block's own certificate, or that of the nearest descendant that has one, with the headers in between.
     async fn finality(&self, block: &Digested<Item>) -> Finality {
-        let digest = block.digest();
-        let own = self.recent.lock().values().rev().find(|(of, _)| *of == digest).map(|(_, own)| own.clone());
-        if let Some(own) = own {
+        if let Some(own) = self.own(&block.digest()) {
             return own.into();
         }
         loop {

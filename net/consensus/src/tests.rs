@@ -396,6 +396,7 @@ fn a_log_runs_on_sockets_stops_and_goes_on() {
 #[test]
 #[ignore = "measures"]
 fn latency_of_a_cluster() {
+    trace();
     let folder = folder("latency");
     let ports = ports();
     let runtime = Runtime::start(&folder, 2).unwrap();
@@ -409,6 +410,7 @@ fn latency_of_a_cluster() {
     let (mut first, mut all) = (Vec::new(), Vec::new());
     for round in 0..500u32 {
         let heights: Vec<_> = apps.iter().map(|app| app.chain.lock().len()).collect();
+        tracing::trace!(target: "phala_consensus", "arrives");
         let begin = Instant::now();
         apps[at].push(round as u8 | 1);
         let has = |index: usize| apps[index].chain.lock()[heights[index]..].iter().any(|(b, _)| !b.body.is_empty());
