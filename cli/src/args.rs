@@ -167,7 +167,7 @@ pub struct Deploy {
     #[arg(default_value = "new")]
     pub constructor: String,
     /// Arguments of the constructor.
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_negative_numbers = true)]
     pub arguments: Vec<String>,
     /// Makes addresses differ; hex. By default the time.
     #[arg(long)]
@@ -194,7 +194,7 @@ pub struct Call {
     /// Message, as in the contract's metadata.
     pub message: String,
     /// Arguments.
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_negative_numbers = true)]
     pub arguments: Vec<String>,
     /// Bundle or metadata; by default what `deploy` remembered for this address.
     #[arg(long)]
@@ -219,5 +219,13 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_may_follow_arguments_which_may_be_negative() {
+        use clap::Parser;
+        let cli = super::Cli::parse_from(["phala", "send", "ADDRESS", "set", "-5", "x", "--suri", "//Bob", "--json"]);
+        let super::Command::Send(call) = cli.command else { panic!("{cli:?}") };
+        assert_eq!((call.arguments, call.signer.suri.as_str(), cli.json), (vec!["-5".into(), "x".into()], "//Bob", true));
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Query, State, WebSocketUpgrade, ws},
+    extract::{DefaultBodyLimit, Query, State, WebSocketUpgrade, rejection::BytesRejection, ws},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -94,7 +94,15 @@ async fn info(State(status): State<Arc<Status>>) -> Response {
     .into_response()
 }
 
-async fn call(State(status): State<Arc<Status>>, body: Bytes) -> Response {
+async fn call(State(status): State<Arc<Status>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => {
+            let status = rejection.status();
+            let code = if status == StatusCode::PAYLOAD_TOO_LARGE { Code::TooLarge } else { Code::Malformed };
+            return (status, octets(phala_session::Response::Refused(code.into()).encode())).into_response();
+        }
+    };
     let service = match service(&status) {
         Ok(service) => service,
         Err(response) => return response,

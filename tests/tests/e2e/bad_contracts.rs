@@ -2,7 +2,7 @@
 
 use crate::{
     contracts::{self, input, probe},
-    harness::{Net, run},
+    harness::{LOG, Net, run},
     person::{GAS, Person, code_of, flipper, outcome},
 };
 use futures::future::join_all;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 fn bad_contracts_harm_only_themselves() {
     run(Duration::from_secs(180), async {
         let base = tempfile::tempdir().unwrap();
-        let mut net = Net::start(&base.path().join("net"), "info");
+        let mut net = Net::start(&base.path().join("net"), LOG);
         let alice = Person::at("Alice", &net).await;
         let good = alice.deploy_flipper().await;
         modules(&alice).await;

@@ -2,7 +2,7 @@
 //! network goes on from the same folder, ten times over.
 
 use crate::{
-    harness::{Dice, Net, eventually, run},
+    harness::{Dice, LOG, Net, eventually, run},
     person::{GAS, Person, outcome, token},
 };
 use phala_client::{Action, Contract, SignedCommand};
@@ -69,7 +69,7 @@ fn sigkill_loses_no_acknowledged_write() {
         let mut dice = Dice::new();
         let base = tempfile::tempdir().unwrap();
         let folder = base.path().join("net");
-        let mut net = Net::start(&folder, "info");
+        let mut net = Net::start(&folder, LOG);
         let address = Person::at("Alice", &net).await.deploy_token(SUPPLY).await.address();
         let new = |to| Arc::new(Writer { to, acknowledged: AtomicU64::new(0), under_way: Mutex::new(None) });
         let writers: Vec<Arc<Writer>> = (0..WRITERS).map(|_| new(AccountId(dice.bytes()))).collect();
@@ -113,7 +113,7 @@ fn sigkill_loses_no_acknowledged_write() {
             }
             drop(net);
             let started = Instant::now();
-            net = Net::start(&folder, "info");
+            net = Net::start(&folder, LOG);
             slowest = slowest.max(started.elapsed());
             println!("round {round}: killed at chain height {height} after {} writes", all.load(Ordering::SeqCst));
         }

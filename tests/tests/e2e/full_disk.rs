@@ -2,7 +2,7 @@
 
 use crate::{
     contracts::{self, input, probe},
-    harness::{Net, eventually, get, run},
+    harness::{LOG, Net, eventually, get, run},
     person::{GAS, Person, outcome},
 };
 use phala_client::Session;
@@ -52,7 +52,7 @@ fn a_full_disk_stops_one_worker() {
         let base = tempfile::tempdir().unwrap();
         let folder = base.path().join("net");
         let Some(_disk) = SmallDisk::mount(&folder.join("workers/3")) else { return };
-        let mut net = Net::start(&folder, "info");
+        let mut net = Net::start(&folder, LOG);
         let alice = Person::at("Alice", &net).await;
         let bad = alice.deploy(probe(), b"begin".to_vec()).await.unwrap();
         let sick = net.workers().swap_remove(3);

@@ -17,6 +17,9 @@ const START: Duration = Duration::from_secs(90);
 /// How long one run of the command line may take.
 const COMMAND: Duration = Duration::from_secs(60);
 
+/// What is logged: all that our own parts have to say, of others only what is wrong.
+pub(crate) const LOG: &str = "warn,phala_worker=debug,phala_replica=debug,phala_devnet=debug,phala_node=info";
+
 /// Networks take turns.
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -97,7 +100,12 @@ impl Net {
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
         let mut command = Command::new(phala_tests::binary().unwrap());
         command.args(["--json", "dev", "--rpc-port", "0", "--worker-port", "0", "--data-dir"]).arg(folder);
-        command.env("RUST_LOG", log_filter).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        command
+            .env("RUST_LOG", log_filter)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr);
         let mut process = command.spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut net = Self { process, facts: Value::Null, log };
@@ -190,7 +198,7 @@ impl Drop for Net {
             let text = String::from_utf8_lossy(&text);
             let lines: Vec<&str> = text.lines().collect();
             println!("--- end of {}", self.log.display());
-            lines.iter().skip(lines.len().saturating_sub(40)).for_each(|line| println!("{line}"));
+            lines.iter().skip(lines.len().saturating_sub(40)).for_each(|line| println!("{line:.400}"));
         }
         self.kill();
     }

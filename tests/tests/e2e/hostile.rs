@@ -2,7 +2,7 @@
 
 use crate::{
     forge::{Caller, Door, Forged, now_ms, pad, query, random_id, unpad},
-    harness::{Dice, Net, get, run},
+    harness::{Dice, LOG, Net, get, run},
     hpke,
     person::{GAS, Person, code_of, flipper},
 };
@@ -53,7 +53,7 @@ impl Scene {
 fn hostile_requests_change_nothing() {
     run(Duration::from_secs(150), async {
         let base = tempfile::tempdir().unwrap();
-        let mut net = Net::start(&base.path().join("net"), "info");
+        let mut net = Net::start(&base.path().join("net"), LOG);
         let person = Person::at("Alice", &net).await;
         let flipper = person.deploy_flipper().await.address();
         let door = Door::of(&person.cluster).await;

@@ -1,6 +1,6 @@
 //! What people do, on the command line.
 
-use crate::harness::{Net, Shell, fixture, run};
+use crate::harness::{LOG, Net, Shell, fixture, run};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn main_job() {
     run(Duration::from_secs(240), async {
         let base = tempfile::tempdir().unwrap();
         let folder = base.path().join("net");
-        let mut net = Net::start(&folder, "info");
+        let mut net = Net::start(&folder, LOG);
         let mut shell = Shell::new(net.rpc());
         assert_eq!(net.facts()["attestation"], "SIMULATED");
         accounts(&shell, net.genesis()).await;
@@ -48,7 +48,7 @@ fn main_job() {
         assert!(net.lives());
         let genesis = net.genesis().to_owned();
         assert_eq!(net.terminate().await.code(), Some(0));
-        let net = Net::start(&folder, "info");
+        let net = Net::start(&folder, LOG);
         assert_eq!(net.genesis(), genesis);
         shell.turn_to(net.rpc());
         assert_eq!(shell.json(&["query", &flipper, "get"]).await.done()["result"], false);
