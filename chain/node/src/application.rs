@@ -86,6 +86,10 @@ impl Application for Node {
     }
 
     fn inspect(&self, block: &Block) -> Option<Shape> {
+        // The genesis, which was proposed in no view, is known by itself.
+        if *block == self.genesis {
+            return Some(Shape { height: 0, parent: Hash::ZERO });
+        }
         let parsed = block::parse(block)?;
         Some(Shape { height: parsed.header.number.into(), parent: Hash(parsed.header.parent_hash.0) })
     }
@@ -133,7 +137,7 @@ impl Application for Node {
     /// If the block cannot be kept: the disk fails, or a third of the validators are faulty. Returning would tell the
     /// log that the block is done, and it would be lost; so the process has to stop, and takes up here again.
     fn finalized(&self, block: Block, finality: Finality) {
-        if let Err(error) = self.finalize(&block, &finality.certificate) {
+        if let Err(error) = self.finalize(&block, &finality) {
             tracing::error!(%error, hash = %block.digest(), "a finalised block cannot be kept");
             panic!("a finalised block cannot be kept: {error}");
         }

@@ -36,10 +36,7 @@ pub(crate) fn parse(block: &Block) -> Option<Parsed> {
         return None;
     }
     let header = Header::decode_all(&mut &*block.header).ok()?;
-    // The genesis was proposed in no view.
-    if header.number != 0 || !header.digest.logs.is_empty() {
-        view(&header)?;
-    }
+    view(&header)?;
     let extrinsics = split(&block.body)?;
     (header.extrinsics_root == root(&extrinsics)).then(|| Parsed { hash: block.digest(), header, extrinsics })
 }

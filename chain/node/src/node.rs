@@ -13,7 +13,7 @@ use bytes::Bytes;
 use codec::Encode;
 use parking_lot::{Mutex, RwLock};
 use phala_consensus::Block;
-use phala_primitives::{Certificate, Code, Coded, Fact, FinalizedHead, Hash, blake2_256};
+use phala_primitives::{Certificate, Code, Coded, Fact, Finality, FinalizedHead, Hash, blake2_256};
 use phala_rpc::{BlockId, NodeInfo};
 use phala_runtime::{AccountId, GenesisSpec, Header, MAX_BLOCK_LENGTH};
 use sp_core::H256;
@@ -94,8 +94,6 @@ pub struct Node {
     pub(crate) genesis: Block,
     pub(crate) build_time: Duration,
     store: Store,
-    /// The newest finalised block that has a certificate of its own.
-    certified: RwLock<Hash>,
     pending: Mutex<BTreeMap<Hash, Arc<Pending>>>,
     pub(crate) pool: Mutex<Pool>,
     inbox: Mutex<Inbox>,
@@ -119,14 +117,13 @@ impl Node {
                 hash,
                 header: &genesis.header,
                 body: &genesis.body,
-                certificate: &Certificate { epoch: 0, view: 0, parent_view: 0, digest: hash, votes: vec![] },
+                finality: &Certificate { epoch: 0, view: 0, parent_view: 0, digest: hash, votes: vec![] }.into(),
                 delta: &delta,
             })?,
             Some(found) if found == hash => {}
             Some(found) => return Err(NodeError::OtherChain { found, expected: hash }),
         }
         let head = store.head()?;
-        let certified = newest_certified(&store, &head)?;
         Ok(Arc::new(Self {
             info: NodeInfo {
                 name: "phala".into(),
@@ -141,7 +138,6 @@ impl Node {
             genesis,
             build_time: config.build_time,
             store,
-            certified: RwLock::new(certified),
             pending: Mutex::default(),
             pool: Mutex::new(Pool::new(config.pool)),
             inbox: Mutex::default(),
@@ -262,7 +258,7 @@ impl Node {
     }
 
     /// Makes a block final: the store first, then everybody hears of it. Repeats are ignored.
-    pub(crate) fn finalize(&self, block: &Block, certificate: &Certificate) -> Result<(), FinalizeError> {
+    pub(crate) fn finalize(&self, block: &Block, finality: &Finality) -> Result<(), FinalizeError> {
         let parsed = block::parse(block).ok_or(FinalizeError::Unreadable)?;
         let (number, hash) = (parsed.header.number, parsed.hash);
         let head = self.head();
@@ -280,14 +276,11 @@ impl Node {
             hash,
             header: &block.header,
             body: &block.body,
-            certificate,
+            finality,
             delta: &executed.delta,
         })?;
         let id = BlockId { number, hash };
         self.newest.send_replace(id);
-        if certificate.digest == hash {
-            *self.certified.write() = hash;
-        }
         self.pending.lock().retain(|_, block| block.number > number);
         self.pool.lock().finalized(number, hash, &executed.signed);
         self.check_inbox();
@@ -298,24 +291,19 @@ impl Node {
 
     /// The entry of the finalised state under `key`, or its absence, with what proves it to a light client.
     pub fn fact(&self, key: &[u8]) -> Result<Fact, Coded> {
-        self.fact_at(&self.certified.read(), key)
+        self.fact_at(&self.head().hash, key)
     }
 
-    /// As [`Node::fact`], under a given block. `UnknownBlock` if the block has no certificate of its own.
+    /// As [`Node::fact`], under a given block. `UnknownBlock` if there is no such block.
     pub fn fact_at(&self, at: &Hash, key: &[u8]) -> Result<Fact, Coded> {
         let head = self.finalized_head(at)?;
         let proof = trie::prove(&self.state_at(at)?, &[key.to_vec()])?;
         Ok(Fact { head, key: key.to_vec(), proof })
     }
 
-    /// The newest finalised block that has a certificate of its own, with it.
-    pub fn certified_head(&self) -> Result<FinalizedHead, Coded> {
-        self.finalized_head(&self.certified.read())
-    }
-
     fn finalized_head(&self, at: &Hash) -> Result<FinalizedHead, Coded> {
-        match (self.store.header(at)?, self.store.certificate(at)?) {
-            (Some(header), Some(certificate)) => Ok(FinalizedHead { header, certificate }),
+        match (self.store.header(at)?, self.store.finality(at)?) {
+            (Some(header), Some(finality)) => Ok(FinalizedHead { header, finality }),
             _ => Err(NodeError::UnknownBlock(*at).into()),
         }
     }
@@ -430,15 +418,4 @@ pub(crate) enum FinalizeError {
     Execution(#[from] execute::Refusal),
     #[error(transparent)]
     Node(#[from] NodeError),
-}
-
-/// Walks back from the head to a block with a certificate of its own; the genesis has one.
-fn newest_certified(store: &Store, head: &BlockId) -> Result<Hash, NodeError> {
-    for number in (0..=head.number).rev() {
-        let hash = store.hash(number)?.ok_or(NodeError::Damaged("a hash is missing"))?;
-        if store.certificate(&hash)?.is_some() {
-            return Ok(hash);
-        }
-    }
-    Err(NodeError::Damaged("the genesis has no certificate"))
 }

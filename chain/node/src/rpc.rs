@@ -1,7 +1,7 @@
 //! The node as what stands behind the JSON-RPC server.
 
 use crate::{NodeError, block, execute, node::Node, trie};
-use phala_primitives::{AccountId as Plain, Certificate, Code, Coded, Hash};
+use phala_primitives::{AccountId as Plain, Code, Coded, Finality, Hash};
 use phala_rpc::{Backend, BlockId, ExtrinsicStatus, Health, NodeInfo, Peer};
 use phala_runtime::{AccountId, System, VERSION};
 use sp_version::RuntimeVersion;
@@ -36,8 +36,8 @@ impl Backend for Node {
         Ok(Some(block::split(&body).ok_or(NodeError::Damaged("body"))?))
     }
 
-    fn certificate(&self, hash: &Hash) -> Result<Option<Certificate>, Coded> {
-        Ok(self.store().certificate(hash)?)
+    fn finality(&self, hash: &Hash) -> Result<Option<Finality>, Coded> {
+        Ok(self.store().finality(hash)?)
     }
 
     fn storage(&self, at: &Hash, key: &[u8]) -> Result<Option<Vec<u8>>, Coded> {

@@ -11,7 +11,7 @@
 
 use crate::{error::NodeError, trie::Delta};
 use codec::{Decode, DecodeAll, Encode};
-use phala_primitives::{Certificate, Hash};
+use phala_primitives::{Finality, Hash};
 use phala_rpc::BlockId;
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 use std::path::Path;
@@ -20,7 +20,7 @@ const FORMAT: u32 = 1;
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const HEADERS: TableDefinition<[u8; 32], &[u8]> = TableDefinition::new("headers");
 const BODIES: TableDefinition<[u8; 32], &[u8]> = TableDefinition::new("bodies");
-const CERTIFICATES: TableDefinition<[u8; 32], &[u8]> = TableDefinition::new("certificates");
+const FINALITY: TableDefinition<[u8; 32], &[u8]> = TableDefinition::new("finality");
 const HASHES: TableDefinition<u32, [u8; 32]> = TableDefinition::new("hashes");
 const NODES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("nodes");
 const PINNED: TableDefinition<&[u8], ()> = TableDefinition::new("pinned");
@@ -36,7 +36,7 @@ pub(crate) struct Commit<'a> {
     pub(crate) hash: Hash,
     pub(crate) header: &'a [u8],
     pub(crate) body: &'a [u8],
-    pub(crate) certificate: &'a Certificate,
+    pub(crate) finality: &'a Finality,
     pub(crate) delta: &'a Delta,
 }
 
@@ -91,9 +91,7 @@ impl Store {
             let key = commit.hash.0;
             write.open_table(HEADERS)?.insert(key, commit.header)?;
             write.open_table(BODIES)?.insert(key, commit.body)?;
-            if commit.certificate.digest == commit.hash {
-                write.open_table(CERTIFICATES)?.insert(key, commit.certificate.encode().as_slice())?;
-            }
+            write.open_table(FINALITY)?.insert(key, commit.finality.encode().as_slice())?;
             write.open_table(HASHES)?.insert(commit.number, key)?;
             let mut meta = write.open_table(META)?;
             meta.insert("format", FORMAT.encode().as_slice())?;
@@ -169,8 +167,8 @@ impl Store {
     }
 
     /// Certificate over this very block, if it has one: some are final only through a descendant's.
-    pub(crate) fn certificate(&self, hash: &Hash) -> Result<Option<Certificate>, NodeError> {
-        self.bytes(CERTIFICATES, hash)?.map(|bytes| decoded(&bytes, "certificate")).transpose()
+    pub(crate) fn finality(&self, hash: &Hash) -> Result<Option<Finality>, NodeError> {
+        self.bytes(FINALITY, hash)?.map(|bytes| decoded(&bytes, "finality")).transpose()
     }
 
     /// Trie nodes as of now.

@@ -200,7 +200,7 @@ fn a_restart_keeps_the_head_and_another_network_is_refused() {
     };
     let node = open();
     assert_eq!((node.head(), free(&node, "//Bob")), (head, bob));
-    assert_eq!(node.certified_head().unwrap().hash(), head.hash);
+    assert_eq!(node.fact(&storage::validators()).unwrap().head.hash(), head.hash);
     round(4, &other, &[&node]);
     assert_eq!(node.head().number, 4);
     drop(node);
@@ -232,24 +232,22 @@ fn old_states_go_and_the_genesis_stays() {
 }
 
 #[test]
-fn facts_are_proven_under_a_head_with_its_own_certificate() {
+fn facts_are_proven_also_under_a_head_that_is_final_through_a_descendant() {
     let (one, two) = (node(), node());
     let first = round(1, &one, &[&two]);
     let second = one.propose(at(2), std::slice::from_ref(&first)).unwrap();
-    // Final only through a descendant.
-    let mut descendants = certificate(&second);
-    descendants.certificate.digest = Hash([9; 32]);
-    Application::finalized(&*one, second.clone(), descendants);
-    assert_eq!(one.head().hash, second.digest());
+    let third = one.propose(at(3), std::slice::from_ref(&second)).unwrap();
+    let finality = Finality { descendants: vec![third.header.to_vec()], ..certificate(&third) };
+    Application::finalized(&*one, second.clone(), finality.clone());
     let key = storage::validators();
     let fact = one.fact(&key).unwrap();
-    assert_eq!(fact.head.hash(), first.digest());
+    assert_eq!((fact.head.hash(), &fact.head.finality), (second.digest(), &finality));
     let header = Header::decode(&mut &*fact.head.header).unwrap();
     let proof = sp_state_machine::StorageProof::new(fact.proof);
     let values =
         sp_state_machine::read_proof_check::<sp_core::Blake2Hasher, _>(header.state_root, proof, [&key]).unwrap();
     assert_eq!(values[&key], Some(vec![[1u8; 32], [2; 32]].encode()));
-    assert_eq!(one.fact_at(&second.digest(), &key).unwrap_err().known(), Some(Code::UnknownBlock));
+    assert_eq!(one.fact_at(&third.digest(), &key).unwrap_err().known(), Some(Code::UnknownBlock));
 }
 
 #[test]

@@ -137,3 +137,27 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
     }
     out.push(value as u8);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finality_follows_descendants_to_the_certificate_and_no_further() {
+        let parent = |header: &[u8]| header.first_chunk::<32>().map(|hash| Hash(*hash));
+        let block = Hash([1; 32]);
+        let child = [&block.0[..], b"child"].concat();
+        let grandchild = [&crate::blake2_256(&child).0[..], b"grandchild"].concat();
+        let over = |digest| Certificate { epoch: 0, view: 1, parent_view: 0, digest, votes: vec![] };
+        assert!(Finality::from(over(block)).leads_from(block, parent));
+        assert!(!Finality::from(over(Hash([2; 32]))).leads_from(block, parent));
+        let certificate = over(crate::blake2_256(&grandchild));
+        let good = Finality { descendants: vec![child.clone(), grandchild.clone()], certificate };
+        assert!(good.leads_from(block, parent));
+        assert!(!good.leads_from(Hash([2; 32]), parent));
+        let descendants = vec![grandchild, child];
+        assert!(!Finality { descendants, ..good.clone() }.leads_from(block, parent), "out of order");
+        let descendants = vec![vec![]; MAX_DESCENDANTS + 1];
+        assert!(!Finality { descendants, ..good }.leads_from(block, parent), "too many");
+    }
+}

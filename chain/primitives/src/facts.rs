@@ -1,6 +1,6 @@
 //! What a light client is shown: a finalised head of the chain, and single storage entries proven under it.
 
-use crate::{Certificate, Hash, blake2_256};
+use crate::{Finality, Hash, blake2_256};
 use codec::{Decode, Encode};
 
 /// A header of the chain and the proof that it is final.
@@ -8,8 +8,8 @@ use codec::{Decode, Encode};
 pub struct FinalizedHead {
     /// SCALE encoding of the FRAME header. Its BLAKE2b-256 hash is the block's hash and what validators sign.
     pub header: Vec<u8>,
-    /// Certificate over that hash; empty of votes for the genesis block, which needs none.
-    pub certificate: Certificate,
+    /// Why the block is final; without votes for the genesis block, which needs none.
+    pub finality: Finality,
 }
 
 impl FinalizedHead {

@@ -4,7 +4,7 @@
 //! time, so an implementation needs its own locks. Every block is final at once: there are no forks, the newest block
 //! is the best and the finalised one.
 
-use phala_primitives::{AccountId, Certificate, Coded, Hash};
+use phala_primitives::{AccountId, Coded, Finality, Hash};
 use sp_version::RuntimeVersion;
 use tokio::sync::{broadcast, mpsc};
 
@@ -103,8 +103,8 @@ pub trait Backend: Send + Sync + 'static {
     /// are submitted.
     fn body(&self, hash: &Hash) -> Result<Option<Vec<Vec<u8>>>, Coded>;
 
-    /// Certificate of the block's finality; that of the genesis block has no votes and the genesis hash as digest.
-    fn certificate(&self, hash: &Hash) -> Result<Option<Certificate>, Coded>;
+    /// Why the block is final; for the genesis block a certificate without votes and with the genesis hash as digest.
+    fn finality(&self, hash: &Hash) -> Result<Option<Finality>, Coded>;
 
     /// Value of a storage key after the block.
     fn storage(&self, at: &Hash, key: &[u8]) -> Result<Option<Vec<u8>>, Coded>;

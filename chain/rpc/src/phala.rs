@@ -36,9 +36,9 @@ pub(crate) trait Phala {
 
 impl Node {
     fn signed_head(&self, hash: &Hash) -> Result<FinalizedHead, Failure> {
-        let (header, certificate) = (self.0.header(hash)?, self.0.certificate(hash)?);
-        match (header, certificate) {
-            (Some(header), Some(certificate)) => Ok(FinalizedHead { header, certificate }),
+        let (header, finality) = (self.0.header(hash)?, self.0.finality(hash)?);
+        match (header, finality) {
+            (Some(header), Some(finality)) => Ok(FinalizedHead { header, finality }),
             _ => Err(Failure(Coded::new(Code::UnknownBlock, hash.to_string()))),
         }
     }

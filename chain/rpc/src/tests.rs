@@ -8,7 +8,7 @@ use jsonrpsee::{
     ws_client::{WsClient, WsClientBuilder},
 };
 use parking_lot::RwLock;
-use phala_primitives::{AccountId, Certificate, Code, Coded, Fact, FinalizedHead, Hash, blake2_256};
+use phala_primitives::{AccountId, Certificate, Code, Coded, Fact, Finality, FinalizedHead, Hash, blake2_256};
 use serde_json::{Value, json};
 use sp_runtime::{generic, traits::BlakeTwo256};
 use sp_version::RuntimeVersion;
@@ -88,8 +88,8 @@ impl Backend for Mock {
     fn body(&self, hash: &Hash) -> Result<Option<Vec<Vec<u8>>>, Coded> {
         Ok(self.find(hash, |_| vec![vec![1u8, 2, 3].encode()]))
     }
-    fn certificate(&self, hash: &Hash) -> Result<Option<Certificate>, Coded> {
-        Ok(Some(Certificate { epoch: 0, view: 1, parent_view: 0, digest: *hash, votes: vec![] }))
+    fn finality(&self, hash: &Hash) -> Result<Option<Finality>, Coded> {
+        Ok(Some(Certificate { epoch: 0, view: 1, parent_view: 0, digest: *hash, votes: vec![] }.into()))
     }
     fn storage(&self, at: &Hash, key: &[u8]) -> Result<Option<Vec<u8>>, Coded> {
         let read = |block: &(Header, Storage)| block.1.iter().find(|entry| entry.0 == key).map(|entry| entry.1.clone());
@@ -239,7 +239,7 @@ async fn light_clients_get_heads_and_facts() {
     let fact: sp_core::Bytes = client.request("phala_genesisFact", rpc_params!["0x61"]).await.unwrap();
     assert_eq!(Fact::decode(&mut &*fact.0).unwrap().head.hash(), mock.info.genesis);
     let head: sp_core::Bytes = client.request("phala_finalizedHead", rpc_params![]).await.unwrap();
-    assert_eq!(FinalizedHead::decode(&mut &*head.0).unwrap().certificate.digest, block.hash);
+    assert_eq!(FinalizedHead::decode(&mut &*head.0).unwrap().finality.certificate.digest, block.hash);
     let missing = client.request::<Value, _>("phala_fact", rpc_params!["0x61", Hash::ZERO.to_string()]).await;
     assert!(matches!(missing, Err(ClientError::Call(error)) if error.code() == Code::UnknownBlock as i32));
 }

@@ -24,6 +24,11 @@ struct Head {
     hash: Hash,
 }
 
+/// A FRAME header begins with the hash of its parent.
+fn parent_hash(header: &[u8]) -> Option<Hash> {
+    header.first_chunk::<32>().map(|hash| Hash(*hash))
+}
+
 /// Follows the chain by certificates. See the crate's documentation.
 #[derive(Clone, Debug)]
 pub struct LightClient {
@@ -125,13 +130,13 @@ impl LightClient {
             return Ok(());
         }
         let bad = |detail: String| Coded::new(Code::BadFinality, detail);
-        if head.certificate.digest != hash {
+        if !head.finality.leads_from(hash, parent_hash) {
             return Err(bad("the certificate is for another block".into()));
         }
         if header.number == 0 {
             return Err(bad("another genesis block".into()));
         }
-        head.certificate.verify(&self.namespace, &self.validators).map_err(|error| bad(error.to_string()))?;
+        head.finality.certificate.verify(&self.namespace, &self.validators).map_err(|error| bad(error.to_string()))?;
         self.remember(hash);
         Ok(())
     }

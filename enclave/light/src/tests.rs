@@ -69,12 +69,12 @@ impl Chain {
         keys.sort_by_key(|key| key.verifying_key().to_bytes());
         certificate.votes =
             keys.iter().take(count).enumerate().map(|(i, key)| (i as u16, key.sign(&message).to_bytes())).collect();
-        FinalizedHead { header, certificate }
+        FinalizedHead { header, finality: certificate.into() }
     }
 
     fn genesis_fact(&self) -> Fact {
         let certificate = Certificate { epoch: 0, view: 0, parent_view: 0, digest: self.hash(), votes: vec![] };
-        let head = FinalizedHead { header: self.genesis.encode(), certificate };
+        let head = FinalizedHead { header: self.genesis.encode(), finality: certificate.into() };
         Fact { head, key: storage::validators(), proof: self.state.prove(&storage::validators()) }
     }
 
@@ -151,7 +151,7 @@ fn heads_need_a_quorum_of_the_right_validators_over_this_very_header() {
     longer.header.push(0);
     assert_eq!(code(client.update(&longer)), Some(Code::BadFinality));
     let mut forged = chain.head(5, 4);
-    forged.certificate.votes[0].1[7] ^= 1;
+    forged.finality.certificate.votes[0].1[7] ^= 1;
     assert_eq!(code(client.update(&forged)), Some(Code::BadFinality));
     assert_eq!(client.number(), 0);
 }

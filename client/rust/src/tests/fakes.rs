@@ -85,7 +85,7 @@ impl FakeChain {
         };
         let mut module = RpcModule::new(chain.clone());
         let genesis = move |params: jsonrpsee::types::Params<'_>, chain: &Arc<Self>, _: &_| {
-            let head = FinalizedHead { header: chain.genesis_header(), certificate: chain.sign(chain.genesis(), 0) };
+            let head = FinalizedHead { header: chain.genesis_header(), finality: chain.sign(chain.genesis(), 0).into() };
             hex(chain.prove(&chain.genesis_entries(), head, key(params)).encode())
         };
         module.register_method("phala_genesisFact", move |p, chain, x| genesis(p, chain, x)).unwrap();
@@ -127,7 +127,7 @@ impl FakeChain {
 
     fn head(&self) -> FinalizedHead {
         let header = header(self.number.load(Ordering::Relaxed), trie(&self.entries.lock()).1);
-        FinalizedHead { certificate: self.sign(blake2_256(&header), 1), header }
+        FinalizedHead { finality: self.sign(blake2_256(&header), 1).into(), header }
     }
 
     fn prove(&self, entries: &Entries, head: FinalizedHead, key: Vec<u8>) -> Fact {
