@@ -19,24 +19,37 @@ fn parents(level: &[Hash]) -> Vec<Hash> {
 
 /// Root over the hashes in their order.
 pub fn root(hashes: &[Hash]) -> Hash {
-    let mut level: Vec<_> = hashes.iter().map(leaf).collect();
-    while level.len() > 1 {
-        level = parents(&level);
-    }
-    level.first().copied().unwrap_or(Hash::ZERO)
+    Tree::new(hashes).root()
 }
 
-/// Siblings from leaf `index` up to the root, or `None` if there is no such leaf.
-pub fn prove(hashes: &[Hash], index: usize) -> Option<Vec<Hash>> {
-    let mut at = (index < hashes.len()).then_some(index)?;
-    let mut level: Vec<_> = hashes.iter().map(leaf).collect();
-    let mut path = vec![];
-    while level.len() > 1 {
-        path.extend(level.get(at ^ 1));
-        level = parents(&level);
-        at /= 2;
+/// All levels of a tree, for many proofs out of one.
+#[derive(Debug)]
+pub struct Tree(Vec<Vec<Hash>>);
+
+impl Tree {
+    /// The tree over the hashes in their order.
+    pub fn new(hashes: &[Hash]) -> Self {
+        let mut level: Vec<_> = hashes.iter().map(leaf).collect();
+        let mut levels = vec![];
+        while level.len() > 1 {
+            let above = parents(&level);
+            levels.push(std::mem::replace(&mut level, above));
+        }
+        levels.push(level);
+        Self(levels)
     }
-    Some(path)
+
+    /// The root; zero for a tree without leaves.
+    pub fn root(&self) -> Hash {
+        self.0.last().and_then(|top| top.first()).copied().unwrap_or(Hash::ZERO)
+    }
+
+    /// Siblings from leaf `index` up to the root, or `None` if there is no such leaf.
+    pub fn prove(&self, index: usize) -> Option<Vec<Hash>> {
+        self.0.first()?.get(index)?;
+        let siblings = self.0.iter().enumerate().filter_map(|(height, level)| level.get((index >> height) ^ 1));
+        Some(siblings.copied().collect())
+    }
 }
 
 /// Whether `hash` is leaf `index` of the tree of `count` leaves with this root.
@@ -65,14 +78,15 @@ mod tests {
     fn every_leaf_of_every_small_tree_proves_itself_and_nothing_else() {
         for count in 1..=17usize {
             let hashes: Vec<_> = (0..count).map(|i| blake2_256(&[i as u8])).collect();
+            let tree = Tree::new(&hashes);
             let top = root(&hashes);
             for index in 0..count {
-                let path = prove(&hashes, index).unwrap();
+                let path = tree.prove(index).unwrap();
                 assert!(verify(&top, count, index, &hashes[index], &path));
                 assert!(!verify(&top, count, index, &blake2_256(b"other"), &path));
                 assert!(count == 1 || !verify(&top, count, (index + 1) % count, &hashes[index], &path));
             }
-            assert!(prove(&hashes, count).is_none());
+            assert!(tree.prove(count).is_none());
         }
     }
 }

@@ -4,7 +4,7 @@
 //! 1. [`LightClient::bootstrap`] is shown the genesis header, whose hash must be that hash, and a proof of
 //!    `Registry::Validators` under its state root;
 //! 2. upon [`LightClient::update`], the certificate must hold a quorum of those validators' signatures over the
-//!    header's hash, and the number must not go back;
+//!    header's hash, or over that of a descendant whose ancestry is shown down to it; the number does not go back;
 //! 3. upon [`LightClient::check`], a [`Fact`]'s head must be final in the same way and its trie nodes must lead from
 //!    the header's state root to the value, or to its absence.
 //!

@@ -59,17 +59,21 @@ impl Chain {
         blake2_256(&self.genesis.encode())
     }
 
-    /// A block at this height, signed by `count` validators.
-    fn head(&self, number: u32, count: usize) -> FinalizedHead {
-        let header = header(number, H256(self.hash().0), self.state.root).encode();
-        let digest = blake2_256(&header);
+    /// A certificate by `count` validators.
+    fn certify(&self, digest: Hash, count: usize) -> Certificate {
         let mut certificate = Certificate { epoch: 0, view: 9, parent_view: 8, digest, votes: vec![] };
         let message = certificate.message(&chain_namespace(&self.hash()));
         let mut keys: Vec<_> = self.keys.iter().collect();
         keys.sort_by_key(|key| key.verifying_key().to_bytes());
         certificate.votes =
             keys.iter().take(count).enumerate().map(|(i, key)| (i as u16, key.sign(&message).to_bytes())).collect();
-        FinalizedHead { header, finality: certificate.into() }
+        certificate
+    }
+
+    /// A block at this height, signed by `count` validators.
+    fn head(&self, number: u32, count: usize) -> FinalizedHead {
+        let header = header(number, H256(self.hash().0), self.state.root).encode();
+        FinalizedHead { finality: self.certify(blake2_256(&header), count).into(), header }
     }
 
     fn genesis_fact(&self) -> Fact {
@@ -109,6 +113,24 @@ fn from_the_genesis_hash_to_a_proven_value() {
     assert_eq!((value, client.number()), (Some(vec![5; 100]), 6));
     let third: Option<u32> = client.check_value(&chain.fact(6, storage::cluster(3)), &storage::cluster(3), 0).unwrap();
     assert_eq!(third, Some(3));
+}
+
+#[test]
+fn a_head_is_final_with_its_descendants() {
+    let chain = Chain::new(1);
+    let (mut client, child) = (chain.client(), chain.head(6, quorum(4)));
+    let parent = header(5, H256::zero(), chain.state.root).encode();
+    let head = |descendants| {
+        let finality = phala_primitives::Finality { descendants, certificate: child.finality.certificate.clone() };
+        FinalizedHead { header: parent.clone(), finality }
+    };
+    // The child names another parent.
+    assert_eq!(code(client.update(&head(vec![child.header.clone()]))), Some(Code::BadFinality));
+    let link = header(6, H256(blake2_256(&parent).0), chain.state.root);
+    let finality = chain.certify(blake2_256(&link.encode()), quorum(4));
+    let finality = phala_primitives::Finality { descendants: vec![link.encode()], certificate: finality };
+    client.update(&FinalizedHead { header: parent.clone(), finality }).unwrap();
+    assert_eq!((client.number(), client.hash()), (5, blake2_256(&parent)));
 }
 
 #[test]

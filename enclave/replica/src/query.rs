@@ -91,19 +91,18 @@ impl Replica {
         let commands = self.entries.decode(&header, &block).ok_or_else(gone)?;
         let root = snapshot.root_at(done.height).map_err(|error| state_error(&error))?.ok_or_else(gone)?;
         let ordered = commands.get(done.index as usize).filter(|o| o.hash == done.command).ok_or_else(gone)?;
-        let entry = Final { header: &header, finality: &finality, commands: &commands, root };
+        let entry = Final::new(&header, &finality, &commands, root);
         Ok(self.receipt(&entry, ordered, done.index, done.outcome))
     }
 
     /// The answer to a command of a final entry.
     pub(crate) fn receipt(&self, entry: &Final<'_>, ordered: &Ordered, index: u32, outcome: Outcome) -> Answer {
-        let hashes: Vec<Hash> = entry.commands.iter().map(|ordered| ordered.hash).collect();
         let receipt = CommandReceipt {
             header: entry.header.clone(),
             descendants: entry.descendants(),
             certificate: entry.finality.certificate.clone(),
             index,
-            path: merkle::prove(&hashes, index as usize).unwrap_or_default(),
+            path: entry.tree.prove(index as usize).unwrap_or_default(),
             state_root: entry.root,
             outcome_hash: outcome.hash(),
             identity: [0; 32],
@@ -121,9 +120,16 @@ pub(crate) struct Final<'a> {
     pub(crate) commands: &'a [Ordered],
     /// Root of the state after it.
     pub(crate) root: Hash,
+    /// Over the commands.
+    tree: merkle::Tree,
 }
 
-impl Final<'_> {
+impl<'a> Final<'a> {
+    pub(crate) fn new(header: &'a EntryHeader, finality: &'a Finality, commands: &'a [Ordered], root: Hash) -> Self {
+        let hashes: Vec<Hash> = commands.iter().map(|ordered| ordered.hash).collect();
+        Self { header, finality, commands, root, tree: merkle::Tree::new(&hashes) }
+    }
+
     /// Headers up to the certified one. They were decoded when the entry was taken.
     fn descendants(&self) -> Vec<EntryHeader> {
         self.finality.descendants.iter().filter_map(|bytes| EntryHeader::decode_all(&mut &**bytes).ok()).collect()

@@ -358,7 +358,7 @@ impl Replica {
             durability: self.durability(header)?,
         };
         let root = self.state.commit(commit).map_err(|error| state_error(&error))?;
-        self.answer(&Final { header, finality, commands: &decoded.commands, root }, &effects.done);
+        self.answer(&Final::new(header, finality, &decoded.commands, root), &effects.done);
         Ok(())
     }
 

@@ -38,9 +38,9 @@ fn receipt(command: &Hash) -> CommandReceipt {
     CommandReceipt {
         header,
         descendants: vec![],
-            certificate,
+        certificate,
         index: 1,
-        path: merkle::prove(&commands, 1).unwrap(),
+        path: merkle::Tree::new(&commands).prove(1).unwrap(),
         state_root: Hash([4; 32]),
         outcome_hash: outcome().hash(),
         identity: [0; 32],
