@@ -15,7 +15,7 @@ use std::str::FromStr;
 
 /// The interface of one contract.
 #[derive(Debug)]
-pub struct Abi {
+pub(crate) struct Abi {
     types: PortableRegistry,
     constructors: Vec<Entry>,
     messages: Vec<Entry>,
@@ -48,18 +48,18 @@ struct TypeRef {
 
 /// An answer, decoded.
 #[derive(Debug)]
-pub struct Decoded {
+pub(crate) struct Decoded {
     /// The value as a person reads it.
-    pub text: String,
+    pub(crate) text: String,
     /// The value for programs.
-    pub json: Json,
+    pub(crate) json: Json,
     /// Whether the contract answered with its own error (`Err(…)`).
-    pub is_err: bool,
+    pub(crate) is_err: bool,
 }
 
 impl Abi {
     /// Reads ink! metadata of version 5.
-    pub fn new(metadata: &Json) -> Result<Self> {
+    pub(crate) fn new(metadata: &Json) -> Result<Self> {
         let part = |path: &str| metadata.pointer(path).cloned().unwrap_or(Json::Null);
         let read = |path: &str| -> Result<Vec<Entry>> {
             serde_json::from_value(part(path)).with_context(|| format!("the metadata has no `{path}` of ink! 5"))
@@ -73,7 +73,7 @@ impl Abi {
     }
 
     /// Input of a constructor or message: selector and arguments.
-    pub fn encode(&self, name: &str, arguments: &[String]) -> Result<Vec<u8>> {
+    pub(crate) fn encode(&self, name: &str, arguments: &[String]) -> Result<Vec<u8>> {
         let entry = self.find(name).ok_or_else(|| anyhow!("there is no constructor or message `{name}`"))?;
         if entry.args.len() != arguments.len() {
             bail!("`{}` takes {} arguments, {} are given", signature(entry), entry.args.len(), arguments.len());
@@ -88,12 +88,12 @@ impl Abi {
     }
 
     /// Whether the message changes the contract (`&mut self`). `None` if there is no such message.
-    pub fn mutates(&self, message: &str) -> Option<bool> {
+    pub(crate) fn mutates(&self, message: &str) -> Option<bool> {
         self.messages.iter().find(|m| m.label == message).map(|m| m.mutates)
     }
 
     /// Decodes what a constructor or message returned.
-    pub fn decode(&self, name: &str, mut data: &[u8]) -> Result<Decoded> {
+    pub(crate) fn decode(&self, name: &str, mut data: &[u8]) -> Result<Decoded> {
         let entry = self.find(name).ok_or_else(|| anyhow!("there is no constructor or message `{name}`"))?;
         let Some(ty) = &entry.return_type else {
             return Ok(Decoded { text: "()".into(), json: Json::Null, is_err: false });
@@ -111,8 +111,9 @@ impl Abi {
     }
 
     /// One line for each constructor and message, for help.
-    pub fn signatures(&self) -> Vec<String> {
-        let messages = self.messages.iter().map(|m| format!("{} {}", if m.mutates { "send" } else { "query" }, signature(m)));
+    pub(crate) fn signatures(&self) -> Vec<String> {
+        let messages =
+            self.messages.iter().map(|m| format!("{} {}", if m.mutates { "send" } else { "query" }, signature(m)));
         self.constructors.iter().map(|c| format!("constructor {}", signature(c))).chain(messages).collect()
     }
 
@@ -192,7 +193,8 @@ impl Abi {
     fn fields(&self, fields: &Composite<u32>) -> String {
         match fields {
             Composite::Named(named) => {
-                let fields: Vec<_> = named.iter().map(|(name, value)| format!("{name}: {}", self.text(value))).collect();
+                let fields: Vec<_> =
+                    named.iter().map(|(name, value)| format!("{name}: {}", self.text(value))).collect();
                 format!("{{ {} }}", fields.join(", "))
             }
             Composite::Unnamed(_) => format!("({})", self.joined(fields)),
@@ -321,7 +323,8 @@ mod tests {
     const ALICE: &str = "0xd43593c715fdd31c61141abd04a99fd6822c8558854ccde39a5684e7a56da27d";
 
     fn psp22() -> Abi {
-        let bundle = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../contracts/fixtures/psp22.contract")).unwrap();
+        let bundle =
+            std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../contracts/fixtures/psp22.contract")).unwrap();
         Abi::new(&serde_json::from_slice(&bundle).unwrap()).unwrap()
     }
 

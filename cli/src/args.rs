@@ -6,16 +6,16 @@ use std::path::PathBuf;
 /// The confidential compute cloud on one command line.
 #[derive(Parser, Debug)]
 #[command(name = "phala", version, about, after_help = EXAMPLES, max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Print data as JSON, one document a line.
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Print nothing but data and errors.
     #[arg(long, short, global = true)]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 const EXAMPLES: &str = "\
@@ -31,9 +31,11 @@ Every error has a code; docs/errors.md explains each.";
 
 /// What to do.
 #[derive(Subcommand, Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run a whole network in this process: validators, workers, RPC. Attestation is SIMULATED.
-    #[command(after_help = "Examples:\n  phala dev\n  phala dev --data-dir ./net --json\n  phala dev --validators 1 --rpc-port 9955")]
+    #[command(
+        after_help = "Examples:\n  phala dev\n  phala dev --data-dir ./net --json\n  phala dev --validators 1 --rpc-port 9955"
+    )]
     Dev(Dev),
     /// Show the main job on a fresh network and print its figures.
     Demo(Demo),
@@ -57,13 +59,19 @@ pub enum Command {
         out: Option<PathBuf>,
     },
     /// Upload code and create a contract.
-    #[command(after_help = "Examples:\n  phala deploy target/ink/hello/hello.contract new true\n  phala deploy psp22.contract new 1000000 Some(\"Gold\") Some(\"GLD\") 12 --suri //Alice")]
+    #[command(
+        after_help = "Examples:\n  phala deploy target/ink/hello/hello.contract new true\n  phala deploy psp22.contract new 1000000 Some(\"Gold\") Some(\"GLD\") 12 --suri //Alice"
+    )]
     Deploy(Deploy),
     /// Read from a contract: encrypted, answered by one replica, nothing is changed.
-    #[command(after_help = "Examples:\n  phala query ADDRESS get\n  phala query ADDRESS PSP22::balance_of //Bob --suri //Alice")]
+    #[command(
+        after_help = "Examples:\n  phala query ADDRESS get\n  phala query ADDRESS PSP22::balance_of //Bob --suri //Alice"
+    )]
     Query(Call),
     /// Write to a contract: encrypted, executed by every replica of its cluster, answered with a receipt.
-    #[command(after_help = "Examples:\n  phala send ADDRESS flip\n  phala send ADDRESS PSP22::transfer //Bob 100 [] --suri //Alice")]
+    #[command(
+        after_help = "Examples:\n  phala send ADDRESS flip\n  phala send ADDRESS PSP22::transfer //Bob 100 [] --suri //Alice"
+    )]
     Send(Call),
     /// Show an account: address, balance, nonce; or make a new one.
     #[command(after_help = "Examples:\n  phala account //Alice\n  phala account --new")]
@@ -106,111 +114,111 @@ pub enum Command {
 
 /// Where the network is.
 #[derive(Args, Debug, Clone)]
-pub struct Network {
+pub(crate) struct Network {
     /// JSON-RPC address of a chain node.
     #[arg(long, default_value = "ws://127.0.0.1:9944", env = "PHALA_URL")]
-    pub url: String,
+    pub(crate) url: String,
     /// Genesis hash to insist on; without it the node's is trusted on first use.
     #[arg(long, env = "PHALA_GENESIS")]
-    pub genesis: Option<String>,
+    pub(crate) genesis: Option<String>,
 }
 
 /// Who signs.
 #[derive(Args, Debug, Clone)]
-pub struct Signer {
+pub(crate) struct Signer {
     /// Secret of the account: //Alice … //Ferdie on a devnet, 12 words, or 0x and 64 hex digits.
     /// Prefer the environment variable: arguments can be seen by other users of this machine.
     #[arg(long, default_value = "//Alice", env = "PHALA_SURI", hide_env_values = true)]
-    pub suri: String,
+    pub(crate) suri: String,
 }
 
 /// Options of `dev`.
 #[derive(Args, Debug, Clone)]
-pub struct Dev {
+pub(crate) struct Dev {
     /// Keep the network's data here; by default in a folder that is removed at the end.
     #[arg(long)]
-    pub data_dir: Option<PathBuf>,
+    pub(crate) data_dir: Option<PathBuf>,
     /// Chain nodes that vote.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=16))]
-    pub validators: u16,
+    pub(crate) validators: u16,
     /// Workers; they form one cluster. 1, or 4 to 7.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=7))]
-    pub workers: u16,
+    pub(crate) workers: u16,
     /// Port of the JSON-RPC (HTTP and WebSocket); 0 takes a free one.
     #[arg(long, default_value_t = 9944)]
-    pub rpc_port: u16,
+    pub(crate) rpc_port: u16,
     /// Port of the first worker, the others follow; 0 takes free ones.
     #[arg(long, default_value_t = 8000)]
-    pub worker_port: u16,
+    pub(crate) worker_port: u16,
 }
 
 /// Options of `demo`.
 #[derive(Args, Debug, Clone)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// Folder with the bundles psp22.contract and ballot.contract (or their built folders).
     #[arg(long, default_value = "target/ink")]
-    pub bundles: PathBuf,
+    pub(crate) bundles: PathBuf,
     /// Where the figures are written.
     #[arg(long, default_value = "target/demo.json")]
-    pub out: PathBuf,
+    pub(crate) out: PathBuf,
     /// Seconds for each measurement under load.
     #[arg(long, default_value_t = 5)]
-    pub seconds: u64,
+    pub(crate) seconds: u64,
 }
 
 /// Options of `deploy`.
 #[derive(Args, Debug, Clone)]
-pub struct Deploy {
+pub(crate) struct Deploy {
     /// The .contract bundle.
-    pub bundle: PathBuf,
+    pub(crate) bundle: PathBuf,
     /// Constructor.
     #[arg(default_value = "new")]
-    pub constructor: String,
+    pub(crate) constructor: String,
     /// Arguments of the constructor.
     #[arg(allow_negative_numbers = true)]
-    pub arguments: Vec<String>,
+    pub(crate) arguments: Vec<String>,
     /// Makes addresses differ; hex. By default the time.
     #[arg(long)]
-    pub salt: Option<String>,
+    pub(crate) salt: Option<String>,
     /// Cluster to run in.
     #[arg(long, default_value_t = 0)]
-    pub cluster: u32,
+    pub(crate) cluster: u32,
     /// Most gas the constructor may use.
     #[arg(long, default_value_t = 10_000_000_000)]
-    pub gas: u64,
+    pub(crate) gas: u64,
     /// Who signs.
     #[command(flatten)]
-    pub signer: Signer,
+    pub(crate) signer: Signer,
     /// Which network.
     #[command(flatten)]
-    pub network: Network,
+    pub(crate) network: Network,
 }
 
 /// Options of `query` and `send`.
 #[derive(Args, Debug, Clone)]
-pub struct Call {
+pub(crate) struct Call {
     /// Address of the contract.
-    pub address: String,
+    pub(crate) address: String,
     /// Message, as in the contract's metadata.
-    pub message: String,
+    pub(crate) message: String,
     /// Arguments.
     #[arg(allow_negative_numbers = true)]
-    pub arguments: Vec<String>,
+    pub(crate) arguments: Vec<String>,
     /// Bundle or metadata; by default what `deploy` remembered for this address.
     #[arg(long)]
-    pub bundle: Option<PathBuf>,
+    pub(crate) bundle: Option<PathBuf>,
     /// Most gas a command may use.
     #[arg(long, default_value_t = 10_000_000_000)]
-    pub gas: u64,
+    pub(crate) gas: u64,
     /// Also print the receipt.
     #[arg(long)]
-    pub receipt: bool,
+    pub(crate) receipt: bool,
     /// Who signs.
     #[command(flatten)]
-    pub signer: Signer,
+    pub(crate) signer: Signer,
     /// Which network.
     #[command(flatten)]
-    pub network: Network,
+    pub(crate) network: Network,
 }
 
 #[cfg(test)]
@@ -226,6 +234,9 @@ mod tests {
         use clap::Parser;
         let cli = super::Cli::parse_from(["phala", "send", "ADDRESS", "set", "-5", "x", "--suri", "//Bob", "--json"]);
         let super::Command::Send(call) = cli.command else { panic!("{cli:?}") };
-        assert_eq!((call.arguments, call.signer.suri.as_str(), cli.json), (vec!["-5".into(), "x".into()], "//Bob", true));
+        assert_eq!(
+            (call.arguments, call.signer.suri.as_str(), cli.json),
+            (vec!["-5".into(), "x".into()], "//Bob", true)
+        );
     }
 }

@@ -14,7 +14,7 @@ fn folder() -> PathBuf {
 }
 
 /// Remembers a contract's metadata.
-pub fn remember(address: &AccountId, metadata: &serde_json::Value) -> Result<()> {
+pub(crate) fn remember(address: &AccountId, metadata: &serde_json::Value) -> Result<()> {
     let folder = folder();
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let path = folder.join(format!("{address}.json"));
@@ -22,7 +22,7 @@ pub fn remember(address: &AccountId, metadata: &serde_json::Value) -> Result<()>
 }
 
 /// The metadata of a contract that was deployed from this machine.
-pub fn recall(address: &AccountId) -> Result<serde_json::Value> {
+pub(crate) fn recall(address: &AccountId) -> Result<serde_json::Value> {
     let path = folder().join(format!("{address}.json"));
     let bytes = fs::read(&path).map_err(|_| {
         Coded::new(Code::BadBundle, format!("no metadata is remembered for {address}: name its bundle with --bundle"))

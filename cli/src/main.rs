@@ -13,7 +13,7 @@ use anyhow::Result;
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
 use output::Output;
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -37,8 +37,14 @@ fn main() -> ExitCode {
 
 /// Logs go to stderr, and only when asked for: `RUST_LOG=info`.
 fn start_tracing() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // The consensus engine calls it an error that its parts end one after the other.
+    let quiet = "error,commonware_resolver=off";
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| quiet.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 async fn run(command: Command, output: Output) -> Result<ExitCode> {

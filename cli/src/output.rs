@@ -7,11 +7,11 @@ use phala_primitives::{Code, Coded};
 use std::io::{IsTerminal, Write};
 
 /// Exit code when a contract refuses.
-pub const REFUSED: u8 = 3;
+pub(crate) const REFUSED: u8 = 3;
 
 /// Where and how to print.
 #[derive(Clone, Copy, Debug)]
-pub struct Output {
+pub(crate) struct Output {
     json: bool,
     colour: bool,
     quiet: bool,
@@ -19,7 +19,7 @@ pub struct Output {
 
 /// A colour with a meaning.
 #[derive(Clone, Copy, Debug)]
-pub enum Tone {
+pub(crate) enum Tone {
     /// It worked.
     Good,
     /// Take care.
@@ -34,18 +34,13 @@ pub enum Tone {
 
 impl Output {
     /// Output for these options and this terminal.
-    pub fn new(json: bool, quiet: bool) -> Self {
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
         let colour = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && std::io::stderr().is_terminal();
         Self { json, colour, quiet }
     }
 
-    /// Whether data goes out as JSON.
-    pub fn json(&self) -> bool {
-        self.json
-    }
-
     /// `text` in a tone, if the terminal shows colours.
-    pub fn paint(&self, tone: Tone, text: &str) -> String {
+    pub(crate) fn paint(&self, tone: Tone, text: &str) -> String {
         if !self.colour {
             return text.to_owned();
         }
@@ -60,24 +55,24 @@ impl Output {
     }
 
     /// A line of progress for people.
-    pub fn say(&self, line: impl AsRef<str>) {
+    pub(crate) fn say(&self, line: impl AsRef<str>) {
         if !self.quiet {
             let _ = writeln!(std::io::stderr(), "{}", line.as_ref());
         }
     }
 
     /// A finished step for people.
-    pub fn done(&self, line: impl AsRef<str>) {
+    pub(crate) fn done(&self, line: impl AsRef<str>) {
         self.say(format!("{} {}", self.paint(Tone::Good, "✓"), line.as_ref()));
     }
 
     /// A warning for people.
-    pub fn warn(&self, line: impl AsRef<str>) {
+    pub(crate) fn warn(&self, line: impl AsRef<str>) {
         self.say(format!("{} {}", self.paint(Tone::Warn, "!"), line.as_ref()));
     }
 
     /// The answer: `json` for programs, otherwise `text`.
-    pub fn data(&self, json: &serde_json::Value, text: impl AsRef<str>) {
+    pub(crate) fn data(&self, json: &serde_json::Value, text: impl AsRef<str>) {
         let line = if self.json { json.to_string() } else { text.as_ref().to_owned() };
         let mut out = std::io::stdout().lock();
         // A closed pipe is the reader's decision, no error of ours.
@@ -85,7 +80,7 @@ impl Output {
     }
 
     /// A bar that moves while something takes longer than a moment; nothing in JSON or without a terminal.
-    pub fn spinner(&self, what: &str) -> indicatif::ProgressBar {
+    pub(crate) fn spinner(&self, what: &str) -> indicatif::ProgressBar {
         if self.quiet || self.json || !std::io::stderr().is_terminal() {
             return indicatif::ProgressBar::hidden();
         }
@@ -96,7 +91,7 @@ impl Output {
     }
 
     /// Prints an error with its code, cause and way out.
-    pub fn error(&self, error: &anyhow::Error) {
+    pub(crate) fn error(&self, error: &anyhow::Error) {
         let coded = error.chain().find_map(|cause| cause.downcast_ref::<Coded>());
         if self.json {
             let known = coded.and_then(Coded::known);

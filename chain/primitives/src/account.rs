@@ -12,7 +12,19 @@ const GENERIC_PREFIX: u16 = 42;
 
 /// An account of the chain or a contract: 32 bytes, written as an SS58 address with prefix 30.
 #[derive(
-    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    Encode,
+    Decode,
+    DecodeWithMemTracking,
+    MaxEncodedLen,
+    TypeInfo,
 )]
 pub struct AccountId(pub [u8; 32]);
 

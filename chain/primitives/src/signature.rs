@@ -53,8 +53,9 @@ impl AccountSignature {
                 schnorrkel::PublicKey::from_bytes(&account.0)
                     .is_ok_and(|key| key.verify_simple(SIGNING_CONTEXT, message, &signature).is_ok())
             }
-            Self::Ecdsa(signature) => recover(signature, message)
-                .is_some_and(|public| sp_crypto_hashing::blake2_256(&public) == account.0),
+            Self::Ecdsa(signature) => {
+                recover(signature, message).is_some_and(|public| sp_crypto_hashing::blake2_256(&public) == account.0)
+            }
         }
     }
 }
@@ -74,7 +75,9 @@ mod tests {
 
     #[test]
     fn sr25519_is_accepted_plain_and_wrapped_only() {
-        let pair = schnorrkel::MiniSecretKey::from_bytes(&[7; 32]).unwrap().expand_to_keypair(schnorrkel::ExpansionMode::Ed25519);
+        let pair = schnorrkel::MiniSecretKey::from_bytes(&[7; 32])
+            .unwrap()
+            .expand_to_keypair(schnorrkel::ExpansionMode::Ed25519);
         let account = AccountId(pair.public.to_bytes());
         let sign = |m: &[u8]| AccountSignature::Sr25519(pair.sign_simple(SIGNING_CONTEXT, m).to_bytes());
         assert!(sign(b"hi").verify(b"hi", &account));

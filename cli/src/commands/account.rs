@@ -11,7 +11,7 @@ use phala_primitives::{Balance, Code, Coded, DECIMALS};
 use serde_json::json;
 
 /// Amount in PHA as people write it, with no more digits than needed.
-pub fn format_pha(amount: Balance) -> String {
+pub(crate) fn format_pha(amount: Balance) -> String {
     let unit = 10u128.pow(u32::from(DECIMALS));
     let (whole, fraction) = (amount / unit, amount % unit);
     let mut digits = whole.to_string();
@@ -26,7 +26,7 @@ pub fn format_pha(amount: Balance) -> String {
 }
 
 /// Reads an amount in PHA, such as `12.5`.
-pub fn parse_pha(text: &str) -> Result<Balance, Coded> {
+pub(crate) fn parse_pha(text: &str) -> Result<Balance, Coded> {
     let wrong = |why: &str| Coded::new(Code::BadArgument, format!("`{text}` is no amount of PHA: {why}"));
     let plain = text.replace([',', '_'], "");
     let (whole, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
@@ -41,7 +41,7 @@ pub fn parse_pha(text: &str) -> Result<Balance, Coded> {
 }
 
 /// Shows an account.
-pub async fn show(account: Option<&str>, network: &Network, output: Output) -> Result<()> {
+pub(crate) async fn show(account: Option<&str>, network: &Network, output: Output) -> Result<()> {
     let Some(account) = account else {
         return Err(Coded::new(Code::BadArgument, "name an account, or --new").into());
     };
@@ -64,7 +64,7 @@ pub async fn show(account: Option<&str>, network: &Network, output: Output) -> R
 }
 
 /// Makes an account.
-pub fn create(output: Output) -> Result<()> {
+pub(crate) fn create(output: Output) -> Result<()> {
     let (account, words) = Account::generate()?;
     let json = json!({ "address": account.id().to_string(), "words": words.as_str() });
     output.data(&json, format!("address  {}\nwords    {}", account.id(), words.as_str()));
@@ -73,7 +73,7 @@ pub fn create(output: Output) -> Result<()> {
 }
 
 /// Sends PHA.
-pub async fn transfer(to: &str, amount: &str, signer: &Signer, network: &Network, output: Output) -> Result<()> {
+pub(crate) async fn transfer(to: &str, amount: &str, signer: &Signer, network: &Network, output: Output) -> Result<()> {
     let (to, value) = (named_account(to)?, parse_pha(amount)?);
     let account = Account::from_suri(&signer.suri)?;
     let chain = connect(network).await?;

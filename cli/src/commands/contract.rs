@@ -18,7 +18,7 @@ use std::{path::Path, process::ExitCode, time::Duration};
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(600);
 
 /// Loads a bundle; its folder is as good as the file.
-pub fn load_bundle(path: &Path) -> Result<Bundle, Coded> {
+pub(crate) fn load_bundle(path: &Path) -> Result<Bundle, Coded> {
     let file = match path.file_name().filter(|_| path.is_dir()) {
         Some(name) => path.join(name).with_extension("contract"),
         None => path.to_owned(),
@@ -27,12 +27,12 @@ pub fn load_bundle(path: &Path) -> Result<Bundle, Coded> {
 }
 
 /// The interface that a bundle describes.
-pub fn abi_of(bundle: &Bundle) -> Result<Abi> {
+pub(crate) fn abi_of(bundle: &Bundle) -> Result<Abi> {
     Abi::new(&Value::Object(bundle.metadata.clone()))
 }
 
 /// Uploads code and creates a contract.
-pub async fn deploy(options: &Deploy, output: Output) -> Result<()> {
+pub(crate) async fn deploy(options: &Deploy, output: Output) -> Result<()> {
     let bundle = load_bundle(&options.bundle)?;
     let abi = abi_of(&bundle)?;
     let data = abi.encode(&options.constructor, &options.arguments).map_err(|e| bad_argument(&abi, &e))?;
@@ -107,10 +107,11 @@ async fn prepare(options: &Call) -> Result<Ready> {
 }
 
 /// Reads from a contract.
-pub async fn query(options: &Call, output: Output) -> Result<ExitCode> {
+pub(crate) async fn query(options: &Call, output: Output) -> Result<ExitCode> {
     let Ready { abi, contract, data } = prepare(options).await?;
     let answered = contract.query(data).await?;
-    let decoded = abi.decode(&options.message, &answered.output.data).context("the answer does not fit the metadata")?;
+    let decoded =
+        abi.decode(&options.message, &answered.output.data).context("the answer does not fit the metadata")?;
     let receipt = options.receipt.then(|| {
         let r = &answered.receipt;
         json!({
@@ -125,7 +126,7 @@ pub async fn query(options: &Call, output: Output) -> Result<ExitCode> {
 }
 
 /// Writes to a contract.
-pub async fn send(options: &Call, output: Output) -> Result<ExitCode> {
+pub(crate) async fn send(options: &Call, output: Output) -> Result<ExitCode> {
     let Ready { abi, contract, data } = prepare(options).await?;
     let bar = output.spinner("waiting for the cluster");
     let executed = contract.call(data, options.gas).await;
@@ -133,7 +134,8 @@ pub async fn send(options: &Call, output: Output) -> Result<ExitCode> {
     let executed = executed?;
     let returned = executed.outcome.result.clone()?;
     let decoded = abi.decode(&options.message, &returned.data).context("the answer does not fit the metadata")?;
-    let place = format!("entry {}, gas {}, receipt verified", executed.receipt.header.height, executed.outcome.gas_used);
+    let place =
+        format!("entry {}, gas {}, receipt verified", executed.receipt.header.height, executed.outcome.gas_used);
     output.say(output.paint(Tone::Dim, &place));
     Ok(show(&decoded, returned.reverted(), options.receipt.then(|| receipt_json(&executed)), output))
 }

@@ -64,12 +64,13 @@ struct Show {
 }
 
 /// Runs the demo and writes its figures.
-pub async fn run(options: &Demo, output: Output) -> Result<()> {
+pub(crate) async fn run(options: &Demo, output: Output) -> Result<()> {
     let (token_bundle, ballot_bundle) =
         (load_bundle(&options.bundles.join("psp22"))?, load_bundle(&options.bundles.join("ballot"))?);
     let mut show = Show { output, receipts: AtomicU64::new(0), figures: Map::new(), rows: vec![] };
     let started = Instant::now();
-    let mut net = Devnet::start(Config::default(), |step| output.say(output.paint(Tone::Dim, &format!("  {step}")))).await?;
+    let mut net =
+        Devnet::start(Config::default(), |step| output.say(output.paint(Tone::Dim, &format!("  {step}")))).await?;
     show.figure("ready_ms", started.elapsed().as_millis() as f64, "network ready", &seconds(started.elapsed()));
     output.done(format!("a network of 4 validators and 4 workers, attestation {}", phala_devnet::ATTESTATION));
 
@@ -80,7 +81,12 @@ pub async fn run(options: &Demo, output: Output) -> Result<()> {
     let first = Instant::now();
     let supply = ["1000000".to_owned(), "Some(\"Demo\")".into(), "Some(\"DMO\")".into(), "12".into()];
     let token = show.deploy(&alice, &token_bundle, &supply).await?;
-    show.figure("deploy_ms", first.elapsed().as_millis() as f64, "first deploy: deposit, code, constructor", &seconds(first.elapsed()));
+    show.figure(
+        "deploy_ms",
+        first.elapsed().as_millis() as f64,
+        "first deploy: deposit, code, constructor",
+        &seconds(first.elapsed()),
+    );
     let voters = format!("[{}, {}]", hexed(&alice.id()), hexed(&bob.id()));
     let question = ["Lunch?".to_owned(), "[\"soup\", \"cake\"]".into(), voters, "None".into()];
     let ballot = show.deploy(&alice, &ballot_bundle, &question).await?;
@@ -151,7 +157,14 @@ impl Show {
     }
 
     /// Two accounts work with the contracts, a third is refused.
-    async fn tell_the_story(&mut self, alice: &Person, bob: &Person, charlie: &Person, token: &App, ballot: &App) -> Result<()> {
+    async fn tell_the_story(
+        &mut self,
+        alice: &Person,
+        bob: &Person,
+        charlie: &Person,
+        token: &App,
+        ballot: &App,
+    ) -> Result<()> {
         let transfer = [hexed(&bob.id()), "2500".to_owned(), "[]".to_owned()];
         expect("transfer", &self.send(alice, token, "PSP22::transfer", &transfer).await?, false)?;
         let balance = self.query(bob, token, "PSP22::balance_of", &[hexed(&bob.id())]).await?;
@@ -321,13 +334,18 @@ impl Show {
         if let Some(folder) = out.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
-        std::fs::write(out, serde_json::to_vec_pretty(&self.figures)?).with_context(|| format!("cannot write {}", out.display()))?;
+        std::fs::write(out, serde_json::to_vec_pretty(&self.figures)?)
+            .with_context(|| format!("cannot write {}", out.display()))?;
         let mut table = Table::new();
         table.load_style(UTF8_FULL_CONDENSED).set_header(["what", "measured"]);
         for (what, shown) in &self.rows {
             table.add_row([Cell::new(what), Cell::new(shown).set_alignment(CellAlignment::Right)]);
         }
-        let note = format!("everything on this one machine; attestation {}; figures in {}", phala_devnet::ATTESTATION, out.display());
+        let note = format!(
+            "everything on this one machine; attestation {}; figures in {}",
+            phala_devnet::ATTESTATION,
+            out.display()
+        );
         self.output.data(&Value::Object(self.figures.clone()), format!("{table}\n{note}"));
         Ok(())
     }

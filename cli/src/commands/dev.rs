@@ -14,7 +14,7 @@ use std::time::Instant;
 const PEOPLE: [&str; 6] = ["Alice", "Bob", "Charlie", "Dave", "Eve", "Ferdie"];
 
 /// Starts the network, says where everything is, and runs until it is interrupted.
-pub async fn run(options: &Dev, output: Output) -> Result<()> {
+pub(crate) async fn run(options: &Dev, output: Output) -> Result<()> {
     let started = Instant::now();
     let config = Config {
         folder: options.data_dir.clone(),

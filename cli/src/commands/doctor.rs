@@ -19,9 +19,8 @@ struct Check {
 }
 
 /// Runs every check. Succeeds unless something that is needed is missing.
-pub async fn run(network: &Network, output: Output) -> Result<bool> {
-    let checks =
-        vec![rust(), wasm_target(), wasm_opt(), attestation_hardware(), shared_memory(), chain(network).await];
+pub(crate) async fn run(network: &Network, output: Output) -> Result<bool> {
+    let checks = vec![rust(), wasm_target(), wasm_opt(), attestation_hardware(), shared_memory(), chain(network).await];
     let fine = checks.iter().all(|c| c.ok || !c.needed);
     let json: Vec<_> = checks
         .iter()

@@ -1,8 +1,8 @@
 //! One module for each group of commands.
 
-pub mod account;
-pub mod build;
-pub mod contract;
-pub mod demo;
-pub mod dev;
-pub mod doctor;
+pub(crate) mod account;
+pub(crate) mod build;
+pub(crate) mod contract;
+pub(crate) mod demo;
+pub(crate) mod dev;
+pub(crate) mod doctor;

@@ -63,12 +63,23 @@ impl Folder {
     pub fn open(path: Option<&Path>) -> Result<Self, Coded> {
         let temporary = match path {
             Some(_) => None,
-            None => Some(tempfile::Builder::new().prefix("phala-dev-").tempdir().map_err(|e| unusable(&std::env::temp_dir(), e))?),
+            None => Some(
+                tempfile::Builder::new()
+                    .prefix("phala-dev-")
+                    .tempdir()
+                    .map_err(|e| unusable(&std::env::temp_dir(), e))?,
+            ),
         };
-        let path = temporary.as_ref().map_or_else(|| path.unwrap_or(Path::new(".")), tempfile::TempDir::path).to_owned();
+        let path =
+            temporary.as_ref().map_or_else(|| path.unwrap_or(Path::new(".")), tempfile::TempDir::path).to_owned();
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(&path).map_err(|e| unusable(&path, e))?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock")).map_err(|e| unusable(&path, e))?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("lock"))
+            .map_err(|e| unusable(&path, e))?;
         lock.try_lock().map_err(|_| unusable(&path, "another process uses this folder"))?;
         let format = path.join("FORMAT");
         match fs::read_to_string(&format) {
@@ -92,7 +103,11 @@ impl Folder {
     }
 
     /// Reads a small file, or makes its content and writes it for good before it is used.
-    pub fn read_or_make<T: Encode + Decode>(&self, name: &str, make: impl FnOnce() -> Result<T, Coded>) -> Result<T, Coded> {
+    pub fn read_or_make<T: Encode + Decode>(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Result<T, Coded>,
+    ) -> Result<T, Coded> {
         let path = self.path.join(name);
         if path.exists() {
             let bytes = fs::read(&path).map_err(|e| unusable(&path, e))?;

@@ -87,10 +87,12 @@ impl Devnet {
         let sizes = Sizes { validators: config.validators as u32, workers: config.workers as u32 };
         let kept: Sizes = folder.read_or_make("sizes", || Ok(sizes))?;
         if kept != sizes {
-            let detail = format!("the folder holds a network of {} validators and {} workers", kept.validators, kept.workers);
+            let detail =
+                format!("the folder holds a network of {} validators and {} workers", kept.validators, kept.workers);
             return Err(Coded::new(Code::BadArgument, detail));
         }
-        let secrets: Secrets = folder.read_or_make("secrets", || Secrets::draw(config.validators, config.workers + 1))?;
+        let secrets: Secrets =
+            folder.read_or_make("secrets", || Secrets::draw(config.validators, config.workers + 1))?;
         let vendor = SimVendor::from_seed(&secrets.vendor);
 
         progress("starting validators");

@@ -51,7 +51,8 @@ impl EntryFile {
 
     /// Appends the entry of a height above all others.
     pub(crate) fn append(&self, height: u64, entry: &[u8]) -> io::Result<()> {
-        let length = u32::try_from(entry.len()).ok().filter(|l| *l <= MAX_RECORD).ok_or_else(|| invalid("entry too large"))?;
+        let length =
+            u32::try_from(entry.len()).ok().filter(|l| *l <= MAX_RECORD).ok_or_else(|| invalid("entry too large"))?;
         let mut inner = self.inner.lock();
         if inner.index.last().is_some_and(|(last, _)| *last >= height) {
             return Err(invalid("entries are appended by ascending height"));

@@ -121,17 +121,14 @@ async fn session(State(status): State<Arc<Status>>, upgrade: WebSocketUpgrade) -
         Ok(service) => service,
         Err(response) => return response,
     };
-    upgrade
-        .max_message_size(MAX_MESSAGE)
-        .max_frame_size(MAX_MESSAGE)
-        .on_upgrade(move |socket| async move {
-            let metrics = status.metrics().clone();
-            metrics.sessions.inc();
-            if let Err(error) = serve_session(socket, service).await {
-                tracing::debug!(code = %error, "a session ended");
-            }
-            metrics.sessions.dec();
-        })
+    upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE).on_upgrade(move |socket| async move {
+        let metrics = status.metrics().clone();
+        metrics.sessions.inc();
+        if let Err(error) = serve_session(socket, service).await {
+            tracing::debug!(code = %error, "a session ended");
+        }
+        metrics.sessions.dec();
+    })
 }
 
 async fn serve_session(mut socket: ws::WebSocket, service: Arc<Service>) -> Result<(), Coded> {

@@ -53,7 +53,11 @@ impl Default for Metrics {
         };
         registry.register("requests", "Requests answered, by kind and by error code", metrics.requests.clone());
         registry.register("query_seconds", "Time from a query's arrival to its reply", metrics.query_seconds.clone());
-        registry.register("command_seconds", "Time from a command's arrival to its reply", metrics.command_seconds.clone());
+        registry.register(
+            "command_seconds",
+            "Time from a command's arrival to its reply",
+            metrics.command_seconds.clone(),
+        );
         registry.register("sessions", "Open WebSocket sessions", metrics.sessions.clone());
         registry.register("log_height", "Height of the command log executed last", metrics.height.clone());
         registry.register("chain_height", "Height of the chain verified last", metrics.chain_height.clone());

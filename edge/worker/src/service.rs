@@ -102,7 +102,12 @@ impl Service {
     /// Opens an envelope and answers what is in it.
     pub(crate) async fn receive(&self, envelope: &[u8]) -> Reception {
         let started = Instant::now();
-        let opened = self.parts.head.fresh().map_err(Into::into).and_then(|head| self.parts.acceptor.open(envelope, now_ms(), head));
+        let opened = self
+            .parts
+            .head
+            .fresh()
+            .map_err(Into::into)
+            .and_then(|head| self.parts.acceptor.open(envelope, now_ms(), head));
         let opened = match opened {
             Ok(opened) => opened,
             Err(refusal) => {

@@ -276,7 +276,8 @@ impl Start {
         }
         let namespace = cluster_namespace(&self.config.genesis, self.config.cluster);
         let secret = Secret::new(keys.identity.to_bytes());
-        let partition = format!("cluster-{}-{}-{}", self.config.cluster, record.epoch, hex::encode(&keys.public()[..4]));
+        let partition =
+            format!("cluster-{}-{}-{}", self.config.cluster, record.epoch, hex::encode(&keys.public()[..4]));
         let log = LogConfig::cluster(secret, members, record.epoch, namespace, partition);
         let (runtime, listen) = (self.config.runtime.clone(), self.config.peer);
         blocking(move || Ok(runtime.start_log(listen, log, app)?)).await

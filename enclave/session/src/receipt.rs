@@ -5,8 +5,7 @@ use codec::{Decode, Encode};
 use ed25519_dalek::{Signer, SigningKey};
 use phala_primitives::{
     AccountId, Certificate, CertificateError, ClusterId, Code, Coded, Hash, MAX_DESCENDANTS, PublicKey, RequestId,
-    blake2_256, merkle,
-    records::cluster_namespace,
+    blake2_256, merkle, records::cluster_namespace,
 };
 use std::fmt;
 

@@ -46,9 +46,7 @@ use commonware_utils::{NZDuration, NZU16, NZU32, NZUsize};
 use parking_lot::Mutex;
 use phala_primitives::PublicKey;
 use rand_core::CryptoRng;
-use std::{
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 use tokio::sync::{mpsc, watch};
 
 /// Views of a stable leader's term: practically, until it fails.

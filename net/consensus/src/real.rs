@@ -31,6 +31,9 @@ use tokio::sync::{mpsc, watch};
 /// How long an address that a log has just left may take to become free.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a folder may be held by a runtime that is about to end.
+const HELD: Duration = Duration::from_secs(10);
+
 /// What is needed to start a log on the runtime's threads.
 struct Job {
     listen: SocketAddr,
@@ -48,7 +51,8 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Starts a runtime that keeps its files in this folder, which no other runtime uses.
+    /// Starts a runtime that keeps its files in this folder, which no other runtime uses. Blocks until one that did
+    /// has let go of it, for ten seconds at most.
     pub fn start(storage: &Path, worker_threads: usize) -> Result<Self, StartError> {
         let failed = |error| StartError::Storage(storage.display().to_string(), error);
         std::fs::create_dir_all(storage).map_err(failed)?;
@@ -78,8 +82,8 @@ impl Runtime {
             });
         };
         let thread = thread::Builder::new().name("logs".into()).spawn(run).map_err(failed)?;
-        // The runtime panics when its folder is held by another.
-        running.recv().map_err(|_| failed(std::io::ErrorKind::ResourceBusy.into()))?;
+        // The runtime waits while its folder is held by another.
+        running.recv_timeout(HELD).map_err(|_| failed(std::io::ErrorKind::ResourceBusy.into()))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread), logs: Mutex::default() })
     }
 

@@ -246,13 +246,16 @@ fn a_chain_survives_loss_parting_and_crashes() {
 fn a_late_member_gets_all_blocks_in_order() {
     simulate(2, async |sim| {
         let apps: Vec<_> = (0..N).map(|_| App::new(40, Fault::None)).collect();
-        let config = |index| cluster(index, nowhere());
-        for index in 0..3 {
-            sim.start(index, config(index), apps[index].clone()).await.unwrap();
+        let config = |index| LogConfig { prune_step: 8, ..cluster(index, nowhere()) };
+        let mut logs = Vec::new();
+        for (index, app) in apps.iter().enumerate().take(3) {
+            logs.push(sim.start(index, config(index), app.clone()).await.unwrap());
         }
         sim.sleep_ms(5_000).await;
         let blocks = agree(&apps);
         assert!(blocks >= 20, "{blocks} heartbeats in 5 s");
+        // One of three has forgotten the beginning; the others have it.
+        logs[0].prune(60);
         sim.start(3, config(3), apps[3].clone()).await.unwrap();
         sim.sleep_ms(3_000).await;
         assert_eq!(shape(&apps[3].chain.lock()[0].0).unwrap().height, 41, "heights go on from the genesis");

@@ -94,17 +94,17 @@ pub(crate) mod token {
 
     /// Its constructor.
     pub(crate) fn new(supply: u128) -> Vec<u8> {
-        ([0x9b, 0xae, 0x9d, 0x5e], supply, Some("Gold"), Some("GLD"), 12u8).encode()
+        ([0x9bu8, 0xae, 0x9d, 0x5e], supply, Some("Gold"), Some("GLD"), 12u8).encode()
     }
 
     /// A transfer.
     pub(crate) fn transfer(to: &AccountId, value: u128) -> Vec<u8> {
-        ([0xdb, 0x20, 0xf9, 0xf5], to, value, Vec::<u8>::new()).encode()
+        ([0xdbu8, 0x20, 0xf9, 0xf5], to, value, Vec::<u8>::new()).encode()
     }
 
     /// The question after a balance.
     pub(crate) fn balance_of(owner: &AccountId) -> Vec<u8> {
-        ([0x65, 0x68, 0x38, 0x2f], owner).encode()
+        ([0x65u8, 0x68, 0x38, 0x2f], owner).encode()
     }
 
     /// The balance in an answer.

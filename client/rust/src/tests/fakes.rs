@@ -85,7 +85,8 @@ impl FakeChain {
         };
         let mut module = RpcModule::new(chain.clone());
         let genesis = move |params: jsonrpsee::types::Params<'_>, chain: &Arc<Self>, _: &_| {
-            let head = FinalizedHead { header: chain.genesis_header(), finality: chain.sign(chain.genesis(), 0).into() };
+            let head =
+                FinalizedHead { header: chain.genesis_header(), finality: chain.sign(chain.genesis(), 0).into() };
             hex(chain.prove(&chain.genesis_entries(), head, key(params)).encode())
         };
         module.register_method("phala_genesisFact", move |p, chain, x| genesis(p, chain, x)).unwrap();
