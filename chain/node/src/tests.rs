@@ -180,10 +180,11 @@ fn garbage_is_no_block() {
         (vec![0; 2000], vec![0]),
         (genesis.header.to_vec(), vec![0xff; 8]),
         (genesis.header.to_vec(), vec![0; 2 << 20]),
-        (genesis.header.to_vec(), genesis.body.to_vec()),
+        (Header::decode(&mut &*genesis.header).map(|h| Header { number: 1, ..h }).unwrap().encode(), vec![0]),
     ] {
         assert!(node.inspect(&Block { header: header.into(), body: body.into() }).is_none());
     }
+    assert_eq!(node.inspect(&genesis).map(|shape| shape.height), Some(0));
 }
 
 #[test]

@@ -322,7 +322,7 @@ impl Cluster {
             }
             (Ask::Command(command) | Ask::Outcome(command), Answer::Command { outcome, receipt }) => {
                 let members = self.members(receipt.header.epoch).await?;
-                receipt.verify(&genesis, self.id, &members, &command.hash(), outcome)?;
+                receipt.verify(&genesis, self.id, &members, identity, &command.hash(), outcome)?;
                 self.height.fetch_max(receipt.header.height, Ordering::Relaxed);
                 Ok(())
             }

@@ -244,12 +244,14 @@ impl CommandReceipt {
     }
 
     /// Whether the command is in a final entry of `cluster`, decided by `members` (the identities of the epoch
-    /// `header.epoch`, which the caller took from the chain), and one of them stands for the outcome.
+    /// `header.epoch`, which the caller took from the chain), and `signer` stands for the outcome: the replica that
+    /// answers, which the caller knows to be a member now. It need not have been one when the entry was decided.
     pub fn verify(
         &self,
         genesis: &Hash,
         cluster: ClusterId,
         members: &[PublicKey],
+        signer: &PublicKey,
         command: &Hash,
         outcome: &Outcome,
     ) -> Result<(), ReceiptError> {
@@ -265,7 +267,7 @@ impl CommandReceipt {
         if !merkle::verify(&header.commands_root, count, index, command, &self.path) {
             return Err(ReceiptError::NotIncluded);
         }
-        if !members.contains(&self.identity) {
+        if self.identity != *signer {
             return Err(ReceiptError::NotMember);
         }
         if !signed(&self.identity, &self.message(genesis, command), &self.signature) {

@@ -251,7 +251,11 @@ impl Cluster {
     /// What a client checks of an answer.
     pub(super) fn check(&self, command: &SignedCommand, answer: Answer) -> (Outcome, CommandReceipt) {
         let Answer::Command { outcome, receipt } = answer else { panic!("another kind of answer") };
-        receipt.verify(&Chain::genesis(), CLUSTER, &self.members(), &command.hash(), &outcome).unwrap();
+        let members = self.members();
+        assert!(members.contains(&receipt.identity));
+        receipt
+            .verify(&Chain::genesis(), CLUSTER, &members, &receipt.identity, &command.hash(), &outcome)
+            .unwrap();
         (outcome, *receipt)
     }
 

@@ -130,7 +130,7 @@ pub(crate) fn call() -> Command {
 
 pub(crate) fn fact() -> Fact {
     let certificate = Certificate { epoch: 0, view: 0, parent_view: 0, digest: Hash::ZERO, votes: vec![] };
-    Fact { head: FinalizedHead { header: vec![1], certificate }, key: vec![2], proof: vec![] }
+    Fact { head: FinalizedHead { header: vec![1], finality: certificate.into() }, key: vec![2], proof: vec![] }
 }
 
 pub(crate) fn code<T>(result: Result<T, Coded>) -> Option<Code> {

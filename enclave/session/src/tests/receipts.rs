@@ -55,7 +55,7 @@ fn a_command_receipt_proves_finality_inclusion_and_outcome() {
     let command = world.credentials.sign(call()).hash();
     let (keys, public) = members();
     let good = receipt(&command);
-    let verify = |receipt: &CommandReceipt| receipt.verify(&GENESIS, CLUSTER, &public, &command, &outcome());
+    let verify = |receipt: &CommandReceipt| receipt.verify(&GENESIS, CLUSTER, &public, &public[3], &command, &outcome());
     assert_eq!(verify(&good), Ok(()));
 
     let resigned = |change: &dyn Fn(&mut CommandReceipt)| {
@@ -68,10 +68,10 @@ fn a_command_receipt_proves_finality_inclusion_and_outcome() {
     assert!(matches!(resigned(&|r| r.certificate.votes.truncate(2)), Err(ReceiptError::Finality(_))));
     let stranger = good.clone().sign(&GENESIS, &command, &SigningKey::from_bytes(&[9; 32]));
     assert_eq!(verify(&stranger), Err(ReceiptError::NotMember));
-    assert!(good.verify(&GENESIS, CLUSTER + 1, &public, &command, &outcome()).is_err());
-    assert!(good.verify(&Hash::ZERO, CLUSTER, &public, &command, &outcome()).is_err());
+    assert!(good.verify(&GENESIS, CLUSTER + 1, &public, &public[3], &command, &outcome()).is_err());
+    assert!(good.verify(&Hash::ZERO, CLUSTER, &public, &public[3], &command, &outcome()).is_err());
     let other = Outcome { gas_used: 78, ..outcome() };
-    assert_eq!(good.verify(&GENESIS, CLUSTER, &public, &command, &other), Err(ReceiptError::Mismatch));
+    assert_eq!(good.verify(&GENESIS, CLUSTER, &public, &public[3], &command, &other), Err(ReceiptError::Mismatch));
 
     let bytes = good.encode();
     for bit in 0..bytes.len() * 8 {
