@@ -1,0 +1,144 @@
+//! A replica as the application of its cluster's log, as the worker does it, with two additions: it tells the history
+//! what it takes as final, and it takes chance out of the ciphertexts.
+
+use crate::{
+    history::{Event, History},
+    plan::Log,
+};
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use bytes::Bytes;
+use codec::{DecodeAll, Encode};
+use futures::future::BoxFuture;
+use parking_lot::RwLock;
+use phala_consensus::{Application, Block, LogHandle, Position, Recipient, Shape, Sim, Verdict};
+use phala_keys::Key;
+use phala_primitives::{Coded, Finality, PublicKey, blake2_256};
+use phala_replica::Replica;
+use phala_session::EntryHeader;
+use std::sync::Arc;
+
+/// Encrypts bodies again, under a nonce that follows from what they hold. A replica draws the nonce from the machine,
+/// which no seed governs: the same seed would give other digests, and with them another run.
+struct Sealer(LessSafeKey);
+
+impl Sealer {
+    /// `key` is that of the epoch's entries.
+    fn new(key: &Key) -> Option<Self> {
+        Some(Self(LessSafeKey::new(UnboundKey::new(&AES_256_GCM_SIV, key.expose()).ok()?)))
+    }
+
+    fn again(&self, block: &Block) -> Option<Block> {
+        let mut header = EntryHeader::decode_all(&mut &*block.header).ok()?;
+        let aad = || Aad::from(("phala/entry/v1", header.cluster, header.epoch, header.height).encode());
+        let (nonce, text) = block.body.split_first_chunk::<NONCE_LEN>()?;
+        let mut text = text.to_vec();
+        let length = self.0.open_in_place(Nonce::assume_unique_for_key(*nonce), aad(), &mut text).ok()?.len();
+        text.truncate(length);
+        let place = (header.view, header.parent, header.time_ms);
+        let hash = blake3::hash(&(place, &text).encode());
+        let (nonce, _) = hash.as_bytes().split_first_chunk::<NONCE_LEN>()?;
+        let tag = self.0.seal_in_place_separate_tag(Nonce::assume_unique_for_key(*nonce), aad(), &mut text).ok()?;
+        let body = [&nonce[..], &text, tag.as_ref()].concat();
+        header.body_hash = blake2_256(&body);
+        Some(Block { header: header.encode().into(), body: body.into() })
+    }
+}
+
+/// A replica in an epoch's log.
+pub(crate) struct ReplicaApp {
+    replica: Arc<Replica>,
+    genesis: Block,
+    sealer: Sealer,
+    log: RwLock<Option<LogHandle>>,
+    member: u32,
+    sim: Sim,
+    history: History,
+}
+
+fn to_replica(block: &Block) -> phala_replica::Block {
+    phala_replica::Block { header: block.header.clone(), body: block.body.clone() }
+}
+
+fn from_replica(block: phala_replica::Block) -> Block {
+    Block { header: block.header, body: block.body }
+}
+
+fn position(at: Position) -> phala_replica::Position {
+    phala_replica::Position { epoch: at.epoch, view: at.view, leader: at.leader, now_ms: at.now_ms }
+}
+
+impl ReplicaApp {
+    /// An application for a replica that has entered its epoch, whose log has this key.
+    pub(crate) fn new(
+        replica: Arc<Replica>,
+        key: &Key,
+        member: usize,
+        sim: &Sim,
+        history: &History,
+    ) -> Result<Arc<Self>, Coded> {
+        let genesis = from_replica(replica.genesis()?);
+        let sealer = Sealer::new(key).ok_or(phala_primitives::Code::Internal)?;
+        let (log, member) = (RwLock::default(), member as u32);
+        Ok(Arc::new(Self { replica, genesis, sealer, log, member, sim: sim.clone(), history: history.clone() }))
+    }
+
+    /// Lets the replica send to the other members, and stop taking part if it fails.
+    pub(crate) fn attach(&self, log: LogHandle) {
+        let sender = log.clone();
+        self.replica.on_forward(move |message| {
+            sender.send(Recipient::All, message);
+        });
+        *self.log.write() = Some(log);
+    }
+}
+
+impl Application for ReplicaApp {
+    fn genesis(&self) -> Block {
+        self.genesis.clone()
+    }
+
+    fn inspect(&self, block: &Block) -> Option<Shape> {
+        let shape = self.replica.inspect(&to_replica(block))?;
+        Some(Shape { height: shape.height, parent: shape.parent })
+    }
+
+    fn ready(&self) -> BoxFuture<'static, ()> {
+        self.replica.ready()
+    }
+
+    fn propose(&self, at: Position, ancestry: &[Block]) -> Option<Block> {
+        let ancestry: Vec<_> = ancestry.iter().map(to_replica).collect();
+        let block = self.replica.propose(position(at), &ancestry)?;
+        self.sealer.again(&from_replica(block))
+    }
+
+    fn verify(&self, at: Position, ancestry: &[Block], block: &Block) -> Verdict {
+        let ancestry: Vec<_> = ancestry.iter().map(to_replica).collect();
+        match self.replica.verify(position(at), &ancestry, &to_replica(block)) {
+            phala_replica::Verdict::Accept => Verdict::Accept,
+            phala_replica::Verdict::Reject => Verdict::Reject,
+            phala_replica::Verdict::Later => Verdict::Later,
+        }
+    }
+
+    fn finalized(&self, block: Block, finality: Finality) {
+        let taken = self.replica.finalized(&to_replica(&block), &finality);
+        let (now, log, member) = (self.sim.now_ms(), Log::Cluster, self.member);
+        if let Some(shape) = self.inspect(&block) {
+            let applied = self.replica.applied();
+            let root = (applied.height == shape.height && applied.digest == block.digest()).then_some(applied.root);
+            self.history.add(now, Event::Final { log, member, height: shape.height, digest: block.digest(), root });
+            self.history.add(now, Event::Height { log, member, height: applied.height });
+        }
+        if let Err(error) = taken {
+            self.history.add(now, Event::Stuck { what: format!("replica {member} stopped: {error}") });
+            if let Some(log) = &*self.log.read() {
+                log.stop();
+            }
+        }
+    }
+
+    fn received(&self, _from: PublicKey, message: Bytes) {
+        self.replica.received(&message, self.sim.now_ms());
+    }
+}

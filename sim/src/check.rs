@@ -1,0 +1,299 @@
+//! The invariants, and whether a history keeps them.
+
+use crate::{
+    history::{Event, Seen},
+    plan::{Log, MEMBERS},
+};
+use phala_primitives::Hash;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+/// Time within which everything moves again after the last fault, in milliseconds of the simulation's clock.
+pub const BOUND_MS: u64 = 40_000;
+
+/// What must hold in every run. The numbers are those of the system's invariants.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum InvariantId {
+    /// Two honest nodes never finalise different blocks or entries at one height, and have the same state there.
+    Agreement,
+    /// A command acknowledged to a client is in every later state of its cluster.
+    Durability,
+    /// A command executes at most once.
+    Once,
+    /// A reply's receipt verifies against what the chain says of the cluster.
+    Receipt,
+    /// The sum of all balances changes only by what events report: here, by fees that are burnt.
+    Supply,
+    /// What a node has taken as final it never gives up, not even by dying.
+    Heights,
+    /// When all faults are over, all nodes move on and all clients are answered, within [`BOUND_MS`].
+    Liveness,
+}
+
+impl InvariantId {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Agreement, Self::Durability, Self::Once, Self::Receipt, Self::Supply, Self::Heights, Self::Liveness];
+
+    /// Number among the system's invariants.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Agreement => "I1",
+            Self::Durability => "I2",
+            Self::Once => "I3",
+            Self::Receipt => "I5",
+            Self::Supply => "I7",
+            Self::Heights => "I8",
+            Self::Liveness => "L",
+        }
+    }
+}
+
+/// An invariant that does not hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// Which.
+    pub invariant: InvariantId,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}: {}", self.invariant.id(), self.invariant, self.detail)
+    }
+}
+
+/// A transfer, by its log and its number there.
+type Name = (Log, u32);
+/// A member of a log.
+type Place = (Log, u32);
+
+struct Transfer {
+    at_ms: u64,
+    from: u32,
+    to: u32,
+    amount: u128,
+}
+
+struct Ack {
+    at_ms: u64,
+    outcome: Hash,
+}
+
+struct Found {
+    times: u32,
+    outcome: Hash,
+    moved: bool,
+}
+
+/// A history, sorted by what the checks ask for.
+#[derive(Default)]
+struct Book {
+    sent: BTreeMap<Name, Transfer>,
+    acks: BTreeMap<Name, Ack>,
+    found: BTreeMap<(Place, u32), Found>,
+    endowed: BTreeMap<Name, u128>,
+    fees: BTreeMap<(Place, u32), u128>,
+    balances: BTreeMap<(Place, u32), u128>,
+    supplies: BTreeMap<Place, u128>,
+    heights: BTreeMap<Place, Vec<(u64, u64)>>,
+    healed: Option<u64>,
+    violations: Vec<Violation>,
+}
+
+/// All violations in a history, those of one invariant together.
+pub fn check(history: &[Seen]) -> Vec<Violation> {
+    let mut book = Book::read(history);
+    book.agreement(history);
+    book.durability();
+    book.once();
+    book.supply();
+    book.never_back();
+    book.liveness();
+    book.violations.sort_by_key(|violation| violation.invariant);
+    book.violations
+}
+
+impl Book {
+    fn violated(&mut self, invariant: InvariantId, detail: String) {
+        self.violations.push(Violation { invariant, detail });
+    }
+
+    fn read(history: &[Seen]) -> Self {
+        let mut book = Self::default();
+        for (at_ms, event) in history {
+            book.note(*at_ms, event);
+        }
+        book
+    }
+
+    fn note(&mut self, at_ms: u64, event: &Event) {
+        match event.clone() {
+            Event::Final { .. } | Event::Quiet => {}
+            Event::Height { log, member, height } => {
+                self.heights.entry((log, member)).or_default().push((at_ms, height));
+            }
+            Event::Endowed { log, account, amount } => {
+                self.endowed.insert((log, account), amount);
+            }
+            Event::Sent { log, number, from, to, amount } => {
+                self.sent.insert((log, number), Transfer { at_ms, from, to, amount });
+            }
+            Event::Acknowledged { log, number, outcome, proven } => {
+                if !proven {
+                    self.violated(InvariantId::Receipt, format!("of transfer {number} ({log:?})"));
+                }
+                self.acks.insert((log, number), Ack { at_ms, outcome });
+            }
+            Event::Healed => self.healed = Some(at_ms),
+            Event::Stuck { what } => self.violated(InvariantId::Liveness, what),
+            Event::Found { log, member, number, times, outcome, moved } => {
+                self.found.insert(((log, member), number), Found { times, outcome, moved });
+            }
+            Event::Fees { log, member, account, amount } => {
+                self.fees.insert(((log, member), account), amount);
+            }
+            Event::Balance { log, member, account, amount } => {
+                self.balances.insert(((log, member), account), amount);
+            }
+            Event::Supply { log, member, total } => {
+                self.supplies.insert((log, member), total);
+            }
+        }
+    }
+
+    fn agreement(&mut self, history: &[Seen]) {
+        let mut known: BTreeMap<(Log, u64), (u32, Hash)> = BTreeMap::new();
+        let mut roots: BTreeMap<(Log, u64), (u32, Hash)> = BTreeMap::new();
+        for (_, event) in history {
+            let Event::Final { log, member, height, digest, root } = event else { continue };
+            let seen = [(&mut known, Some(digest), "blocks"), (&mut roots, root.as_ref(), "state roots")];
+            for (map, value, what) in seen {
+                let Some(value) = value else { continue };
+                let (other, first) = *map.entry((*log, *height)).or_insert((*member, *value));
+                if first != *value {
+                    let detail =
+                        format!("members {other} and {member} have different {what} at height {height} ({log:?})");
+                    self.violations.push(Violation { invariant: InvariantId::Agreement, detail });
+                }
+            }
+        }
+    }
+
+    fn durability(&mut self) {
+        let mut lost = vec![];
+        for ((log, number), ack) in &self.acks {
+            for member in 0..MEMBERS as u32 {
+                let found = self.found.get(&((*log, member), *number));
+                match found {
+                    Some(found) if found.times > 0 && found.outcome == ack.outcome => {}
+                    Some(found) if found.times > 0 => lost.push(format!(
+                        "transfer {number} ({log:?}) has another outcome at member {member} than was acknowledged"
+                    )),
+                    _ => lost.push(format!(
+                        "transfer {number} ({log:?}) was acknowledged and is not in member {member}'s state"
+                    )),
+                }
+            }
+        }
+        lost.into_iter().for_each(|detail| self.violated(InvariantId::Durability, detail));
+    }
+
+    /// Every transfer at most once in a log, and every balance what the transfers make of it.
+    fn once(&mut self) {
+        let mut wrong = vec![];
+        for ((place, number), found) in &self.found {
+            if found.times > 1 {
+                wrong.push(format!("transfer {number} is {} times in the log of {place:?}", found.times));
+            }
+        }
+        let accounts: Vec<_> = self.balances.iter().map(|(key, amount)| (*key, *amount)).collect();
+        for ((place, account), have) in accounts {
+            let Some(due) = self.due(place, account) else {
+                wrong.push(format!("account {account} paid more than it had, by transfers at {place:?}"));
+                continue;
+            };
+            if due != have {
+                wrong.push(format!("account {account} has {have} and is due {due}, by transfers at {place:?}"));
+            }
+        }
+        wrong.into_iter().for_each(|detail| self.violated(InvariantId::Once, detail));
+    }
+
+    /// What an account has if each transfer that is in the log was executed once.
+    fn due(&self, place: Place, account: u32) -> Option<u128> {
+        let (mut gained, mut spent) = (self.endowed.get(&(place.0, account)).copied().unwrap_or(0), 0u128);
+        for ((log, number), transfer) in self.sent.range((place.0, 0)..=(place.0, u32::MAX)) {
+            let moved = self.found.get(&((*log, place.1), *number)).is_some_and(|found| found.moved);
+            if moved && transfer.to == account {
+                gained = gained.checked_add(transfer.amount)?;
+            }
+            if moved && transfer.from == account {
+                spent = spent.checked_add(transfer.amount)?;
+            }
+        }
+        let fees = self.fees.get(&(place, account)).copied().unwrap_or(0);
+        gained.checked_sub(spent)?.checked_sub(fees)
+    }
+
+    fn supply(&mut self) {
+        let mut wrong = vec![];
+        for (place, total) in &self.supplies {
+            let own = (*place, 0)..=(*place, u32::MAX);
+            let balances: u128 = self.balances.range(own.clone()).map(|(_, amount)| amount).sum();
+            let fees: u128 = self.fees.range(own).map(|(_, amount)| amount).sum();
+            let endowed: u128 = self.endowed.range((place.0, 0)..=(place.0, u32::MAX)).map(|(_, amount)| amount).sum();
+            if balances != *total {
+                wrong.push(format!("the balances at {place:?} are {balances} in all, the supply is {total}"));
+            }
+            if total.checked_add(fees) != Some(endowed) {
+                wrong.push(format!("at {place:?} were {endowed}, {fees} are burnt, and {total} are left"));
+            }
+        }
+        wrong.into_iter().for_each(|detail| self.violated(InvariantId::Supply, detail));
+    }
+
+    fn never_back(&mut self) {
+        let mut wrong = vec![];
+        for (place, heights) in &self.heights {
+            for pair in heights.windows(2) {
+                if let [(_, before), (_, after)] = pair
+                    && after < before
+                {
+                    wrong.push(format!("{place:?} was at height {before} and then at {after}"));
+                }
+            }
+        }
+        wrong.into_iter().for_each(|detail| self.violated(InvariantId::Heights, detail));
+    }
+
+    fn liveness(&mut self) {
+        let Some(healed_ms) = self.healed else {
+            return self.violated(InvariantId::Liveness, "the run did not reach the end of its faults".into());
+        };
+        let until_ms = healed_ms + BOUND_MS;
+        let mut wrong = BTreeSet::new();
+        for log in [Log::Chain, Log::Cluster] {
+            let all = self.heights.iter().filter(|((of, _), _)| *of == log).flat_map(|(_, heights)| heights);
+            let before = all.filter(|(at, _)| *at <= healed_ms).map(|(_, height)| *height).max().unwrap_or(0);
+            for member in 0..MEMBERS as u32 {
+                let heights = self.heights.get(&(log, member)).into_iter().flatten();
+                if !heights.clone().any(|(at, height)| *at <= until_ms && *height > before + 1) {
+                    wrong.insert(format!(
+                        "member {member} ({log:?}) did not pass height {before} within {BOUND_MS} ms of the last fault"
+                    ));
+                }
+            }
+        }
+        for ((log, number), transfer) in &self.sent {
+            let due = transfer.at_ms.max(healed_ms) + BOUND_MS;
+            if self.acks.get(&(*log, *number)).is_none_or(|ack| ack.at_ms > due) {
+                wrong.insert(format!("transfer {number} ({log:?}) was not answered within {BOUND_MS} ms"));
+            }
+        }
+        wrong.into_iter().for_each(|detail| self.violated(InvariantId::Liveness, detail));
+    }
+}

@@ -1,0 +1,194 @@
+//! Clients: each has one transfer under way at a time, sends it to a member that is up, and to another, with the same
+//! id, when no answer comes. Requests and answers are lost as messages between members are.
+
+use crate::{
+    account::Account,
+    audit,
+    chain::Chain,
+    cluster::{CLUSTER, Served},
+    history::{Event, History},
+    plan::Log,
+    rng::Seeded,
+};
+use codec::Encode;
+use futures::future::{Either, select};
+use parking_lot::Mutex;
+use phala_consensus::Sim;
+use phala_primitives::{AccountId, Hash};
+use phala_runtime::RuntimeCall;
+use phala_session::{Action, Answer, Command, CommandReceipt, Credentials, Outcome, SignedCommand};
+use rand_core::Rng as _;
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// Clients of each log.
+pub(crate) const CLIENTS: usize = 3;
+/// How long a client waits for the answer to a command, in milliseconds.
+const ANSWER_MS: u64 = 2_000;
+/// How long a client waits for a transfer on the chain to be final before it submits it again, in milliseconds.
+const BLOCK_MS: u64 = 6_000;
+/// How often it looks, in milliseconds.
+const LOOK_MS: u64 = 300;
+/// How long a client waits before it asks again after a refusal, in milliseconds.
+const REFUSED_MS: u64 = 150;
+/// Gas of any command of the simulation.
+const GAS: u64 = 50_000_000_000;
+/// Life of a command in milliseconds: longer than a run has left, so that no retry is too late.
+const LIFE_MS: u64 = 500_000;
+/// `PSP22::transfer`.
+const TRANSFER: [u8; 4] = [0xdb, 0x20, 0xf9, 0xf5];
+
+/// What all clients share.
+pub(crate) struct Office {
+    pub(crate) sim: Sim,
+    pub(crate) seed: u64,
+    pub(crate) loss: f64,
+    pub(crate) history: History,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) served: Arc<Served>,
+    pub(crate) token: Mutex<AccountId>,
+    /// Accounts in the order of their numbers: clients first, then the owner of the token.
+    pub(crate) accounts: Vec<Account>,
+    pub(crate) credentials: Vec<Credentials>,
+    /// Transfers on the chain, by number.
+    pub(crate) extrinsics: Mutex<Vec<Vec<u8>>>,
+    /// Commands that move the token, by number: whose, and the id.
+    pub(crate) commands: Mutex<Vec<(AccountId, [u8; 16])>>,
+    pub(crate) quiet: AtomicBool,
+}
+
+/// Adds to a list and returns the number of what was added.
+fn push<T>(list: &Mutex<Vec<T>>, item: T) -> u32 {
+    let mut list = list.lock();
+    list.push(item);
+    list.len() as u32 - 1
+}
+
+impl Office {
+    /// The number of the account that owns the token at first.
+    pub(crate) const OWNER: usize = CLIENTS;
+
+    fn lost(&self) -> bool {
+        // 20 bits are as fine as a loss is ever given.
+        let part = self.sim.random() % (1 << 20);
+        (part as f64) < self.loss * f64::from(1u32 << 20)
+    }
+
+    fn between(&self, low: u64, high: u64) -> u64 {
+        low + self.sim.random() % (high - low)
+    }
+
+    fn see(&self, event: Event) {
+        self.history.add(self.sim.now_ms(), event);
+    }
+
+    /// A command of an account, signed.
+    pub(crate) fn command(&self, account: usize, action: Action) -> SignedCommand {
+        let mut id = [0; 16];
+        Seeded::new(self.seed, &format!("command {}", self.sim.random())).fill_bytes(&mut id);
+        let (genesis, deadline_ms) = (self.chain.genesis, self.sim.now_ms() + LIFE_MS);
+        self.credentials[account].sign(Command { id, genesis, cluster: CLUSTER, action, gas_limit: GAS, deadline_ms })
+    }
+
+    /// Has a command executed, however often it must be sent. Returns the outcome, and whether its receipt proves it.
+    pub(crate) async fn order(&self, command: SignedCommand) -> (Outcome, bool) {
+        let mut last = None;
+        loop {
+            let Some((member, replica)) = self.served.any(&self.sim, last) else {
+                self.sim.sleep_ms(REFUSED_MS).await;
+                continue;
+            };
+            last = Some(member);
+            let ticket = if self.lost() { None } else { Some(replica.submit(command.clone(), self.sim.now_ms())) };
+            drop(replica);
+            let answer = match ticket {
+                Some(Ok(ticket)) => match select(ticket, pin!(self.sim.sleep_ms(ANSWER_MS))).await {
+                    Either::Left((answer, _)) => answer.ok(),
+                    Either::Right(_) => None,
+                },
+                Some(Err(_)) => {
+                    self.sim.sleep_ms(REFUSED_MS).await;
+                    None
+                }
+                None => {
+                    self.sim.sleep_ms(ANSWER_MS).await;
+                    None
+                }
+            };
+            if let Some(Ok(Answer::Command { outcome, receipt })) = answer
+                && !self.lost()
+            {
+                let proven = self.proven(&receipt, &command.hash(), &outcome);
+                return (outcome, proven);
+            }
+        }
+    }
+
+    /// Whether a receipt proves an outcome. One who asks again after a restart gets it signed by an identity of a later
+    /// epoch than the entry's.
+    fn proven(&self, receipt: &CommandReceipt, command: &Hash, outcome: &Outcome) -> bool {
+        let signer = &receipt.identity;
+        let (then, now) = (self.served.members(Some(receipt.header.epoch)), self.served.members(None));
+        (then.contains(signer) || now.contains(signer))
+            && receipt.verify(&self.chain.genesis, CLUSTER, &then, signer, command, outcome).is_ok()
+    }
+
+    /// Moves tokens from one account to another, and tells the history.
+    pub(crate) async fn pay(&self, from: usize, to: usize, amount: u128) {
+        let data = (TRANSFER, self.accounts[to].id(), amount, Vec::<u8>::new()).encode();
+        let command = self.command(from, Action::Call { contract: *self.token.lock(), data });
+        let number = push(&self.commands, (self.accounts[from].id(), command.command.id));
+        let log = Log::Cluster;
+        self.see(Event::Sent { log, number, from: from as u32, to: to as u32, amount });
+        let (outcome, proven) = self.order(command).await;
+        self.see(Event::Acknowledged { log, number, outcome: outcome.hash(), proven });
+    }
+
+    /// Moves money of the chain from one account to another, and tells the history.
+    async fn transfer(&self, from: usize, to: usize, amount: u128) {
+        let dest = self.accounts[to].frame().into();
+        let call = RuntimeCall::Balances(pallet_balances::Call::transfer_keep_alive { dest, value: amount });
+        let (nonce, bytes) = self.accounts[from].extrinsic(&self.chain.genesis, call);
+        let number = {
+            let mut extrinsics = self.extrinsics.lock();
+            extrinsics.push(bytes.clone());
+            extrinsics.len() as u32 - 1
+        };
+        let log = Log::Chain;
+        self.see(Event::Sent { log, number, from: from as u32, to: to as u32, amount });
+        loop {
+            // A node that has it in a block already refuses it.
+            if !self.lost()
+                && let Some(node) = self.chain.any()
+            {
+                drop(node.submit(&bytes));
+            }
+            for _ in 0..BLOCK_MS / LOOK_MS {
+                self.sim.sleep_ms(LOOK_MS).await;
+                let next = self.chain.any().and_then(|node| audit::account(&node, &self.accounts[from]));
+                if next.is_some_and(|(next, _)| next > nonce) {
+                    self.see(Event::Acknowledged { log, number, outcome: Hash::ZERO, proven: true });
+                    return;
+                }
+            }
+        }
+    }
+
+    /// One client of one log, until all is quiet.
+    pub(crate) async fn serve(self: Arc<Self>, log: Log, client: usize) {
+        while !self.quiet.load(Ordering::SeqCst) {
+            let to = (client + 1 + self.between(0, CLIENTS as u64 - 1) as usize) % CLIENTS;
+            let amount = u128::from(self.between(1, 1_000));
+            match log {
+                Log::Chain => self.transfer(client, to, amount * phala_primitives::PHA / 1_000).await,
+                Log::Cluster => self.pay(client, to, amount).await,
+            }
+            self.sim.sleep_ms(self.between(100, 600)).await;
+        }
+    }
+}

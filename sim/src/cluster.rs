@@ -1,0 +1,327 @@
+//! The cluster: four workers, from their registration on the chain to their seats in an epoch, as the product does it.
+//!
+//! A replica that died has lost its vote with its keys. So when it comes back all four stop, open what their disks
+//! hold, register keys of a new start, report to the chain how far their logs go, and enter the epoch that the chain
+//! then begins, those behind after catching up from the others' logs.
+
+use crate::{
+    account::Account,
+    app::ReplicaApp,
+    chain::{Chain, Stuck, peer, public, stuck},
+    disk::Disk,
+    history::{Event, History},
+    plan::{Log, MEMBERS},
+    rng::Seeded,
+};
+use codec::Encode;
+use ed25519_dalek::SigningKey;
+use parking_lot::Mutex;
+use phala_attest::{Provider, identity_report_data};
+use phala_consensus::{LogConfig, LogHandle, Secret, Sim};
+use phala_keys::{ChainView, ClusterKeys, DevKeyService, KeyRequest, KeyService, RecipientKey};
+use phala_node::Node;
+use phala_primitives::{
+    AccountId, ClusterId, Hash, PublicKey,
+    records::{ClusterRecord, WorkerRecord, cluster_namespace},
+    storage,
+};
+use phala_replica::{Config, EntryLog, MemoryLog, Replica};
+use phala_runtime::RuntimeCall;
+use phala_session::CertificateCache;
+use phala_simtee::{SimTee, SimVendor};
+use phala_vm::{Engine, Limits};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
+
+/// Number of the only cluster.
+pub(crate) const CLUSTER: ClusterId = 0;
+/// Hosts of the replicas are numbered from here.
+const HOSTS: usize = 100;
+
+/// One for all replicas of all runs: it only caches what it compiled.
+static ENGINE: LazyLock<Result<Engine, String>> =
+    LazyLock::new(|| Engine::new(Limits::default()).map_err(|error| error.to_string()));
+
+/// Keys of one start of a worker.
+struct Keys {
+    identity: SigningKey,
+    recipient: RecipientKey,
+}
+
+/// One worker with its disk, and what runs on it.
+struct Seat {
+    worker: Account,
+    machine: SimTee,
+    disk: Disk,
+    log: Arc<MemoryLog>,
+    starts: u32,
+    running: Option<(Arc<Replica>, LogHandle)>,
+}
+
+/// What clients see of a cluster.
+#[derive(Default)]
+pub(crate) struct Served {
+    replicas: Mutex<BTreeMap<usize, Arc<Replica>>>,
+    members: Mutex<BTreeMap<u64, Vec<PublicKey>>>,
+}
+
+impl Served {
+    /// A replica that is up, by chance, but not the one named if there is another.
+    pub(crate) fn any(&self, sim: &Sim, but: Option<usize>) -> Option<(usize, Arc<Replica>)> {
+        let replicas = self.replicas.lock();
+        let mut all: Vec<_> = replicas.iter().collect();
+        if all.len() > 1 {
+            all.retain(|(member, _)| Some(**member) != but);
+        }
+        let at = usize::try_from(sim.random() % all.len().max(1) as u64).unwrap_or(0);
+        all.get(at).map(|(member, replica)| (**member, (*replica).clone()))
+    }
+
+    /// The identities that vote in an epoch, as the chain has them; in the newest, if none is named.
+    pub(crate) fn members(&self, epoch: Option<u64>) -> Vec<PublicKey> {
+        let members = self.members.lock();
+        let newest = members.last_key_value().map(|(epoch, _)| *epoch);
+        epoch.or(newest).and_then(|epoch| members.get(&epoch).cloned()).unwrap_or_default()
+    }
+
+    /// All replicas; fails if one is not up.
+    pub(crate) fn all(&self) -> Result<Vec<Arc<Replica>>, Stuck> {
+        let all: Vec<_> = self.replicas.lock().values().cloned().collect();
+        if all.len() == MEMBERS { Ok(all) } else { Err(stuck("a replica does not run")) }
+    }
+}
+
+/// The workers of the cluster.
+pub(crate) struct Cluster {
+    seed: u64,
+    sim: Sim,
+    chain: Arc<Chain>,
+    history: History,
+    service: DevKeyService,
+    seats: Vec<Seat>,
+    pub(crate) served: Arc<Served>,
+}
+
+/// A validator's final state, as the key service sees it.
+struct View<'a>(&'a Chain, Arc<Node>);
+
+impl ChainView for View<'_> {
+    fn genesis(&self) -> Hash {
+        self.0.genesis
+    }
+    fn now_ms(&self) -> u64 {
+        self.0.sim.now_ms()
+    }
+    fn worker(&self, worker: &AccountId) -> Option<WorkerRecord> {
+        Chain::read(&self.1, &storage::worker(worker))
+    }
+    fn cluster(&self, cluster: ClusterId) -> Option<ClusterRecord> {
+        Chain::read(&self.1, &storage::cluster(cluster))
+    }
+}
+
+/// The vendor of the workers' machines.
+pub(crate) fn vendor(seed: u64) -> SimVendor {
+    SimVendor::from_seed(&Seeded::new(seed, "vendor").bytes())
+}
+
+fn worker(seed: u64, member: usize) -> Account {
+    Account::new(seed, &format!("worker {member}"))
+}
+
+/// Ids of the workers' accounts.
+pub(crate) fn workers(seed: u64) -> Vec<AccountId> {
+    (0..MEMBERS).map(|member| worker(seed, member).id()).collect()
+}
+
+fn identities(record: &ClusterRecord) -> Vec<PublicKey> {
+    record.members.iter().map(|member| member.identity).collect()
+}
+
+impl Cluster {
+    /// Starts four workers and has the chain make them a cluster.
+    pub(crate) async fn start(
+        chain: &Arc<Chain>,
+        seed: u64,
+        history: &History,
+        owner: &Account,
+    ) -> Result<Self, Stuck> {
+        let mut rng = Seeded::new(seed, "machines");
+        let mut seat = |member| Seat {
+            worker: worker(seed, member),
+            machine: vendor(seed).machine(&rng.bytes(), Hash([1; 32])),
+            disk: Disk::default(),
+            log: Arc::default(),
+            starts: 0,
+            running: None,
+        };
+        let mut cluster = Self {
+            seed,
+            sim: chain.sim.clone(),
+            chain: chain.clone(),
+            history: history.clone(),
+            service: DevKeyService::generate(&mut Seeded::new(seed, "master secret")),
+            seats: (0..MEMBERS).map(&mut seat).collect(),
+            served: Arc::default(),
+        };
+        let keys = cluster.register().await?;
+        let workers = cluster.seats.iter().map(|seat| seat.worker.frame()).collect();
+        let create = RuntimeCall::Clusters(pallet_clusters::Call::create_cluster { workers });
+        let exists = |node: &Node| Chain::read::<ClusterRecord>(node, &storage::cluster(CLUSTER));
+        let record = chain.perform("the cluster", vec![(owner, create)], exists).await?;
+        let opened = cluster.open(&keys, &record)?;
+        cluster.enter(&keys, opened, &record).await?;
+        Ok(cluster)
+    }
+
+    /// A worker's machine dies.
+    pub(crate) async fn crash(&mut self, member: usize) {
+        self.served.replicas.lock().remove(&member);
+        self.seats[member].running = None;
+        self.sim.crash(HOSTS + member).await;
+        self.seats[member].disk = self.seats[member].disk.crash();
+    }
+
+    /// All workers start anew, and go on in another epoch.
+    pub(crate) async fn restart(&mut self) -> Result<(), Stuck> {
+        for member in 0..MEMBERS {
+            if let Some((_, log)) = &self.seats[member].running {
+                log.stop();
+                log.stopped().await;
+            }
+            self.crash(member).await;
+        }
+        let keys = self.register().await?;
+        let old = self.chain.cluster(CLUSTER).ok_or_else(|| stuck("the cluster is gone from the chain"))?;
+        let opened = self.open(&keys, &old)?;
+        let mut calls = vec![];
+        for (seat, (replica, _)) in self.seats.iter().zip(&opened) {
+            let held = replica.anchor().map_err(stuck)?;
+            let proof = held.proof.map(|proof| proof.encode());
+            let call = pallet_clusters::Call::rejoin { cluster: CLUSTER, anchor: held.anchor, proof };
+            calls.push((&seat.worker, RuntimeCall::Clusters(call)));
+        }
+        let begun = |node: &Node| {
+            Chain::read::<ClusterRecord>(node, &storage::cluster(CLUSTER)).filter(|record| record.epoch > old.epoch)
+        };
+        let record = self.chain.perform("the next epoch", calls, begun).await?;
+        self.enter(&keys, opened, &record).await
+    }
+
+    /// Makes keys of a new start for every worker and registers them.
+    async fn register(&mut self) -> Result<Vec<Keys>, Stuck> {
+        self.seats.iter_mut().for_each(|seat| seat.starts += 1);
+        let (mut keys, mut calls) = (vec![], vec![]);
+        for (member, seat) in self.seats.iter().enumerate() {
+            let mut rng = Seeded::new(self.seed, &format!("start {} of worker {member}", seat.starts));
+            let identity = SigningKey::from_bytes(&rng.bytes());
+            let recipient = RecipientKey::generate(&mut rng);
+            let (own, to) = (public(&identity), recipient.public());
+            let report = identity_report_data(&self.chain.genesis, &seat.worker.id(), &own, &to);
+            let call = pallet_registry::Call::register_worker {
+                identity: own,
+                recipient: to,
+                endpoint: b"http://simulated".to_vec(),
+                peer: b"simulated:1".to_vec(),
+                evidence: seat.machine.quote(&report).map_err(stuck)?,
+            };
+            calls.push((&seat.worker, RuntimeCall::Registry(call)));
+            keys.push(Keys { identity, recipient });
+        }
+        let known = |node: &Node| {
+            let of = |seat: &Seat| Chain::read::<WorkerRecord>(node, &storage::worker(&seat.worker.id()));
+            let mut pairs = self.seats.iter().zip(&keys);
+            pairs.all(|(seat, keys)| of(seat).is_some_and(|r| r.identity == public(&keys.identity))).then_some(())
+        };
+        self.chain.perform("the workers' registration", calls, known).await?;
+        Ok(keys)
+    }
+
+    /// Opens every replica from its disk.
+    fn open(&self, keys: &[Keys], record: &ClusterRecord) -> Result<Vec<(Arc<Replica>, ClusterKeys)>, Stuck> {
+        let mut opened = vec![];
+        for (member, (seat, own)) in self.seats.iter().zip(keys).enumerate() {
+            let config = Config {
+                genesis: self.chain.genesis,
+                cluster: CLUSTER,
+                identity: Arc::new(own.identity.clone()),
+                validators: self.chain.validators(),
+                keys: self.keys(seat, own, record)?,
+                certificates: Arc::new(CertificateCache::new(256)),
+                engine: ENGINE.clone().map_err(stuck)?,
+                query_ticks: 100,
+            };
+            let known = (record.epoch, identities(record));
+            let replica = Replica::open(config, seat.disk.clone(), seat.log.clone(), Some(&known)).map_err(stuck)?;
+            let height = replica.applied().height;
+            self.history.add(self.sim.now_ms(), Event::Height { log: Log::Cluster, member: member as u32, height });
+            opened.push((Arc::new(replica), self.keys(seat, own, record)?));
+        }
+        Ok(opened)
+    }
+
+    /// The cluster's keys, released to a worker.
+    fn keys(&self, seat: &Seat, own: &Keys, record: &ClusterRecord) -> Result<ClusterKeys, Stuck> {
+        let (genesis, to) = (self.chain.genesis, own.recipient.public());
+        let request = KeyRequest::sign(genesis, CLUSTER, record.epoch, seat.worker.id(), to, &own.identity);
+        let furthest = self.chain.live().into_iter().max_by_key(|node| node.head().number);
+        let view = View(&self.chain, furthest.ok_or_else(|| stuck("no validator runs"))?);
+        let mut rng = Seeded::new(self.seed, "release");
+        let sealed = self.service.release(&request, &view, &mut rng).map_err(stuck)?;
+        sealed.open(&request, &own.recipient).map_err(stuck)
+    }
+
+    /// Makes the replicas members of an epoch and starts its log.
+    async fn enter(
+        &mut self,
+        keys: &[Keys],
+        opened: Vec<(Arc<Replica>, ClusterKeys)>,
+        record: &ClusterRecord,
+    ) -> Result<(), Stuck> {
+        let members = identities(record);
+        self.served.members.lock().insert(record.epoch, members.clone());
+        for (member, (replica, cluster_keys)) in opened.into_iter().enumerate() {
+            self.catch_up(member, &replica, record)?;
+            replica.enter(record.epoch, &members, &record.floor).map_err(stuck)?;
+            let key = cluster_keys.log(record.epoch).map_err(stuck)?;
+            let app = ReplicaApp::new(replica.clone(), &key, member, &self.sim, &self.history).map_err(stuck)?;
+            let peers = members.iter().copied().map(peer).collect();
+            let namespace = cluster_namespace(&self.chain.genesis, CLUSTER);
+            let secret = Secret::new(keys[member].identity.to_bytes());
+            let partition = format!("cluster-{}", record.epoch);
+            let config = LogConfig::cluster(secret, peers, record.epoch, namespace, partition);
+            let log = self.sim.start(HOSTS + member, config, app.clone()).await.map_err(stuck)?;
+            app.attach(log.clone());
+            self.seats[member].running = Some((replica.clone(), log));
+            self.served.replicas.lock().insert(member, replica);
+        }
+        Ok(())
+    }
+
+    /// Fetches from the others' logs what a replica lacks up to the epoch's floor.
+    fn catch_up(&self, member: usize, replica: &Replica, record: &ClusterRecord) -> Result<(), Stuck> {
+        for other in (0..MEMBERS).filter(|other| *other != member) {
+            let from = replica.applied().height + 1;
+            if from > record.floor.height {
+                return Ok(());
+            }
+            let log = &self.seats[other].log;
+            let entries: Vec<_> =
+                (from..=record.floor.height).map_while(|height| log.read(height).ok().flatten()).collect();
+            replica.catch_up(&entries, &record.floor).map_err(stuck)?;
+        }
+        Ok(())
+    }
+
+    /// The workers' accounts.
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.seats.iter().map(|seat| &seat.worker)
+    }
+
+    /// The host numbers of validator and replica of this number.
+    pub(crate) fn hosts(member: usize) -> [usize; 2] {
+        [member, HOSTS + member]
+    }
+}

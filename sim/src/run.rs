@@ -1,0 +1,327 @@
+//! One run: a network comes up, clients begin, faults come and go, all becomes quiet, and the books are compared.
+
+use crate::{
+    account::Account,
+    audit,
+    chain::{Chain, Stuck, stuck},
+    check::{BOUND_MS, InvariantId, Violation, check},
+    clients::{CLIENTS, Office},
+    cluster::{self, CLUSTER, Cluster},
+    history::{Event, History, trace},
+    plan::{Log, MEMBERS, Moment, Plan},
+};
+use codec::Encode;
+use futures::future::join_all;
+use parking_lot::Mutex;
+use phala_attest::Anchors;
+use phala_consensus::{Link, Sim, simulate};
+use phala_node::GenesisSpec;
+use phala_primitives::{AccountId, Hash, PHA, blake2_256, records::contract_address, storage};
+use phala_replica::Replica;
+use phala_runtime::RuntimeCall;
+use phala_session::{Action, Answer, Query};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+};
+
+/// Tokens that there are in all.
+const TOKENS: u128 = 1_000_000_000;
+/// Tokens that each client begins with.
+const PURSE: u128 = 10_000_000;
+/// What each account of the chain begins with.
+const ENDOWMENT: u128 = 100_000 * PHA;
+/// Bundle of the token's contract.
+const BUNDLE: &str = include_str!("../../contracts/fixtures/psp22.contract");
+/// The token's constructor.
+const NEW: [u8; 4] = [0x9b, 0xae, 0x9d, 0x5e];
+/// `PSP22::balance_of`.
+const BALANCE_OF: [u8; 4] = [0x65, 0x68, 0x38, 0x2f];
+/// `PSP22::total_supply`.
+const TOTAL_SUPPLY: [u8; 4] = [0x16, 0x2d, 0xf8, 0xc2];
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// Greatest height of the chain.
+    pub chain: u64,
+    /// Greatest height of the cluster's log.
+    pub cluster: u64,
+    /// Transfers that were acknowledged on the chain.
+    pub transfers: usize,
+    /// Commands that were acknowledged by the cluster.
+    pub commands: usize,
+    /// Everything that happened, as one hash: the same seed and plan give the same.
+    pub digest: String,
+    /// Invariants that did not hold.
+    pub violations: Vec<Violation>,
+}
+
+/// Runs a seed under a plan and checks what happened.
+pub fn run(seed: u64, plan: &Plan) -> Report {
+    let history = History::default();
+    let kept = history.clone();
+    let simulated = catch_unwind(AssertUnwindSafe(|| {
+        simulate(seed, async |sim| {
+            if let Err(Stuck(what)) = Box::pin(scenario(&sim, seed, plan, &history)).await {
+                history.add(sim.now_ms(), Event::Stuck { what });
+            }
+        })
+    }));
+    let (chain, cluster) = (kept.heights(Log::Chain).0, kept.heights(Log::Cluster).0);
+    let seen = kept.take();
+    let mut violations = check(&seen);
+    let auditor = simulated.map(|((), auditor)| auditor).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default();
+        violations.push(Violation { invariant: InvariantId::Liveness, detail: format!("a node panicked: {text}") });
+        text
+    });
+    let acknowledged =
+        |of| seen.iter().filter(|(_, e)| matches!(e, Event::Acknowledged { log, .. } if *log == of)).count();
+    let digest = blake2_256(&(auditor, trace(&seen)).encode());
+    Report {
+        seed,
+        chain,
+        cluster,
+        transfers: acknowledged(Log::Chain),
+        commands: acknowledged(Log::Cluster),
+        digest: hex::encode(&digest.0[..16]),
+        violations,
+    }
+}
+
+async fn scenario(sim: &Sim, seed: u64, plan: &Plan, history: &History) -> Result<(), Stuck> {
+    connect(sim, plan).await;
+    let accounts: Vec<_> = (0..=CLIENTS).map(|number| Account::new(seed, &format!("account {number}"))).collect();
+    let memory = Path::new("/dev/shm");
+    let disks = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.map_err(stuck)?;
+    let folder = |member: usize| {
+        let crashes = plan.crashes.iter().any(|moment| moment.log == Log::Chain && moment.member == member);
+        crashes.then(|| disks.path().join(member.to_string()))
+    };
+    let owned: Vec<AccountId> = accounts.iter().map(Account::id).chain(cluster::workers(seed)).collect();
+    for account in 0..owned.len() as u32 {
+        history.add(sim.now_ms(), Event::Endowed { log: Log::Chain, account, amount: ENDOWMENT });
+    }
+    let spec = |validators| GenesisSpec {
+        name: "simulation".into(),
+        production: false,
+        open_clusters: true,
+        validators,
+        anchors: Anchors { simulated: vec![cluster::vendor(seed).anchor()] },
+        endowed: owned.iter().map(|account| (*account, ENDOWMENT)).collect(),
+    };
+    let chain = Chain::start(sim, seed, history, spec, (0..MEMBERS).map(folder).collect()).await?;
+    let mut cluster = Cluster::start(&chain, seed, history, &accounts[Office::OWNER]).await?;
+    let now = sim.now_ms();
+    let office = Arc::new(Office {
+        sim: sim.clone(),
+        seed,
+        loss: plan.loss,
+        history: history.clone(),
+        chain: chain.clone(),
+        served: cluster.served.clone(),
+        token: Mutex::default(),
+        credentials: accounts.iter().map(|account| account.credentials(seed, chain.genesis, now)).collect(),
+        accounts,
+        extrinsics: Mutex::default(),
+        commands: Mutex::default(),
+        quiet: AtomicBool::new(false),
+    });
+    deploy(&office).await?;
+    let busy = begin(&office);
+    faults(sim, plan, &chain, &mut cluster).await?;
+    settle(&office, plan, &busy).await;
+    compare(&office, &cluster)
+}
+
+async fn connect(sim: &Sim, plan: &Plan) {
+    let link = Link { latency_ms: plan.latency_ms, jitter_ms: plan.jitter_ms, loss: plan.loss };
+    for a in 0..MEMBERS {
+        for b in a + 1..MEMBERS {
+            for (a, b) in Cluster::hosts(a).into_iter().zip(Cluster::hosts(b)) {
+                sim.set_link(a, b, link).await;
+            }
+        }
+    }
+}
+
+/// The module in the token's bundle.
+fn code() -> Result<Vec<u8>, Stuck> {
+    let bundle: serde_json::Value = serde_json::from_str(BUNDLE).map_err(stuck)?;
+    let text = bundle["source"]["wasm"].as_str().ok_or_else(|| stuck("the bundle holds no code"))?;
+    hex::decode(text.trim_start_matches("0x")).map_err(stuck)
+}
+
+/// Puts the token there, by the chain's word, and fills the clients' purses.
+async fn deploy(office: &Arc<Office>) -> Result<(), Stuck> {
+    let (chain, owner) = (&office.chain, &office.accounts[Office::OWNER]);
+    let code = code()?;
+    let code_hash = blake2_256(&code);
+    let upload = pallet_clusters::Call::upload_code { code_hash, size: code.len() as u32 };
+    let key = storage::code(&code_hash);
+    let there = |key: Vec<u8>| move |node: &phala_node::Node| node.storage(&node.head().hash, &key).ok().flatten();
+    chain.perform("the code", vec![(owner, RuntimeCall::Clusters(upload))], there(key.clone())).await?;
+    let proof = chain.fact("the code", &key).await?;
+    succeed(office, "the upload", Action::Upload { code, proof }).await?;
+
+    let (salt, none) = (vec![1u8], None::<String>);
+    let contract = contract_address(&owner.id(), CLUSTER, &code_hash, &salt);
+    let create = pallet_clusters::Call::create_contract { cluster: CLUSTER, code_hash, salt: salt.clone() };
+    let key = storage::contract(&contract);
+    chain.perform("the contract", vec![(owner, RuntimeCall::Clusters(create))], there(key.clone())).await?;
+    let proof = chain.fact("the contract", &key).await?;
+    let data = (NEW, TOKENS, &none, &none, 12u8).encode();
+    succeed(office, "the token", Action::Instantiate { contract, code_hash, salt, data, proof }).await?;
+
+    *office.token.lock() = contract;
+    let now = office.sim.now_ms();
+    for account in 0..office.accounts.len() {
+        let amount = if account == Office::OWNER { TOKENS } else { 0 };
+        office.history.add(now, Event::Endowed { log: Log::Cluster, account: account as u32, amount });
+    }
+    join_all((0..CLIENTS).map(|client| office.pay(Office::OWNER, client, PURSE))).await;
+    Ok(())
+}
+
+async fn succeed(office: &Office, what: &str, action: Action) -> Result<(), Stuck> {
+    let (outcome, proven) = office.order(office.command(Office::OWNER, action)).await;
+    match outcome.result {
+        Ok(output) if !output.reverted() && proven => Ok(()),
+        other => Err(stuck(format!("{what} failed: {other:?}"))),
+    }
+}
+
+/// Clients begin. Each takes its mark off when it is done.
+fn begin(office: &Arc<Office>) -> Vec<Arc<AtomicBool>> {
+    let mut busy = vec![];
+    for log in [Log::Chain, Log::Cluster] {
+        for client in 0..CLIENTS {
+            let mark = Arc::new(AtomicBool::new(true));
+            busy.push(mark.clone());
+            let serving = office.clone().serve(log, client);
+            office.sim.spawn(async move {
+                serving.await;
+                mark.store(false, Ordering::SeqCst);
+            });
+        }
+    }
+    busy
+}
+
+enum Step {
+    Part(Vec<usize>),
+    Heal,
+    Crash(Moment),
+    Restart(Moment),
+}
+
+/// Everything that the plan has, in the order of time.
+async fn faults(sim: &Sim, plan: &Plan, chain: &Chain, cluster: &mut Cluster) -> Result<(), Stuck> {
+    let mut steps = vec![];
+    for partition in &plan.partitions {
+        steps.push((partition.at_ms, Step::Part(partition.side.clone())));
+        steps.push((partition.until_ms, Step::Heal));
+    }
+    steps.extend(plan.crashes.iter().map(|moment| (moment.at_ms, Step::Crash(*moment))));
+    steps.extend(plan.restarts.iter().map(|moment| (moment.at_ms, Step::Restart(*moment))));
+    steps.sort_by_key(|(at_ms, _)| *at_ms);
+    let start = sim.now_ms();
+    for (at_ms, step) in steps {
+        sim.sleep_ms((start + at_ms).saturating_sub(sim.now_ms())).await;
+        match step {
+            Step::Part(side) => {
+                let side: Vec<usize> = side.into_iter().flat_map(Cluster::hosts).collect();
+                sim.partition(&[side.as_slice()]).await;
+            }
+            Step::Heal => sim.heal().await,
+            Step::Crash(Moment { log: Log::Chain, member, .. }) => chain.crash(member).await?,
+            Step::Crash(Moment { log: Log::Cluster, member, .. }) => cluster.crash(member).await,
+            Step::Restart(Moment { log: Log::Chain, member, .. }) => chain.start_one(member).await?,
+            Step::Restart(Moment { log: Log::Cluster, .. }) => cluster.restart().await?,
+        }
+    }
+    Ok(())
+}
+
+/// Lets all come to rest after the faults: what is under way is finished, and all members move on.
+async fn settle(office: &Office, plan: &Plan, busy: &[Arc<AtomicBool>]) {
+    let (sim, history) = (&office.sim, &office.history);
+    let before = [Log::Chain, Log::Cluster].map(|log| history.heights(log).0);
+    history.add(sim.now_ms(), Event::Healed);
+    sim.sleep_ms(plan.calm_ms).await;
+    office.quiet.store(true, Ordering::SeqCst);
+    history.add(sim.now_ms(), Event::Quiet);
+    for _ in 0..2 * BOUND_MS / 250 {
+        let moved =
+            [Log::Chain, Log::Cluster].into_iter().zip(before).all(|(log, old)| history.heights(log).1 > old + 1);
+        if moved && busy.iter().all(|mark| !mark.load(Ordering::SeqCst)) && level(office) {
+            return;
+        }
+        sim.sleep_ms(250).await;
+    }
+}
+
+/// Whether every member holds every transfer that was answered.
+fn level(office: &Office) -> bool {
+    let commands = office.commands.lock();
+    let replicas = office.served.all().unwrap_or_default();
+    let nodes = office.chain.live();
+    let nonces =
+        |account| nodes.iter().map(|node| audit::account(node, account).map(|(nonce, _)| nonce)).collect::<Vec<_>>();
+    let same = office.accounts.iter().map(nonces).all(|nonces| nonces.windows(2).all(|pair| pair[0] == pair[1]));
+    same && replicas
+        .iter()
+        .all(|replica| commands.iter().rev().take(CLIENTS).all(|(a, id)| replica.outcome(a, id).is_ok()))
+}
+
+/// Writes into the history what every member's state tells.
+fn compare(office: &Office, cluster: &Cluster) -> Result<(), Stuck> {
+    let now = office.sim.now_ms();
+    let accounts: Vec<&Account> = office.accounts.iter().chain(cluster.accounts()).collect();
+    let extrinsics = office.extrinsics.lock();
+    for (node, member) in office.chain.all()?.iter().zip(0u32..) {
+        let events = audit::audit(node, member, &accounts, &extrinsics)?;
+        events.into_iter().for_each(|event| office.history.add(now, event));
+    }
+    for (replica, member) in office.served.all()?.iter().zip(0u32..) {
+        tokens(office, replica, member)?;
+    }
+    Ok(())
+}
+
+/// What one replica tells of the token.
+fn tokens(office: &Office, replica: &Replica, member: u32) -> Result<(), Stuck> {
+    let (now, log) = (office.sim.now_ms(), Log::Cluster);
+    let ask = |data: Vec<u8>| {
+        let query = Query { contract: *office.token.lock(), data, min_height: 0 };
+        match replica.query(office.accounts[0].id(), [1; 16], &query, now).map_err(stuck)? {
+            // Ink puts `Ok` of its language errors in front.
+            Answer::Query { output, .. } => match output.data.split_first() {
+                Some((0, amount)) => <u128 as codec::DecodeAll>::decode_all(&mut &*amount).map_err(stuck),
+                _ => Err(stuck(format!("the token says {output:?}"))),
+            },
+            _ => Err(stuck("a query was answered as something else")),
+        }
+    };
+    let total = ask(TOTAL_SUPPLY.to_vec())?;
+    office.history.add(now, Event::Supply { log, member, total });
+    for (account, number) in office.accounts.iter().zip(0u32..) {
+        let amount = ask((BALANCE_OF, account.id()).encode())?;
+        office.history.add(now, Event::Balance { log, member, account: number, amount });
+    }
+    for ((account, id), number) in office.commands.lock().iter().zip(0u32..) {
+        let outcome = match replica.outcome(account, id) {
+            Ok(Answer::Command { outcome, .. }) => Some(outcome),
+            _ => None,
+        };
+        let moved = outcome.as_ref().is_some_and(|o| o.result.as_ref().is_ok_and(|output| !output.reverted()));
+        let (times, outcome) = (u32::from(outcome.is_some()), outcome.map_or(Hash::ZERO, |outcome| outcome.hash()));
+        office.history.add(now, Event::Found { log, member, number, times, outcome, moved });
+    }
+    Ok(())
+}

@@ -1,0 +1,2 @@
+mod forged;
+mod seeds;
