@@ -80,11 +80,11 @@ mod tests {
             let hashes: Vec<_> = (0..count).map(|i| blake2_256(&[i as u8])).collect();
             let tree = Tree::new(&hashes);
             let top = root(&hashes);
-            for index in 0..count {
+            for (index, hash) in hashes.iter().enumerate() {
                 let path = tree.prove(index).unwrap();
-                assert!(verify(&top, count, index, &hashes[index], &path));
+                assert!(verify(&top, count, index, hash, &path));
                 assert!(!verify(&top, count, index, &blake2_256(b"other"), &path));
-                assert!(count == 1 || !verify(&top, count, (index + 1) % count, &hashes[index], &path));
+                assert!(count == 1 || !verify(&top, count, (index + 1) % count, hash, &path));
             }
             assert!(tree.prove(count).is_none());
         }

@@ -107,7 +107,7 @@ impl Backend for Mock {
         match method {
             "Metadata_metadata" => Ok(b"meta".to_vec().encode()),
             // A `RuntimeDispatchInfo` in FRAME's encoding.
-            "TransactionPaymentApi_query_info" => Ok(vec![[4 * 7, 4 * 9, 1].to_vec(), 5u128.encode()].concat()),
+            "TransactionPaymentApi_query_info" => Ok([[4 * 7, 4 * 9, 1].to_vec(), 5u128.encode()].concat()),
             _ => Err(Code::Malformed.into()),
         }
     }

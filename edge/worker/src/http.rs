@@ -59,10 +59,12 @@ pub(crate) fn router(status: Arc<Status>) -> Router {
         .with_state(status)
 }
 
-fn service(status: &Status) -> Result<Arc<Service>, Response> {
+fn service(status: &Status) -> Result<Arc<Service>, Box<Response>> {
     status.service().ok_or_else(|| {
         let error = Coded::new(Code::NotReady, status.waiting_for());
-        (StatusCode::SERVICE_UNAVAILABLE, octets(phala_session::Response::Refused(error).encode())).into_response()
+        Box::new(
+            (StatusCode::SERVICE_UNAVAILABLE, octets(phala_session::Response::Refused(error).encode())).into_response(),
+        )
     })
 }
 
@@ -73,7 +75,7 @@ fn octets(bytes: Vec<u8>) -> impl IntoResponse {
 async fn info(State(status): State<Arc<Status>>) -> Response {
     let service = match service(&status) {
         Ok(service) => service,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let key = service.acceptor().session_key();
     let parts = service.parts();
@@ -105,7 +107,7 @@ async fn call(State(status): State<Arc<Status>>, body: Result<Bytes, BytesReject
     };
     let service = match service(&status) {
         Ok(service) => service,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     match service.receive(&body).await {
         Reception::Response(bytes) => octets(bytes).into_response(),
@@ -119,7 +121,7 @@ async fn call(State(status): State<Arc<Status>>, body: Result<Bytes, BytesReject
 async fn session(State(status): State<Arc<Status>>, upgrade: WebSocketUpgrade) -> Response {
     let service = match service(&status) {
         Ok(service) => service,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE).on_upgrade(move |socket| async move {
         let metrics = status.metrics().clone();

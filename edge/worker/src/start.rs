@@ -304,6 +304,7 @@ struct Ticker {
 }
 
 impl Ticker {
+    #[allow(clippy::disallowed_methods, reason = "a thread of its own, so that busy cores do not stop the clock")]
     fn start(engine: Engine) -> Result<Self, Coded> {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = stop.clone();

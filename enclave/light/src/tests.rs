@@ -36,7 +36,6 @@ impl State {
         let trie =
             TrieDBBuilder::<LayoutV1<Blake2Hasher>>::new(&self.db, &self.root).with_recorder(&mut recorder).build();
         trie.get(key).unwrap();
-        drop(trie);
         recorder.drain().into_iter().map(|node| node.data).collect()
     }
 }

@@ -106,7 +106,7 @@ fn follows_a_map_through_random_commits_crashes_and_reopens() {
         let mut random = Random(seed * 7919);
         let mut disk = Disk::default();
         let mut state = open(&disk);
-        let mut history: Vec<BTreeMap<([u8; 32], Vec<u8>), Vec<u8>>> = vec![BTreeMap::new()];
+        let mut history = vec![BTreeMap::<([u8; 32], Vec<u8>), Vec<u8>>::new()];
         let mut roots = vec![state.applied().root];
         for _ in 0..40 {
             let count = random.below(12);

@@ -18,7 +18,10 @@ const SEEN: usize = 32;
 
 /// Blocks that were proposed or judged here lately.
 #[derive(Clone, Default)]
-pub(crate) struct Seen(Arc<Mutex<(BTreeMap<Digest, Digested<Item>>, VecDeque<Digest>)>>);
+pub(crate) struct Seen(Arc<Mutex<Blocks>>);
+
+/// Blocks by digest, and their digests from the oldest on.
+type Blocks = (BTreeMap<Digest, Digested<Item>>, VecDeque<Digest>);
 
 impl Seen {
     pub(crate) fn insert(&self, block: &Digested<Item>) {

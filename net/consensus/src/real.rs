@@ -123,6 +123,7 @@ impl Drop for Runtime {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "the caller is told that this blocks, and no runtime is asked yet")]
 /// Whether the address can be listened on, after waiting a moment for one that was just left.
 fn free(listen: SocketAddr) -> std::io::Result<()> {
     let start = std::time::Instant::now();

@@ -40,7 +40,7 @@ impl Writer {
             let count = self.acknowledged.fetch_add(1, Ordering::SeqCst) + 1;
             *self.under_way.lock().unwrap() = None;
             all.fetch_add(1, Ordering::SeqCst);
-            if count % 7 == 0 {
+            if count.is_multiple_of(7) {
                 let Ok(read) = token.query(token::balance_of(&self.to)).await else { return };
                 assert_eq!(token::amount(&read.output.data), u128::from(count), "a writer reads what it wrote");
             }

@@ -136,7 +136,6 @@ impl FakeChain {
         let mut recorder = Recorder::<LayoutV1<Blake2Hasher>>::new();
         let trie = TrieDBBuilder::<LayoutV1<Blake2Hasher>>::new(&db, &root).with_recorder(&mut recorder).build();
         trie.get(&key).unwrap();
-        drop(trie);
         Fact { head, key, proof: recorder.drain().into_iter().map(|node| node.data).collect() }
     }
 

@@ -253,9 +253,7 @@ impl Cluster {
         let Answer::Command { outcome, receipt } = answer else { panic!("another kind of answer") };
         let members = self.members();
         assert!(members.contains(&receipt.identity));
-        receipt
-            .verify(&Chain::genesis(), CLUSTER, &members, &receipt.identity, &command.hash(), &outcome)
-            .unwrap();
+        receipt.verify(&Chain::genesis(), CLUSTER, &members, &receipt.identity, &command.hash(), &outcome).unwrap();
         (outcome, *receipt)
     }
 

@@ -130,7 +130,7 @@ fn what_an_entry_holds_is_not_proposed_again_on_top_of_it() {
     let _ticket = cluster.replicas[0].submit(command, cluster.now).unwrap();
     let (_, first) = cluster.propose(0);
     assert_eq!(first.open(CLUSTER).unwrap().count, 1);
-    let second = cluster.replicas[0].propose(cluster.at(0), &[first.clone()]).unwrap();
+    let second = cluster.replicas[0].propose(cluster.at(0), std::slice::from_ref(&first)).unwrap();
     assert_eq!(second.open(CLUSTER).unwrap().count, 0);
     // The first was given up: the command is free for another entry of its height.
     let (_, other) = cluster.propose(0);

@@ -55,7 +55,8 @@ fn a_command_receipt_proves_finality_inclusion_and_outcome() {
     let command = world.credentials.sign(call()).hash();
     let (keys, public) = members();
     let good = receipt(&command);
-    let verify = |receipt: &CommandReceipt| receipt.verify(&GENESIS, CLUSTER, &public, &public[3], &command, &outcome());
+    let verify =
+        |receipt: &CommandReceipt| receipt.verify(&GENESIS, CLUSTER, &public, &public[3], &command, &outcome());
     assert_eq!(verify(&good), Ok(()));
 
     let resigned = |change: &dyn Fn(&mut CommandReceipt)| {
