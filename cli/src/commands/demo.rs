@@ -59,6 +59,8 @@ struct App {
 struct Show {
     output: Output,
     receipts: AtomicU64,
+    /// Height of the newest entry that anyone wrote: everyone's queries see it.
+    height: AtomicU64,
     figures: Map<String, Value>,
     rows: Vec<(String, String)>,
 }
@@ -67,7 +69,8 @@ struct Show {
 pub(crate) async fn run(options: &Demo, output: Output) -> Result<()> {
     let (token_bundle, ballot_bundle) =
         (load_bundle(&options.bundles.join("psp22"))?, load_bundle(&options.bundles.join("ballot"))?);
-    let mut show = Show { output, receipts: AtomicU64::new(0), figures: Map::new(), rows: vec![] };
+    let mut show =
+        Show { output, receipts: AtomicU64::new(0), height: AtomicU64::new(0), figures: Map::new(), rows: vec![] };
     let started = Instant::now();
     let mut net =
         Devnet::start(Config::default(), |step| output.say(output.paint(Tone::Dim, &format!("  {step}")))).await?;
@@ -144,6 +147,7 @@ impl Show {
 
     async fn query(&self, who: &Person, app: &App, message: &str, arguments: &[String]) -> Result<Decoded> {
         let data = app.abi.encode(message, arguments)?;
+        who.cluster.observe(self.height.load(Ordering::Relaxed));
         let answered = who.cluster.contract(app.address).query(data).await?;
         self.verified();
         app.abi.decode(message, &answered.output.data)
@@ -152,6 +156,7 @@ impl Show {
     async fn send(&self, who: &Person, app: &App, message: &str, arguments: &[String]) -> Result<Decoded> {
         let data = app.abi.encode(message, arguments)?;
         let executed = who.cluster.contract(app.address).call(data, GAS).await?;
+        self.height.fetch_max(executed.receipt.header.height, Ordering::Relaxed);
         self.verified();
         app.abi.decode(message, &executed.outcome.result?.data)
     }

@@ -99,7 +99,7 @@ pub struct Cluster {
     seals: Mutex<BTreeMap<PublicKey, Arc<Seal>>>,
     epochs: Mutex<BTreeMap<u64, Arc<Vec<PublicKey>>>>,
     preferred: AtomicUsize,
-    /// Height of the newest entry that holds a command of this client: it reads what it wrote.
+    /// Height of the newest entry that this client knows of: it reads what it wrote.
     height: AtomicU64,
 }
 
@@ -168,6 +168,12 @@ impl Cluster {
     /// A query that sees what this client wrote.
     pub(crate) fn query_of(&self, contract: AccountId, data: Vec<u8>) -> Query {
         Query { contract, data, min_height: self.height.load(Ordering::Relaxed) }
+    }
+
+    /// Lets this client's queries see the entry of this height and all before it, such as one that another client's
+    /// receipt names.
+    pub fn observe(&self, height: u64) {
+        self.height.fetch_max(height, Ordering::Relaxed);
     }
 
     /// Asks a contract. Its state is at least as new as the last command that this client sent.
