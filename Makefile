@@ -50,7 +50,7 @@ verify: cargo-deny ## format, lints, layers, documents, licences; changes nothin
 	PATH="$(TOOLS)/bin:$$PATH" cargo deny --locked --log-level error check licenses bans sources
 	$(CARGO) clippy $(FLAGS) --lib --bins -- -D warnings
 	$(CARGO) clippy $(FLAGS) --all-targets -- -D warnings $(TESTS_MAY)
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(FLAGS) --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc $(FLAGS) --no-deps --quiet
 
 build: ## compile the command line, which is the whole network
 	$(CARGO) build $(FLAGS) --bin phala
