@@ -5,8 +5,8 @@
 //!    `Registry::Validators` under its state root;
 //! 2. upon [`LightClient::update`], the certificate must hold a quorum of those validators' signatures over the
 //!    header's hash, or over that of a descendant whose ancestry is shown down to it; the number does not go back;
-//! 3. upon [`LightClient::check`], a [`Fact`](phala_primitives::Fact)'s head must be final in the same way and its trie nodes must lead from
-//!    the header's state root to the value, or to its absence.
+//! 3. upon [`LightClient::check`], the head of a [`Fact`](phala_primitives::Fact) must be final in the same way, and its
+//!    trie nodes must lead from the header's state root to the value, or to its absence.
 //!
 //! The validators are those of the genesis block for the life of the chain. Nothing here knows time: a caller that
 //! must not be shown an old state gives [`LightClient::check`] the oldest block that it accepts.
