@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 use codec::{Decode, Encode};
 use futures::{StreamExt, TryStreamExt, stream};
 use phala_client::{Account as Keys, Action, Chain, Cluster, Contract, Scope, Session};
-use phala_primitives::AccountId;
+use phala_primitives::{AccountId, limits::MAX_COMMAND_GAS};
 use serde_json::Value;
 use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 use tokio::{
@@ -14,8 +14,6 @@ use tokio::{
     time::timeout,
 };
 
-/// Enough for any message of the token.
-const GAS: u64 = 10_000_000_000;
 /// Commands under way while the accounts get their tokens.
 const IN_FLIGHT: usize = 16;
 /// How long the network may take until it can be asked.
@@ -45,7 +43,8 @@ impl Network {
         let cluster = Cluster::connect(chain, 0, credentials).await?;
         let supply: u128 = (0..accounts).map(balance).sum();
         let new = (selector(&bundle, "constructors", "new")?, supply, None::<String>, None::<String>, 12u8);
-        let (token, _) = Contract::deploy(&cluster, &alice, code, b"bench".to_vec(), new.encode(), GAS).await?;
+        let (token, _) =
+            Contract::deploy(&cluster, &alice, code, b"bench".to_vec(), new.encode(), MAX_COMMAND_GAS).await?;
 
         let transfer = selector(&bundle, "messages", "PSP22::transfer")?;
         let transfers = (0..accounts).map(|number| {
@@ -53,7 +52,7 @@ impl Network {
             let action = Action::Call { contract: token.address(), data };
             let cluster = &cluster;
             async move {
-                let executed = cluster.send(&cluster.sign(action, GAS)).await?;
+                let executed = cluster.send(&cluster.sign(action, MAX_COMMAND_GAS)).await?;
                 let output = executed.outcome.result?;
                 // Two layers of `Result`: the language's and the token's.
                 ensure!(output.data == [0, 0], "a transfer was refused: {:?}", output.data);

@@ -1,6 +1,7 @@
 //! The command line as data.
 
 use clap::{Args, Parser, Subcommand};
+use phala_primitives::limits::MAX_COMMAND_GAS;
 use std::path::PathBuf;
 
 /// The confidential compute cloud on one command line.
@@ -184,7 +185,7 @@ pub(crate) struct Deploy {
     #[arg(long, default_value_t = 0)]
     pub(crate) cluster: u32,
     /// Most gas the constructor may use.
-    #[arg(long, default_value_t = 10_000_000_000)]
+    #[arg(long, default_value_t = MAX_COMMAND_GAS)]
     pub(crate) gas: u64,
     /// Who signs.
     #[command(flatten)]
@@ -208,7 +209,7 @@ pub(crate) struct Call {
     #[arg(long)]
     pub(crate) bundle: Option<PathBuf>,
     /// Most gas a command may use.
-    #[arg(long, default_value_t = 10_000_000_000)]
+    #[arg(long, default_value_t = MAX_COMMAND_GAS)]
     pub(crate) gas: u64,
     /// Also print the receipt.
     #[arg(long)]

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use codec::{DecodeAll, Encode};
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
-use phala_consensus::{Application, Block, LogHandle, Position, Recipient, Shape, Sim, Verdict};
+use phala_consensus::{Application, LogHandle, Recipient, Sim};
 use phala_keys::Key;
-use phala_primitives::{Coded, Finality, PublicKey, blake2_256};
+use phala_primitives::{Block, Coded, Finality, Position, PublicKey, Shape, Verdict, blake2_256};
 use phala_replica::Replica;
 use phala_session::EntryHeader;
 use std::sync::Arc;
@@ -55,18 +55,6 @@ pub(crate) struct ReplicaApp {
     history: History,
 }
 
-fn to_replica(block: &Block) -> phala_replica::Block {
-    phala_replica::Block { header: block.header.clone(), body: block.body.clone() }
-}
-
-fn from_replica(block: phala_replica::Block) -> Block {
-    Block { header: block.header, body: block.body }
-}
-
-fn position(at: Position) -> phala_replica::Position {
-    phala_replica::Position { epoch: at.epoch, view: at.view, leader: at.leader, now_ms: at.now_ms }
-}
-
 impl ReplicaApp {
     /// An application for a replica that has entered its epoch, whose log has this key.
     pub(crate) fn new(
@@ -76,7 +64,7 @@ impl ReplicaApp {
         sim: &Sim,
         history: &History,
     ) -> Result<Arc<Self>, Coded> {
-        let genesis = from_replica(replica.genesis()?);
+        let genesis = replica.genesis()?;
         let sealer = Sealer::new(key).ok_or(phala_primitives::Code::Internal)?;
         let (log, member) = (RwLock::default(), member as u32);
         Ok(Arc::new(Self { replica, genesis, sealer, log, member, sim: sim.clone(), history: history.clone() }))
@@ -98,8 +86,7 @@ impl Application for ReplicaApp {
     }
 
     fn inspect(&self, block: &Block) -> Option<Shape> {
-        let shape = self.replica.inspect(&to_replica(block))?;
-        Some(Shape { height: shape.height, parent: shape.parent })
+        self.replica.inspect(block)
     }
 
     fn ready(&self) -> BoxFuture<'static, ()> {
@@ -107,22 +94,15 @@ impl Application for ReplicaApp {
     }
 
     fn propose(&self, at: Position, ancestry: &[Block]) -> Option<Block> {
-        let ancestry: Vec<_> = ancestry.iter().map(to_replica).collect();
-        let block = self.replica.propose(position(at), &ancestry)?;
-        self.sealer.again(&from_replica(block))
+        self.sealer.again(&self.replica.propose(at, ancestry)?)
     }
 
     fn verify(&self, at: Position, ancestry: &[Block], block: &Block) -> Verdict {
-        let ancestry: Vec<_> = ancestry.iter().map(to_replica).collect();
-        match self.replica.verify(position(at), &ancestry, &to_replica(block)) {
-            phala_replica::Verdict::Accept => Verdict::Accept,
-            phala_replica::Verdict::Reject => Verdict::Reject,
-            phala_replica::Verdict::Later => Verdict::Later,
-        }
+        self.replica.verify(at, ancestry, block)
     }
 
     fn finalized(&self, block: Block, finality: Finality) {
-        let taken = self.replica.finalized(&to_replica(&block), &finality);
+        let taken = self.replica.finalized(&block, &finality);
         let (now, log, member) = (self.sim.now_ms(), Log::Cluster, self.member);
         if let Some(shape) = self.inspect(&block) {
             let applied = self.replica.applied();

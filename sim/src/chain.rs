@@ -11,10 +11,10 @@ use codec::DecodeAll;
 use ed25519_dalek::SigningKey;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use phala_consensus::{Application, Block, LogConfig, Peer, Position, Secret, Shape, Sim, Verdict};
+use phala_consensus::{Application, LogConfig, Peer, Secret, Sim};
 use phala_node::{GenesisSpec, Node, NodeConfig};
 use phala_primitives::{
-    ClusterId, Fact, Finality, Hash, PublicKey,
+    Block, ClusterId, Fact, Finality, Hash, Position, PublicKey, Shape, Verdict,
     records::{ClusterRecord, chain_namespace},
     storage,
 };

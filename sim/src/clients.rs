@@ -37,7 +37,7 @@ const LOOK_MS: u64 = 300;
 /// How long a client waits before it asks again after a refusal, in milliseconds.
 const REFUSED_MS: u64 = 150;
 /// Gas of any command of the simulation.
-const GAS: u64 = 50_000_000_000;
+const GAS: u64 = phala_primitives::limits::MAX_COMMAND_GAS;
 /// Life of a command in milliseconds: longer than a run has left, so that no retry is too late.
 const LIFE_MS: u64 = 500_000;
 /// `PSP22::transfer`.

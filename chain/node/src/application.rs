@@ -8,8 +8,8 @@ use crate::{
 use bytes::Bytes;
 use codec::Encode;
 use futures::future::BoxFuture;
-use phala_consensus::{Application, Block, Position, Shape, Verdict};
-use phala_primitives::{Finality, Hash, PublicKey};
+use phala_consensus::Application;
+use phala_primitives::{Block, Finality, Hash, Position, PublicKey, Shape, Verdict};
 
 /// How far a block's time may lie ahead of our clock, in milliseconds.
 const AHEAD_MS: u64 = 2_000;

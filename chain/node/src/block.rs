@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 use codec::{Compact, Decode, DecodeAll, DecodeLimit, Encode};
-use phala_consensus::Block;
-use phala_primitives::{Hash, blake2_256};
+use phala_primitives::{Block, Hash, blake2_256};
 use phala_runtime::{AccountId, Header, MAX_BLOCK_LENGTH, RuntimeCall, UncheckedExtrinsic, VERSION};
 use sp_core::H256;
 use sp_runtime::{

@@ -12,8 +12,7 @@ use crate::{
 use bytes::Bytes;
 use codec::Encode;
 use parking_lot::{Mutex, RwLock};
-use phala_consensus::Block;
-use phala_primitives::{Certificate, Code, Coded, Fact, Finality, FinalizedHead, Hash, blake2_256};
+use phala_primitives::{Block, Certificate, Code, Coded, Fact, Finality, FinalizedHead, Hash, blake2_256};
 use phala_rpc::{BlockId, NodeInfo};
 use phala_runtime::{AccountId, GenesisSpec, Header, MAX_BLOCK_LENGTH};
 use sp_core::H256;

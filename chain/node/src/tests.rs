@@ -3,8 +3,8 @@
 use crate::{Backend, ExtrinsicStatus, Node, NodeConfig, NodeError, PoolLimits, block};
 use codec::{Decode, Encode};
 use parking_lot::Mutex;
-use phala_consensus::{Application, Block, Position, Verdict};
-use phala_primitives::{AccountId as Plain, Certificate, Code, Finality, Hash, PHA, storage};
+use phala_consensus::Application;
+use phala_primitives::{AccountId as Plain, Block, Certificate, Code, Finality, Hash, PHA, Position, Verdict, storage};
 use phala_runtime::{
     AccountId, GenesisSpec, Header, Runtime, RuntimeCall, SignedPayload, TxExtension, UncheckedExtrinsic, VERSION,
 };

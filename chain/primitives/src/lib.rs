@@ -1,5 +1,5 @@
 //! The words of the network as types: accounts and addresses, hashes, finality certificates, the records that the
-//! chain keeps and light clients read, Merkle inclusion, and the table of error codes.
+//! chain keeps and light clients read, blocks of ordered logs, Merkle inclusion, and the table of error codes.
 //!
 //! Everything here is pure and small, so that the chain, the enclaves and the clients share one definition.
 
@@ -9,6 +9,7 @@ pub mod codes;
 mod facts;
 mod hash;
 pub mod limits;
+mod log;
 pub mod merkle;
 pub mod records;
 mod signature;
@@ -19,6 +20,7 @@ pub use certificate::{Certificate, CertificateError, Finality, MAX_DESCENDANTS, 
 pub use codes::{Code, Coded};
 pub use facts::{Fact, FinalizedHead};
 pub use hash::{Hash, blake2_256};
+pub use log::{Block, Position, Shape, Verdict};
 pub use signature::{AccountSignature, SIGNING_CONTEXT, unwrap_bytes, wrap_bytes};
 
 /// Number of a cluster, given by the chain in order of creation.

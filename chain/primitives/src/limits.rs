@@ -8,6 +8,10 @@ pub const MAX_CODE: usize = 512 << 10;
 pub const MAX_ENTRY: usize = 1 << 20;
 /// Most commands in one log entry.
 pub const MAX_ENTRY_COMMANDS: usize = 256;
+/// Most gas that one command may ask for, about half a second of computing. While a command runs, those behind it wait.
+pub const MAX_COMMAND_GAS: u64 = 1_000_000_000;
+/// Gas after which an entry of the log executes no further command; those left are ordered again.
+pub const MAX_ENTRY_GAS: u64 = 500_000_000;
 /// Longest life of a command from its making to its deadline, in milliseconds. Ids are remembered as long.
 pub const MAX_COMMAND_LIFE_MS: u64 = 10 * 60 * 1000;
 /// Longest life of a session certificate, in milliseconds (30 days).

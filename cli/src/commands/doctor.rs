@@ -6,7 +6,11 @@ use crate::{
 };
 use anyhow::Result;
 use serde_json::json;
-use std::{process::Command, time::Duration};
+use std::{process::Stdio, time::Duration};
+use tokio::{process::Command, time::timeout};
+
+/// Time that one check may take.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// Result of one check.
 struct Check {
@@ -20,7 +24,8 @@ struct Check {
 
 /// Runs every check. Succeeds unless something that is needed is missing.
 pub(crate) async fn run(network: &Network, output: Output) -> Result<bool> {
-    let checks = vec![rust(), wasm_target(), wasm_opt(), attestation_hardware(), shared_memory(), chain(network).await];
+    let (rust, target, optimiser, chain) = tokio::join!(rust(), wasm_target(), wasm_opt(), chain(network));
+    let checks = vec![rust, target, optimiser, attestation_hardware(), shared_memory(), chain];
     let fine = checks.iter().all(|c| c.ok || !c.needed);
     let json: Vec<_> = checks
         .iter()
@@ -43,13 +48,16 @@ fn render(checks: &[Check], output: Output) -> String {
     checks.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(arguments).output().ok().filter(|o| o.status.success())?;
+/// What a program says first, if it is there, succeeds, and says it in time.
+async fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(LIMIT, command.output()).await.ok()?.ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
 }
 
-fn rust() -> Check {
-    let found = first_line("cargo", &["--version"]);
+async fn rust() -> Check {
+    let found = first_line("cargo", &["--version"]).await;
     Check {
         name: "rust",
         ok: found.is_some(),
@@ -59,8 +67,9 @@ fn rust() -> Check {
     }
 }
 
-fn wasm_target() -> Check {
+async fn wasm_target() -> Check {
     let ok = first_line("rustc", &["--print", "target-libdir", "--target", "wasm32v1-none"])
+        .await
         .is_some_and(|dir| std::path::Path::new(&dir).is_dir());
     Check {
         name: "target wasm32v1-none",
@@ -71,8 +80,8 @@ fn wasm_target() -> Check {
     }
 }
 
-fn wasm_opt() -> Check {
-    let found = first_line("wasm-opt", &["--version"]);
+async fn wasm_opt() -> Check {
+    let found = first_line("wasm-opt", &["--version"]).await;
     Check {
         name: "wasm-opt",
         ok: found.is_some(),
@@ -106,9 +115,9 @@ fn shared_memory() -> Check {
 }
 
 async fn chain(network: &Network) -> Check {
-    let asked = tokio::time::timeout(Duration::from_secs(3), phala_client::Chain::connect(&network.url, None)).await;
+    let asked = timeout(LIMIT, phala_client::Chain::connect(&network.url, None)).await;
     let found = match asked {
-        Ok(Ok(chain)) => Ok(format!("{} at {}, genesis {}", "answers", network.url, chain.genesis())),
+        Ok(Ok(chain)) => Ok(format!("answers at {}, genesis {}", network.url, chain.genesis())),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("{} does not answer", network.url)),
     };

@@ -3,14 +3,16 @@
 //! Every request is sealed to one replica, whose session key its identity signed, which the chain names. Every answer
 //! is verified before it is returned: the receipt of a query against the identity of the replica, that of a command
 //! against the cluster's members of the epoch that decided it. A replica that is dead, not ready, or gives an answer
-//! that does not verify is passed over for the next. A command keeps its id and signature on the way from one replica
-//! to the next, so it is executed at most once.
+//! that does not verify is passed over for the next; one that is silent for a while is not given up, but the next is
+//! asked, too, and the first good answer counts. A command keeps its id and signature on the way from one replica to the
+//! next, so it is executed at most once.
 
 use crate::{
     Account, Chain, Contract,
     link::{exchange, http, seal_for},
     roster::{Replica, Roster},
 };
+use futures::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use phala_primitives::{AccountId, ClusterId, Code, Coded, PublicKey, RequestId, blake2_256, records, storage};
 use phala_session::{
@@ -36,6 +38,10 @@ const COMMAND_LIFE_MS: u64 = 5 * 60 * 1000;
 /// How often all replicas are tried, and the pause in between.
 const ROUNDS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long a replica may be silent before another is asked, too.
+const SILENCE: Duration = Duration::from_secs(1);
+/// Most replicas that work on one query at the same time: a slow query is slow everywhere.
+const QUERIED_AT_ONCE: usize = 2;
 /// A session key is replaced this long before it ends.
 const KEY_MARGIN_MS: u64 = 60 * 1000;
 /// Clocks differ: a certificate begins a little in the past.
@@ -231,20 +237,43 @@ impl Cluster {
                     continue;
                 }
             };
-            let (count, first) = (roster.replicas.len(), self.preferred.load(Ordering::Relaxed));
-            for index in (0..count).map(|step| (first.wrapping_add(step)) % count) {
-                let Some(replica) = roster.replicas.get(index) else { continue };
-                match self.ask_replica(replica, ask).await {
-                    Ok(answer) => {
-                        self.preferred.store(index, Ordering::Relaxed);
-                        return Ok((replica.worker, answer));
-                    }
-                    Err(error) if try_elsewhere(&error) => last = error,
-                    Err(error) => return Err(error),
-                }
+            match self.ask_all(&roster.replicas, ask).await {
+                Some(Err(error)) if try_elsewhere(&error) => last = error,
+                Some(answer) => return answer,
+                None => {}
             }
         }
         Err(last)
+    }
+
+    /// Asks one replica after the other: the next when one fails, or is silent for [`SILENCE`]. The first answer that
+    /// verifies wins, or an error that another replica would give, too; otherwise it is the last error. `None`: there
+    /// is nobody to ask.
+    async fn ask_all(&self, replicas: &[Replica], ask: Ask<'_>) -> Option<Result<(AccountId, Answer), Coded>> {
+        let at_once = if matches!(ask, Ask::Query(_)) { QUERIED_AT_ONCE } else { replicas.len() };
+        let first = self.preferred.load(Ordering::Relaxed);
+        let order = (0..replicas.len()).map(|step| first.wrapping_add(step) % replicas.len());
+        let mut next =
+            order.filter_map(|index| Some((index, replicas.get(index)?))).map(|(index, replica)| async move {
+                (index, self.ask_replica(replica, ask).await.map(|answer| (replica.worker, answer)))
+            });
+        let mut asked: FuturesUnordered<_> = next.next().into_iter().collect();
+        let mut last = None;
+        while !asked.is_empty() {
+            match tokio::time::timeout(SILENCE, asked.next()).await {
+                Ok(Some((index, Ok(answer)))) => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return Some(Ok(answer));
+                }
+                Ok(Some((_, Err(error)))) if !try_elsewhere(&error) => return Some(Err(error)),
+                Ok(Some((_, Err(error)))) => last = Some(Err(error)),
+                Ok(None) => {}
+                Err(_) if asked.len() >= at_once => continue,
+                Err(_) => {}
+            }
+            asked.extend(next.next());
+        }
+        last
     }
 
     async fn ask_replica(&self, replica: &Replica, ask: Ask<'_>) -> Result<Answer, Coded> {

@@ -9,11 +9,13 @@
 
 pub mod folder;
 mod keys;
+mod memory;
 mod ports;
 
 use crate::{
     folder::{Folder, Secrets},
     keys::KeyHouse,
+    memory::Memory,
     ports::{free_address, loopback},
 };
 use codec::{Decode, Encode};
@@ -73,8 +75,9 @@ pub struct Devnet {
     /// Dropped last: stops what still runs and waits for it.
     runtimes: Vec<Arc<Runtime>>,
     folder: Folder,
-    /// The clusters' consensus keeps its journals here; nothing in it outlives the process.
-    _memory: tempfile::TempDir,
+    /// The clusters' consensus syncs often, and its journals are worth nothing after a restart, because every start
+    /// has new keys.
+    _memory: Memory,
 }
 
 impl Devnet {
@@ -105,7 +108,7 @@ impl Devnet {
         let chain = Arc::new(Chain::connect(&url, Some(genesis)).await?);
 
         progress("starting workers");
-        let memory = memory_folder()?;
+        let memory = Memory::open()?;
         let cluster_runtime = Arc::new(Runtime::start(memory.path(), 2)?);
         let machine = |index: usize| {
             let seed = secrets.machines.get(index).copied().unwrap_or_default();
@@ -200,6 +203,14 @@ impl Devnet {
         self.nodes.first().map_or(0, |node| node.head().number)
     }
 
+    /// The worker that leads the cluster: its place and its account.
+    pub fn leader(&self) -> Option<(usize, AccountId)> {
+        let led = |(index, worker): (usize, &Option<Worker>)| {
+            worker.as_ref().filter(|worker| worker.leads()).map(|worker| (index, worker.id()))
+        };
+        self.workers.iter().enumerate().find_map(led)
+    }
+
     /// Kills a worker as a crash would. Returns its account.
     pub fn kill_worker(&mut self, index: usize) -> Option<AccountId> {
         let worker = self.workers.get_mut(index)?.take()?;
@@ -237,17 +248,6 @@ fn worker_suri(index: usize) -> String {
 /// Measurement of this program, as far as a SIMULATED machine can have one.
 fn measurement() -> Hash {
     blake2_256(concat!("phala-worker ", env!("CARGO_PKG_VERSION")).as_bytes())
-}
-
-/// A folder in memory if there is one: consensus of clusters syncs often, and its journals are worth nothing after a
-/// restart, because every start has new keys.
-fn memory_folder() -> Result<tempfile::TempDir, Coded> {
-    let base = std::path::Path::new("/dev/shm");
-    let base = if base.is_dir() { base.to_owned() } else { std::env::temp_dir() };
-    tempfile::Builder::new()
-        .prefix("phala-cluster-")
-        .tempdir_in(&base)
-        .map_err(|e| Coded::new(Code::DataDir, format!("{}: {e}", base.display())))
 }
 
 type Validators = (Vec<Arc<Node>>, Vec<LogHandle>);

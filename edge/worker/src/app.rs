@@ -4,8 +4,8 @@ use crate::entries::EntryFile;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
-use phala_consensus::{Application, Block, LogHandle, Position, Recipient, Shape, Verdict};
-use phala_primitives::{Coded, Finality, PublicKey};
+use phala_consensus::{Application, LogHandle, Recipient};
+use phala_primitives::{Block, Coded, Finality, Position, PublicKey, Shape, Verdict};
 use phala_replica::{EntryLog, Replica};
 use std::{io, sync::Arc};
 
@@ -38,22 +38,10 @@ pub(crate) struct LogApp {
     log: RwLock<Option<LogHandle>>,
 }
 
-fn to_replica(block: &Block) -> phala_replica::Block {
-    phala_replica::Block { header: block.header.clone(), body: block.body.clone() }
-}
-
-fn from_replica(block: phala_replica::Block) -> Block {
-    Block { header: block.header, body: block.body }
-}
-
-fn position(at: Position) -> phala_replica::Position {
-    phala_replica::Position { epoch: at.epoch, view: at.view, leader: at.leader, now_ms: at.now_ms }
-}
-
 impl LogApp {
     /// An application for a replica that has entered its epoch.
     pub(crate) fn new(replica: Arc<Replica>) -> Result<Self, Coded> {
-        let genesis = from_replica(replica.genesis()?);
+        let genesis = replica.genesis()?;
         Ok(Self { replica, genesis, log: RwLock::new(None) })
     }
 
@@ -73,8 +61,7 @@ impl Application for LogApp {
     }
 
     fn inspect(&self, block: &Block) -> Option<Shape> {
-        let shape = self.replica.inspect(&to_replica(block))?;
-        Some(Shape { height: shape.height, parent: shape.parent })
+        self.replica.inspect(block)
     }
 
     fn ready(&self) -> BoxFuture<'static, ()> {
@@ -82,21 +69,15 @@ impl Application for LogApp {
     }
 
     fn propose(&self, at: Position, ancestry: &[Block]) -> Option<Block> {
-        let ancestry: Vec<_> = ancestry.iter().map(to_replica).collect();
-        self.replica.propose(position(at), &ancestry).map(from_replica)
+        self.replica.propose(at, ancestry)
     }
 
     fn verify(&self, at: Position, ancestry: &[Block], block: &Block) -> Verdict {
-        let ancestry: Vec<_> = ancestry.iter().map(to_replica).collect();
-        match self.replica.verify(position(at), &ancestry, &to_replica(block)) {
-            phala_replica::Verdict::Accept => Verdict::Accept,
-            phala_replica::Verdict::Reject => Verdict::Reject,
-            phala_replica::Verdict::Later => Verdict::Later,
-        }
+        self.replica.verify(at, ancestry, block)
     }
 
     fn finalized(&self, block: Block, finality: Finality) {
-        if let Err(error) = self.replica.finalized(&to_replica(&block), &finality) {
+        if let Err(error) = self.replica.finalized(&block, &finality) {
             // A replica that cannot keep what is final must not vote on: the others do without it.
             tracing::error!(%error, "leaves the log of its cluster");
             if let Some(log) = &*self.log.read() {

@@ -87,6 +87,7 @@ async fn info(State(status): State<Arc<Status>>) -> Response {
         "identity": format!("0x{}", hex::encode(parts.identity)),
         "cluster": parts.cluster,
         "epoch": parts.epoch,
+        "leads": service.leads(),
         "height": applied.height,
         "state_root": applied.root.to_string(),
         "session_key": format!("0x{}", hex::encode(key.encode())),

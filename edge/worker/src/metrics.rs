@@ -31,6 +31,8 @@ pub(crate) struct Metrics {
     pub(crate) chain_height: Gauge,
     /// Commands that wait to be ordered.
     pub(crate) waiting: Gauge,
+    /// 1 while the replica leads its cluster.
+    pub(crate) leads: Gauge,
 }
 
 /// From 50 µs to 13 s, each bound twice the one before.
@@ -49,6 +51,7 @@ impl Default for Metrics {
             height: Gauge::default(),
             chain_height: Gauge::default(),
             waiting: Gauge::default(),
+            leads: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("requests", "Requests answered, by kind and by error code", metrics.requests.clone());
@@ -61,6 +64,7 @@ impl Default for Metrics {
         registry.register("sessions", "Open WebSocket sessions", metrics.sessions.clone());
         registry.register("log_height", "Height of the command log executed last", metrics.height.clone());
         registry.register("chain_height", "Height of the chain verified last", metrics.chain_height.clone());
+        registry.register("leads", "1 while the replica leads its cluster", metrics.leads.clone());
         registry.register("commands_waiting", "Commands that wait to be ordered", metrics.waiting.clone());
         Self { registry, ..metrics }
     }

@@ -1,6 +1,7 @@
 //! Answers requests that were opened: queries on all cores, commands through the log.
 
 use crate::metrics::Metrics;
+use phala_consensus::LogHandle;
 use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash, PublicKey, RequestId};
 use phala_replica::Replica;
 use phala_session::{Acceptor, Answer, Call, Incoming, Query, ServerSession, SystemRng};
@@ -62,6 +63,7 @@ pub(crate) struct ServiceParts {
     pub(crate) epoch: u64,
     pub(crate) head: Arc<ChainHead>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) log: LogHandle,
 }
 
 /// What clients reach through the worker's sockets.
@@ -92,6 +94,11 @@ impl Service {
     /// The replica.
     pub(crate) fn replica(&self) -> &Arc<Replica> {
         &self.parts.replica
+    }
+
+    /// Whether this replica leads its cluster, as far as it knows.
+    pub(crate) fn leads(&self) -> bool {
+        self.parts.log.leader() == Some(self.parts.identity)
     }
 
     /// Opens and signs session keys.

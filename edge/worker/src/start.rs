@@ -100,7 +100,7 @@ impl Start {
         let app = Arc::new(LogApp::new(opened.replica.clone())?);
         let log = self.join(&chain, &keys, &record, app.clone()).await?;
         app.attach(log.clone());
-        let _ = self.log.set(log);
+        let _ = self.log.set(log.clone());
         let place = Place {
             genesis: self.config.genesis,
             worker: self.worker(),
@@ -118,6 +118,7 @@ impl Start {
             epoch: record.epoch,
             head: self.status.head.clone(),
             metrics: self.status.metrics().clone(),
+            log,
         }));
         self.status.serve(service.clone());
         look_after(&service, opened.ticking).await

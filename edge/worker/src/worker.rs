@@ -16,6 +16,7 @@
 //! [`Worker::stop`] ends everything in order; [`Worker::kill`] drops it as a crash would.
 
 use crate::{
+    door::Door,
     entries::EntryFile,
     http,
     metrics::Metrics,
@@ -35,6 +36,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Brings a request to whoever releases keys, and the sealed answer back. Nothing on the way is trusted.
 pub trait KeyDelivery: Send + Sync {
@@ -141,6 +143,7 @@ impl Status {
         if let Some(service) = self.service.get() {
             self.metrics.height.set(gauge(service.replica().applied().height));
             self.metrics.waiting.set(gauge(service.replica().waiting() as u64));
+            self.metrics.leads.set(i64::from(service.leads()));
         }
     }
 }
@@ -152,6 +155,8 @@ pub struct Worker {
     status: Arc<Status>,
     log: Arc<OnceLock<LogHandle>>,
     tasks: JoinSet<()>,
+    /// Breaks all connections when dropped.
+    _shut: DropGuard,
 }
 
 impl Worker {
@@ -173,10 +178,11 @@ impl Worker {
         let log = Arc::new(OnceLock::new());
         let id = config.account.id();
         let mut tasks = JoinSet::new();
-        let router = http::router(status.clone());
+        let shut = CancellationToken::new();
+        let (router, door) = (http::router(status.clone()), Door { listener, shut: shut.clone() });
         tasks.spawn(async move {
             // It ends only with the task.
-            let _ = axum::serve(listener, router).await;
+            let _ = axum::serve(door, router).await;
         });
         let (shown, handle) = (status.clone(), log.clone());
         tasks.spawn(async move {
@@ -186,7 +192,7 @@ impl Worker {
                 shown.fail(error);
             }
         });
-        Ok(Self { id, address, status, log, tasks })
+        Ok(Self { id, address, status, log, tasks, _shut: shut.drop_guard() })
     }
 
     /// The worker's account.
@@ -197,6 +203,11 @@ impl Worker {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether it leads its cluster.
+    pub fn leads(&self) -> bool {
+        self.status.service().is_some_and(|service| service.leads())
     }
 
     /// Completes when the worker serves, or cannot.

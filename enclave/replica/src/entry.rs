@@ -1,7 +1,7 @@
 //! Making and judging entries.
 
 use crate::{
-    Block, Position, Verdict,
+    block::make_block,
     check::{Checker, Key},
     cipher::{LogCipher, What},
     execute::Ordered,
@@ -9,7 +9,7 @@ use crate::{
 };
 use codec::{Compact, DecodeAll, Encode};
 use phala_primitives::{
-    ClusterId, Coded, Hash, blake2_256,
+    Block, ClusterId, Coded, Hash, Position, Verdict, blake2_256,
     limits::{MAX_ENTRY, MAX_ENTRY_COMMANDS},
     merkle,
 };
@@ -70,7 +70,7 @@ impl Entries {
             count: commands.len() as u32,
             body_hash: blake2_256(&body),
         };
-        let block = Block::new(&header, body);
+        let block = make_block(&header, body);
         Ok((header, block, commands))
     }
 

@@ -7,7 +7,9 @@
 //! 3. `Instantiate`: the chain must have placed the contract in this cluster with this code and the command's account
 //!    as deployer, and there must be no such contract; the constructor runs;
 //! 4. `Call`: the message runs;
-//! 5. the outcome is stored. If it is an error, or the contract reverted, nothing else is.
+//! 5. the outcome is stored. If it is an error, or the contract reverted, nothing else is;
+//! 6. once the commands so far have used [`MAX_ENTRY_GAS`], the rest is left alone, as if the entry did not hold it: it
+//!    waits in the pools to be ordered again.
 //!
 //! Then, whether or not there were commands: at most two batches of outcomes that are older than commands may live are
 //! removed, and at most [`SWEEP`] values of contracts that ended.
@@ -23,7 +25,7 @@ use codec::Encode;
 use phala_light::LightClient;
 use phala_primitives::{
     AccountId, ClusterId, Code, Coded, Fact, Hash, PublicKey, blake2_256,
-    limits::MAX_COMMAND_LIFE_MS,
+    limits::{MAX_COMMAND_LIFE_MS, MAX_ENTRY_GAS},
     records::{CodeRecord, ContractRecord, contract_address},
     storage,
 };
@@ -57,6 +59,8 @@ pub(crate) struct Effects {
     pub(crate) removals: Vec<(Space, Path)>,
     /// What was executed now: place in the entry and outcome.
     pub(crate) done: Vec<(u32, Outcome)>,
+    /// How many of the entry's commands it got to; those behind are as if they had not been in it.
+    pub(crate) reached: usize,
 }
 
 /// Why a command has no effect: the command's own fault, or this replica's.
@@ -98,13 +102,19 @@ impl Executor {
     ) -> Result<Effects, Coded> {
         let mut done = vec![];
         let mut keys = vec![];
+        let (mut reached, mut gas) = (0, 0u64);
         for (index, ordered) in (0u32..).zip(commands) {
+            if gas >= MAX_ENTRY_GAS {
+                break;
+            }
+            reached += 1;
             let key = ordered.key();
             if layer.get(&OUTCOMES, &key.encode())?.is_some() {
                 continue;
             }
             let block = BlockInfo { height: header.height, time_ms: header.time_ms, index };
             let outcome = self.command(layer, block, &ordered.command)?;
+            gas = gas.saturating_add(outcome.gas_used);
             let record = Done { command: ordered.hash, height: header.height, index, outcome };
             layer.write(&OUTCOMES, &key.encode(), &record);
             keys.push(key);
@@ -115,7 +125,7 @@ impl Executor {
         }
         forget(layer, header.time_ms)?;
         let removals = sweep(layer)?;
-        Ok(Effects { changes: layer.take(), removals, done })
+        Ok(Effects { changes: layer.take(), removals, done, reached })
     }
 
     fn command(&self, layer: &Arc<Layer>, block: BlockInfo, signed: &SignedCommand) -> Result<Outcome, Coded> {

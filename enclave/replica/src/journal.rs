@@ -1,12 +1,9 @@
 //! The entry log: what makes an acknowledged command survive the death of the process before the state is on disk.
 
-use crate::{
-    Block,
-    cipher::{LogCipher, What},
-};
+use crate::cipher::{LogCipher, What};
 use codec::{Decode, DecodeAll, Encode};
 use parking_lot::Mutex;
-use phala_primitives::{Code, Coded, Finality};
+use phala_primitives::{Block, Code, Coded, Finality};
 use std::{collections::BTreeMap, io, sync::Arc};
 
 /// Entries on the host's disk, by ascending height. The replica encrypts and authenticates what it appends; the log

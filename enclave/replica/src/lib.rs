@@ -48,7 +48,6 @@ mod recover;
 mod replica;
 mod world;
 
-pub use block::{Block, Position, Shape, Verdict};
 pub use journal::{EntryLog, MemoryLog};
 pub use pool::{MAX_POOL_BYTES, MAX_POOL_COMMANDS, MAX_POOL_PER_ACCOUNT};
 pub use recover::Held;

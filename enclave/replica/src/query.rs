@@ -2,6 +2,7 @@
 
 use crate::{
     Replica,
+    block::open_block,
     check::Key,
     execute::Ordered,
     layout::{Done, Note, OUTCOMES, decode, state_error},
@@ -87,7 +88,7 @@ impl Replica {
     pub(crate) fn prove(&self, snapshot: &Snapshot, done: Done) -> Result<Answer, Coded> {
         let gone = || Coded::new(Code::Internal, "the entry is no longer in this replica's log: ask another");
         let (block, finality) = self.journal.read(done.height)?.ok_or_else(gone)?.block();
-        let header = block.open(self.entries.cluster).ok_or_else(gone)?;
+        let header = open_block(&block, self.entries.cluster).ok_or_else(gone)?;
         let commands = self.entries.decode(&header, &block).ok_or_else(gone)?;
         let root = snapshot.root_at(done.height).map_err(|error| state_error(&error))?.ok_or_else(gone)?;
         let ordered = commands.get(done.index as usize).filter(|o| o.hash == done.command).ok_or_else(gone)?;

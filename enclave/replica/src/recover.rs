@@ -1,8 +1,15 @@
 //! From what a start finds on its disk to membership in an epoch.
 
-use crate::{Block, Replica, block::genesis, layout::Note};
+use crate::{
+    Replica,
+    block::{genesis, open_block},
+    layout::Note,
+};
 use codec::DecodeAll;
-use phala_primitives::{Code, Coded, Finality, Hash, PublicKey, records::Anchor, records::cluster_namespace};
+use phala_primitives::{
+    Block, Code, Coded, Finality, Hash, PublicKey,
+    records::{Anchor, cluster_namespace},
+};
 use phala_session::EntryHeader;
 use phala_state::Applied;
 
@@ -77,7 +84,7 @@ impl Replica {
 
     /// Whether a block follows directly upon the state, with a certificate that is about it.
     fn extends(&self, block: &Block, finality: &Finality) -> Result<bool, Coded> {
-        let Some(header) = block.open(self.entries.cluster) else { return Ok(false) };
+        let Some(header) = open_block(block, self.entries.cluster) else { return Ok(false) };
         let snapshot = self.state.snapshot();
         let note = Note::read(snapshot.note())?;
         let certified = is_about(finality, &header, block.digest());

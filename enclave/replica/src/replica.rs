@@ -1,7 +1,8 @@
 //! The replica as its host sees it.
 
 use crate::{
-    Block, EntryLog, Position, Shape, Verdict,
+    EntryLog,
+    block::open_block,
     check::{Checker, Key, id_taken, key},
     cipher::LogCipher,
     entry::{Before, Entries, MAX_LAG},
@@ -20,7 +21,9 @@ use futures::{channel::oneshot, future::BoxFuture};
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use phala_keys::ClusterKeys;
-use phala_primitives::{ClusterId, Code, Coded, Finality, Hash, PublicKey, limits::MAX_ENTRY};
+use phala_primitives::{
+    Block, ClusterId, Code, Coded, Finality, Hash, Position, PublicKey, Shape, Verdict, limits::MAX_ENTRY,
+};
 use phala_session::{CertificateCache, EntryHeader, Executed, Outcome, SignedCommand};
 use phala_state::{Applied, Commit, Durability, State, StateKeys, StorageBackend};
 use phala_vm::Engine;
@@ -239,7 +242,7 @@ impl Replica {
 
     /// Height and parent of a block whose header binds its body; `None` refuses it. For hostile input.
     pub fn inspect(&self, block: &Block) -> Option<Shape> {
-        let header = block.open(self.entries.cluster)?;
+        let header = open_block(block, self.entries.cluster)?;
         Some(Shape { height: header.height, parent: header.parent })
     }
 
@@ -291,7 +294,7 @@ impl Replica {
             return Verdict::Later;
         }
         let Some(before) = self.parent(ancestry) else { return Verdict::Reject };
-        let Some(header) = block.open(self.entries.cluster) else { return Verdict::Reject };
+        let Some(header) = open_block(block, self.entries.cluster) else { return Verdict::Reject };
         let verdict = self.entries.check_place(at, &before, &header);
         if verdict != Verdict::Accept {
             return verdict;
@@ -330,7 +333,7 @@ impl Replica {
     pub(crate) fn apply_final(&self, block: &Block, finality: &Finality) -> Result<(), Coded> {
         let _one = self.applying.lock();
         let wrong = |what: &str| Coded::new(Code::Internal, format!("a final entry {what}"));
-        let header = block.open(self.entries.cluster).ok_or_else(|| wrong("is malformed"))?;
+        let header = open_block(block, self.entries.cluster).ok_or_else(|| wrong("is malformed"))?;
         let snapshot = self.state.snapshot();
         let applied = snapshot.applied();
         if header.height <= applied.height {
@@ -358,7 +361,7 @@ impl Replica {
             durability: self.durability(header)?,
         };
         let root = self.state.commit(commit).map_err(|error| state_error(&error))?;
-        self.answer(&Final::new(header, finality, &decoded.commands, root), &effects.done);
+        self.answer(&Final::new(header, finality, &decoded.commands, root), &effects.done, effects.reached);
         Ok(())
     }
 
@@ -375,11 +378,11 @@ impl Replica {
         Ok(Durability::Durable)
     }
 
-    /// Takes the entry's commands out of the pool and answers those who wait.
-    fn answer(&self, entry: &Final<'_>, done: &[(u32, Outcome)]) {
+    /// Takes the first `reached` of the entry's commands out of the pool and answers those who wait.
+    fn answer(&self, entry: &Final<'_>, done: &[(u32, Outcome)], reached: usize) {
         let mut pool = self.pool.lock();
         let mut done = done.iter().peekable();
-        for (index, ordered) in (0u32..).zip(entry.commands) {
+        for (index, ordered) in (0u32..).zip(entry.commands).take(reached) {
             let key = ordered.key();
             let outcome = done.next_if(|(at, _)| *at == index).map(|(_, outcome)| outcome);
             let Some(same) = pool.get(&key).map(|pending| pending.hash == ordered.hash) else { continue };
@@ -427,7 +430,7 @@ impl Replica {
     /// The parent of a proposal.
     fn parent(&self, ancestry: &[Block]) -> Option<Before> {
         let block = ancestry.last()?;
-        let header = block.open(self.entries.cluster)?;
+        let header = open_block(block, self.entries.cluster)?;
         let epoch = self.epoch.read();
         let epoch = epoch.as_ref()?;
         let time_ms = if header.height == epoch.floor { epoch.floor_time_ms } else { header.time_ms };
@@ -438,7 +441,7 @@ impl Replica {
     fn held(&self, ancestry: &[Block], above: u64) -> BTreeSet<Key> {
         let mut keys = BTreeSet::new();
         for block in ancestry {
-            let Some(header) = block.open(self.entries.cluster) else { continue };
+            let Some(header) = open_block(block, self.entries.cluster) else { continue };
             if header.height > above
                 && header.count > 0
                 && let Some(decoded) = self.decode(header, block)
@@ -447,7 +450,7 @@ impl Replica {
             }
         }
         // Below them lie entries that are final but not executed yet.
-        let first = ancestry.first().and_then(|block| block.open(self.entries.cluster));
+        let first = ancestry.first().and_then(|block| open_block(block, self.entries.cluster));
         let mut parent = first.map(|header| header.parent);
         let mut cache = self.decoded.lock();
         while let Some(decoded) = parent.and_then(|digest| cache.get(&digest)).filter(|d| d.header.height > above) {

@@ -5,7 +5,7 @@ use codec::{Decode, Encode};
 use ed25519_dalek::{Signer, SigningKey};
 use phala_primitives::{
     AccountId, ClusterId, Code, Coded, Fact, Hash, blake2_256,
-    limits::{MAX_CODE, MAX_COMMAND_LIFE_MS},
+    limits::{MAX_CODE, MAX_COMMAND_GAS, MAX_COMMAND_LIFE_MS},
 };
 use std::fmt;
 
@@ -77,7 +77,7 @@ pub struct Command {
     pub cluster: ClusterId,
     /// What to do.
     pub action: Action,
-    /// Most gas that it may use.
+    /// Most gas that it may use, at most `MAX_COMMAND_GAS`.
     pub gas_limit: u64,
     /// It is not executed in an entry of this time or later, in milliseconds since 1970.
     pub deadline_ms: u64,
@@ -117,7 +117,7 @@ impl SignedCommand {
         &self.certificate.body.account
     }
 
-    /// Checks all that can be checked without state: certificate, signature, network, cluster, scope, sizes and
+    /// Checks all that can be checked without state: certificate, signature, network, cluster, scope, sizes, gas and
     /// deadline. `now_ms` is the replica's clock when the command arrives, the entry's time when it is in a log.
     /// Equal inputs give equal answers on every replica.
     pub fn verify(
@@ -139,6 +139,12 @@ impl SignedCommand {
         }
         if command.deadline_ms - now_ms > MAX_COMMAND_LIFE_MS {
             return Err(Coded::new(Code::DeadlineTooFar, "the command's deadline"));
+        }
+        if command.gas_limit > MAX_COMMAND_GAS {
+            return Err(Coded::new(
+                Code::GasLimitTooHigh,
+                format!("{} of at most {MAX_COMMAND_GAS}", command.gas_limit),
+            ));
         }
         if matches!(&command.action, Action::Upload { code, .. } if code.len() > MAX_CODE) {
             return Err(Code::CodeTooLarge.into());

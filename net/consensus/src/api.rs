@@ -6,56 +6,7 @@
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use phala_primitives::{Finality, Hash, PublicKey, blake2_256};
-
-/// What a log orders: a header, whose BLAKE2b-256 hash is the block's digest, and a body that the header binds.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Block {
-    /// Encoded header, opaque here.
-    pub header: Bytes,
-    /// Encoded body, opaque here.
-    pub body: Bytes,
-}
-
-impl Block {
-    /// The digest that is voted on.
-    pub fn digest(&self) -> Hash {
-        blake2_256(&self.header)
-    }
-}
-
-/// What the engine has to know of a block.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shape {
-    /// Height; the genesis of a log has its own, each child one more.
-    pub height: u64,
-    /// Digest of the parent.
-    pub parent: Hash,
-}
-
-/// Where a proposal stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Position {
-    /// Epoch of the log.
-    pub epoch: u64,
-    /// View of the proposal.
-    pub view: u64,
-    /// Who leads the view.
-    pub leader: PublicKey,
-    /// The runtime's clock, in milliseconds since 1970.
-    pub now_ms: u64,
-}
-
-/// A judgement on a proposal. It is final: what may still become valid is `Later`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// Vote for it.
-    Accept,
-    /// Never vote for it.
-    Reject,
-    /// Ask again after the next block was finalised here, or a moment later.
-    Later,
-}
+use phala_primitives::{Block, Finality, Position, PublicKey, Shape, Verdict};
 
 /// A program whose blocks are ordered. See each method for when it is called.
 pub trait Application: Send + Sync + 'static {

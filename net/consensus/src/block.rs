@@ -3,12 +3,12 @@
 //! A block that was decoded is one that the application has inspected: its header binds its body. Since the digest is
 //! that of the header, no two bodies can share a digest.
 
-use crate::{Application, Block};
+use crate::Application;
 use bytes::{BufMut, Bytes};
 use commonware_codec::{Buf, EncodeSize, Error, Read, Write};
 use commonware_consensus::{BoundedBlock, Heightable, types::Height};
 use commonware_cryptography::{Digested, Digestible, sha256};
-use phala_primitives::Hash;
+use phala_primitives::{Block, Hash};
 use std::sync::Arc;
 
 /// The engine's digest type. Only its size matters here: it holds BLAKE2b-256.

@@ -2,7 +2,7 @@
 //! time: on real sockets the task has a thread of its own.
 
 use crate::{
-    Application, Block, Position, Verdict,
+    Application,
     block::{Digest, Item, hash},
     handle::Shared,
 };
@@ -11,7 +11,7 @@ use commonware_consensus::{Block as _, Heightable as _};
 use commonware_cryptography::{Digested, Digestible as _};
 use commonware_macros::select;
 use commonware_runtime::Clock;
-use phala_primitives::{Finality, PublicKey};
+use phala_primitives::{Block, Finality, Position, PublicKey, Verdict};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::{SystemTime, UNIX_EPOCH},

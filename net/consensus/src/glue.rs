@@ -1,7 +1,7 @@
 //! The application as marshal sees it: paces proposals, gathers their ancestry, and hands both to the caller's task.
 
 use crate::{
-    Application, Pacing, Position, Verdict,
+    Application, Pacing,
     block::{Digest, Item, Rules},
     caller::Call,
     eager::Seen,
@@ -16,6 +16,7 @@ use commonware_macros::select;
 use commonware_runtime::{Clock, Metrics, Spawner};
 use futures::{StreamExt as _, future::pending};
 use parking_lot::Mutex;
+use phala_primitives::{Position, Verdict};
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},

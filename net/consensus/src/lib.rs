@@ -23,7 +23,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use api::{Application, Block, Position, Shape, Verdict};
+pub use api::Application;
 pub use config::{LogConfig, Pacing, Peer, Secret, Timeouts};
 pub use error::StartError;
 pub use handle::{LogHandle, Recipient};

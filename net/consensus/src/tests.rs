@@ -1,15 +1,12 @@
 //! The engine under a counting application, in simulation and on loopback.
 
-use crate::{
-    Application, Block, Link, LogConfig, LogHandle, Peer, Position, Recipient, Runtime, Secret, Shape, Sim, Verdict,
-    block::hash, simulate,
-};
+use crate::{Application, Link, LogConfig, LogHandle, Peer, Recipient, Runtime, Secret, Sim, block::hash, simulate};
 use bytes::Bytes;
 use commonware_codec::{Copying, DecodeExt as _};
 use commonware_cryptography::{Signer as _, ed25519};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use phala_primitives::{Certificate, Finality, Hash, PublicKey, blake2_256};
+use phala_primitives::{Block, Certificate, Finality, Hash, Position, PublicKey, Shape, Verdict, blake2_256};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,

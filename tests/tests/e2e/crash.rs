@@ -104,6 +104,7 @@ fn sigkill_loses_no_acknowledged_write() {
             // The moment is random; the wait is no wait for anything.
             tokio::time::sleep(Duration::from_millis(dice.below(1500))).await;
             height = chain.refresh().await.unwrap().0;
+            let memory = net.memory_folders();
             net.kill();
             for task in tasks {
                 task.abort();
@@ -111,9 +112,10 @@ fn sigkill_loses_no_acknowledged_write() {
                     assert!(error.is_cancelled(), "{error}");
                 }
             }
-            drop(net);
+            assert!(!memory.is_empty() && memory.iter().all(|folder| folder.exists()));
             let started = Instant::now();
             net = Net::start(&folder, LOG);
+            assert!(!memory.iter().any(|folder| folder.exists()), "what the killed process left in memory is there");
             slowest = slowest.max(started.elapsed());
             println!("round {round}: killed at chain height {height} after {} writes", all.load(Ordering::SeqCst));
         }

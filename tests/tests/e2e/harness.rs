@@ -160,15 +160,11 @@ impl Net {
             .collect()
     }
 
-    /// SIGKILL. What the process had in memory folders, which nobody will read, is removed.
+    /// SIGKILL.
     pub(crate) fn kill(&mut self) {
-        let left = self.memory_folders();
         // It may have ended by itself.
         let _ = self.process.kill();
         let _ = self.process.wait();
-        for folder in left {
-            let _ = fs::remove_dir_all(folder);
-        }
     }
 
     /// SIGTERM, and how the process ended.
@@ -200,7 +196,12 @@ impl Drop for Net {
             println!("--- end of {}", self.log.display());
             lines.iter().skip(lines.len().saturating_sub(40)).for_each(|line| println!("{line:.400}"));
         }
+        // No later network of this test removes what a killed one leaves in memory.
+        let left = self.memory_folders();
         self.kill();
+        for folder in left {
+            let _ = fs::remove_dir_all(folder);
+        }
     }
 }
 

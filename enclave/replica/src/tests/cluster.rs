@@ -1,12 +1,13 @@
 //! Four replicas and no network: the tests carry blocks from one to the other.
 
 use super::chain::{Chain, certify};
-use crate::*;
+use crate::{block::open_block, *};
 use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
 use phala_keys::{ChainView, ClusterKeys, DevKeyService, KeyRequest, KeyService, RecipientKey};
 use phala_primitives::{
-    AccountId, AccountSignature, Certificate, ClusterId, Coded, Fact, Hash, SIGNING_CONTEXT, blake2_256,
+    AccountId, AccountSignature, Block, Certificate, ClusterId, Coded, Fact, Hash, Position, SIGNING_CONTEXT, Verdict,
+    blake2_256,
     records::{
         Anchor, Appraisal, ClusterRecord, ContractRecord, Member, Tier, WorkerRecord, cluster_namespace,
         contract_address,
@@ -22,7 +23,7 @@ use std::{io, sync::Arc, sync::LazyLock};
 
 pub(super) const CLUSTER: ClusterId = 3;
 pub(super) const START_MS: u64 = 1_800_000_000_000;
-pub(super) const GAS: u64 = 50_000_000_000;
+pub(super) const GAS: u64 = phala_primitives::limits::MAX_COMMAND_GAS;
 
 /// Two engines, so that agreement is not that of one cache with itself.
 static ENGINES: LazyLock<[Engine; 2]> = LazyLock::new(|| [(); 2].map(|()| Engine::new(Limits::default()).unwrap()));
@@ -236,7 +237,7 @@ impl Cluster {
         let (at, block) = self.propose(leader);
         assert_eq!(self.judge(at, &block), [Verdict::Accept; 4]);
         self.finalize(&block);
-        block.open(CLUSTER).unwrap()
+        open_block(&block, CLUSTER).unwrap()
     }
 
     /// Sends a command to one replica and has another order it.

@@ -3,7 +3,7 @@
 use super::cluster::*;
 use crate::layout::{CONTRACTS, Contract, ENDED, QUEUES, Queue, decode};
 use codec::Encode;
-use phala_primitives::{AccountId, Code, Coded, records::ContractRecord, storage};
+use phala_primitives::{AccountId, Code, Coded, limits::MAX_ENTRY_GAS, records::ContractRecord, storage};
 use phala_session::{Action, Outcome};
 
 fn code(outcome: &Outcome) -> Option<Code> {
@@ -65,6 +65,33 @@ fn failures_are_outcomes_and_change_nothing() {
     assert!(!flipped(&cluster, &user, contract));
     let missing = cluster.query(&user, AccountId([1; 32]), &GET).unwrap_err();
     assert_eq!(missing.known(), Some(Code::NoContract));
+}
+
+#[test]
+fn what_an_entry_has_no_gas_for_waits_for_the_next() {
+    let user = User::new(1);
+    let (mut cluster, contract) = with_flipper(&user);
+    let endless = r#"(module (import "env" "memory" (memory 2)) (func (export "deploy"))
+        (func (export "call") (loop $again (br $again))))"#;
+    let endless = cluster.deploy(&user, 20, &wat::parse_str(endless).unwrap(), &[]);
+    let mut tickets = vec![];
+    for (id, contract, gas) in [(40, endless, MAX_ENTRY_GAS / 2), (41, endless, MAX_ENTRY_GAS / 2), (42, contract, GAS)]
+    {
+        let action = Action::Call { contract, data: FLIP.to_vec() };
+        let command = user.command(id, action, gas, cluster.deadline());
+        tickets.push((cluster.replicas[0].submit(command.clone(), cluster.now).unwrap(), command));
+    }
+    let header = cluster.step(0);
+    assert_eq!(header.count, 3);
+    let answers: Vec<_> = tickets.iter_mut().map(|(ticket, _)| ticket.try_recv().unwrap()).collect();
+    assert!(answers[0].is_some() && answers[1].is_some() && answers[2].is_none());
+    assert!(!flipped(&cluster, &user, contract));
+    let next = cluster.step(0);
+    assert_eq!(next.count, 1);
+    let answer = tickets[2].0.try_recv().unwrap().unwrap().unwrap();
+    let (outcome, receipt) = cluster.check(&tickets[2].1, answer);
+    assert!(outcome.result.is_ok() && flipped(&cluster, &user, contract));
+    assert_eq!(receipt.header.height, next.height);
 }
 
 #[test]

@@ -2,18 +2,18 @@
 
 use super::cluster::*;
 use crate::{
-    Block, Verdict,
+    block::{make_block, open_block},
     cipher::What,
     layout::{BATCHES, OUTCOMES},
 };
 use codec::Encode;
-use phala_primitives::{Code, Hash, blake2_256, limits::MAX_COMMAND_LIFE_MS, merkle};
+use phala_primitives::{Block, Code, Hash, Verdict, blake2_256, limits::MAX_COMMAND_LIFE_MS, merkle};
 use phala_session::{Action, EntryHeader, SignedCommand};
 use std::sync::Arc;
 
 /// An entry as a broken enclave with the cluster's keys would make it: like `block`, but changed.
 fn forge(cluster: &Cluster, block: &Block, commands: &[SignedCommand], change: impl FnOnce(&mut EntryHeader)) -> Block {
-    let mut header = block.open(CLUSTER).unwrap();
+    let mut header = open_block(block, CLUSTER).unwrap();
     change(&mut header);
     let hashes: Vec<Hash> = commands.iter().map(SignedCommand::hash).collect();
     let cipher = &cluster.replicas[0].entries.cipher;
@@ -21,7 +21,7 @@ fn forge(cluster: &Cluster, block: &Block, commands: &[SignedCommand], change: i
     header.commands_root = merkle::root(&hashes);
     header.count = commands.len() as u32;
     header.body_hash = blake2_256(&body);
-    Block::new(&header, body)
+    make_block(&header, body)
 }
 
 fn flip(user: &User, id: u8, contract: phala_primitives::AccountId, deadline: u64) -> SignedCommand {
@@ -66,7 +66,7 @@ fn a_broken_leader_gets_no_votes_for_what_clients_did_not_sign() {
     let (at, block) = cluster.propose(0);
     let good = flip(&user, 10, contract, cluster.deadline());
     let mut forged = good.clone();
-    forged.command.gas_limit += 1;
+    forged.command.gas_limit -= 1;
     let mut stolen = good.clone();
     stolen.certificate.body.account = User::new(2).id();
     let expired = flip(&user, 11, contract, cluster.now - 1);
@@ -74,9 +74,16 @@ fn a_broken_leader_gets_no_votes_for_what_clients_did_not_sign() {
     let mut foreign = good.command.clone();
     foreign.cluster += 1;
     let foreign = SignedCommand { command: foreign, ..good.clone() };
-    for commands in
-        [vec![forged], vec![stolen], vec![expired], vec![far], vec![foreign], vec![good.clone(), good.clone()]]
-    {
+    let greedy = user.command(13, good.command.action.clone(), GAS + 1, cluster.deadline());
+    for commands in [
+        vec![forged],
+        vec![greedy],
+        vec![stolen],
+        vec![expired],
+        vec![far],
+        vec![foreign],
+        vec![good.clone(), good.clone()],
+    ] {
         let block = forge(&cluster, &block, &commands, |_| ());
         assert_eq!(cluster.judge(at, &block), [Verdict::Reject; 4]);
     }
@@ -129,12 +136,12 @@ fn what_an_entry_holds_is_not_proposed_again_on_top_of_it() {
     let command = flip(&user, 10, contract, cluster.deadline());
     let _ticket = cluster.replicas[0].submit(command, cluster.now).unwrap();
     let (_, first) = cluster.propose(0);
-    assert_eq!(first.open(CLUSTER).unwrap().count, 1);
+    assert_eq!(open_block(&first, CLUSTER).unwrap().count, 1);
     let second = cluster.replicas[0].propose(cluster.at(0), std::slice::from_ref(&first)).unwrap();
-    assert_eq!(second.open(CLUSTER).unwrap().count, 0);
+    assert_eq!(open_block(&second, CLUSTER).unwrap().count, 0);
     // The first was given up: the command is free for another entry of its height.
     let (_, other) = cluster.propose(0);
-    assert_eq!(other.open(CLUSTER).unwrap().count, 1);
+    assert_eq!(open_block(&other, CLUSTER).unwrap().count, 1);
 }
 
 #[test]
@@ -151,9 +158,9 @@ fn hostile_bytes_are_refused() {
     }
     let other = Block { header: block.header.clone(), body: vec![0; 40].into() };
     assert!(cluster.replicas[1].inspect(&other).is_none());
-    let mut header = block.open(CLUSTER).unwrap();
+    let mut header = open_block(&block, CLUSTER).unwrap();
     header.body_hash = blake2_256(&other.body);
-    let garbled = Block::new(&header, other.body.to_vec());
+    let garbled = make_block(&header, other.body.to_vec());
     assert!(cluster.replicas[1].inspect(&garbled).is_some());
     assert_eq!(cluster.judge(at, &garbled), [Verdict::Reject; 4]);
     for message in [&b""[..], b"\xff\xff\xff\xff\xff", &[4; 1000]] {
