@@ -26,7 +26,7 @@ fn twenty_seeds_keep_every_invariant() {
     assert_eq!(reports.len(), all.len());
     for report in &reports {
         assert!(report.violations.is_empty(), "phala-sim run --seed {}: {:#?}", report.seed, report.violations);
-        assert!(report.chain > 10 && report.cluster > 50, "hardly anything happened: {report:?}");
+        assert!(report.chain > 10 && report.cluster > 25, "hardly anything happened: {report:?}");
         assert!(report.transfers > 3 && report.commands > 20, "hardly anything was asked for: {report:?}");
     }
     // Different seeds are different runs, the same seed is the same run.
