@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use phala_client::Account;
-use phala_primitives::AccountId;
+use phala_primitives::{AccountId, Hash};
 use scale_info::{PortableRegistry, TypeDef, TypeDefPrimitive};
 use scale_value::{Composite, Primitive, Value, ValueDef, scale};
 use serde::Deserialize;
@@ -19,6 +19,16 @@ pub(crate) struct Abi {
     types: PortableRegistry,
     constructors: Vec<Entry>,
     messages: Vec<Entry>,
+    events: Vec<EventEntry>,
+}
+
+/// An event, as the metadata describes it.
+#[derive(Debug, Deserialize)]
+struct EventEntry {
+    label: String,
+    args: Vec<Argument>,
+    /// Its first topic; none if it is anonymous.
+    signature_topic: Option<String>,
 }
 
 /// A constructor or message, as the metadata describes it.
@@ -69,6 +79,7 @@ impl Abi {
             types: types.context("the metadata has no types of ink! 5")?,
             constructors: read("/spec/constructors")?,
             messages: read("/spec/messages")?,
+            events: serde_json::from_value(part("/spec/events")).unwrap_or_default(),
         })
     }
 
@@ -108,6 +119,27 @@ impl Abi {
         let value = inner.unwrap_or(value);
         let is_err = matches!(&value.value, ValueDef::Variant(variant) if variant.name == "Err");
         Ok(Decoded { text: self.text(&value), json: self.json(&value), is_err })
+    }
+
+    /// Name and content of an event.
+    pub(crate) fn event(&self, topics: &[Hash], mut data: &[u8]) -> Result<(String, Decoded)> {
+        let first = topics.first().map(ToString::to_string);
+        let known = |event: &&EventEntry| event.signature_topic.is_some() && event.signature_topic == first;
+        let event = self.events.iter().find(known).ok_or_else(|| anyhow!("the metadata has no such event"))?;
+        let mut fields = vec![];
+        for argument in &event.args {
+            let value = scale::decode_as_type(&mut data, argument.ty.id, &self.types)
+                .map_err(|error| anyhow!("{}: {error}", argument.label))?;
+            fields.push((argument.label.clone(), value));
+        }
+        let value = Composite::Named(fields);
+        let json = match &value {
+            Composite::Named(named) => {
+                named.iter().map(|(name, value)| (name.clone(), self.json(value))).collect::<serde_json::Map<_, _>>()
+            }
+            Composite::Unnamed(_) => serde_json::Map::new(),
+        };
+        Ok((event.label.clone(), Decoded { text: self.fields(&value), json: Json::Object(json), is_err: false }))
     }
 
     /// One line for each constructor and message, for help.

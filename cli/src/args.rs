@@ -74,6 +74,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  phala send ADDRESS flip\n  phala send ADDRESS PSP22::transfer //Bob 100 [] --suri //Alice"
     )]
     Send(Call),
+    /// Show what a contract said: its events, and what it logged.
+    #[command(
+        after_help = "Examples:\n  phala logs ADDRESS\n  phala logs ADDRESS --follow --json\n  phala logs ADDRESS --queries"
+    )]
+    Logs(Logs),
     /// Show an account: address, balance, nonce; or make a new one.
     #[command(after_help = "Examples:\n  phala account //Alice\n  phala account --new")]
     Account {
@@ -151,6 +156,9 @@ pub(crate) struct Dev {
     /// Port of the first worker, the others follow; 0 takes free ones.
     #[arg(long, default_value_t = 8000)]
     pub(crate) worker_port: u16,
+    /// Let contracts reach this machine and its network over HTTP, not only the internet.
+    #[arg(long)]
+    pub(crate) allow_private_http: bool,
 }
 
 /// Options of `demo`.
@@ -215,6 +223,31 @@ pub(crate) struct Call {
     #[arg(long)]
     pub(crate) receipt: bool,
     /// Who signs.
+    #[command(flatten)]
+    pub(crate) signer: Signer,
+    /// Which network.
+    #[command(flatten)]
+    pub(crate) network: Network,
+}
+
+/// Options of `logs`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Logs {
+    /// Address of the contract.
+    pub(crate) address: String,
+    /// Go on with what is to come.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Number of the first record; those that were forgotten are skipped.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) from: u64,
+    /// What queries said to one replica, instead of what commands said to all.
+    #[arg(long)]
+    pub(crate) queries: bool,
+    /// Bundle or metadata, for events; by default what `deploy` remembered for this address.
+    #[arg(long)]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Who reads: the owner, or whom the contract allows.
     #[command(flatten)]
     pub(crate) signer: Signer,
     /// Which network.

@@ -56,6 +56,7 @@ async fn run(command: Command, output: Output) -> Result<ExitCode> {
         Command::Deploy(options) => commands::contract::deploy(&options, output).await?,
         Command::Query(options) => return commands::contract::query(&options, output).await,
         Command::Send(options) => return commands::contract::send(&options, output).await,
+        Command::Logs(options) => commands::logs::run(&options, output).await?,
         Command::Account { new: true, .. } => commands::account::create(output)?,
         Command::Account { account, network, .. } => {
             commands::account::show(account.as_deref(), &network, output).await?;

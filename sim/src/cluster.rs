@@ -251,6 +251,7 @@ impl Cluster {
                 keys: self.keys(seat, own, record)?,
                 certificates: Arc::new(CertificateCache::new(256)),
                 engine: ENGINE.clone().map_err(stuck)?,
+                cache: Arc::default(),
                 query_ticks: 100,
             };
             let known = (record.epoch, identities(record));

@@ -12,6 +12,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("net/consensus", &["chain/primitives"]),
     ("enclave/replica", &["chain/primitives", "enclave"]),
     ("enclave/keys", &["chain/primitives", "enclave/attest"]),
+    ("enclave/pink", &["chain/primitives", "enclave/vm"]),
     ("enclave/", &["chain/primitives"]),
     ("simtee", &["chain/primitives", "enclave/attest"]),
     ("chain/pallets/", &["chain/primitives", "chain/pallets", "enclave/attest"]),

@@ -69,6 +69,7 @@ codes! {
     2018 BadProof "the command's proof about the chain is wrong or too old" => "Let the client fetch a fresh proof.";
     2019 NotDeployer "only the account that created the contract on the chain may instantiate it" => "Sign with the deployer's account.";
     2020 GasLimitTooHigh "the command asks for more gas than one command may use" => "Send it with a lower --gas; make long work a query, or split it.";
+    2021 LogDenied "only the contract's owner, and whom the contract allows, may read its log" => "Sign with the account that deployed it.";
     3001 NoQuorum "the cluster did not decide in time; the command may still be executed" => "Ask for the command's outcome by its id, or send the same command again: it executes at most once.";
     3002 NotReady "the replica is not ready" => "/readyz says what it waits for.";
     3003 StorageFailed "the replica cannot write to its disk" => "Free space or mend the disk; the other replicas go on.";

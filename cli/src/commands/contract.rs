@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use std::{path::Path, process::ExitCode, time::Duration};
 
 /// How long the certificate lives that a command line tool signs for itself.
-const CERTIFICATE_LIFE: Duration = Duration::from_secs(600);
+pub(crate) const CERTIFICATE_LIFE: Duration = Duration::from_secs(600);
 
 /// Loads a bundle; its folder is as good as the file.
 pub(crate) fn load_bundle(path: &Path) -> Result<Bundle, Coded> {

@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::Result;
 use phala_client::Account;
-use phala_devnet::{ATTESTATION, Config, Devnet};
+use phala_devnet::{ATTESTATION, Config, Devnet, EgressPolicy};
 use serde_json::{Map, Value, json};
 use std::time::Instant;
 
@@ -22,6 +22,7 @@ pub(crate) async fn run(options: &Dev, output: Output) -> Result<()> {
         workers: options.workers.into(),
         rpc_port: options.rpc_port,
         worker_port: options.worker_port,
+        egress: EgressPolicy { private: options.allow_private_http },
     };
     let bar = output.spinner("starting");
     let net = Devnet::start(config, |step| bar.set_message(step.to_owned())).await;

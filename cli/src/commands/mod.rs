@@ -6,3 +6,4 @@ pub(crate) mod contract;
 pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod doctor;
+pub(crate) mod logs;

@@ -16,8 +16,8 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use phala_primitives::{AccountId, ClusterId, Code, Coded, PublicKey, RequestId, blake2_256, records, storage};
 use phala_session::{
-    Action, Answer, Client as Seal, Command, CommandReceipt, Credentials, Outcome, Output, PendingReply, Query,
-    QueryReceipt, Scope, Sealed, SignedCommand, SystemRng, random_id,
+    Action, Answer, Client as Seal, Command, CommandReceipt, Credentials, LogPage, LogQuery, Outcome, Output,
+    PendingReply, Query, QueryReceipt, Scope, Sealed, SignedCommand, SystemRng, random_id,
 };
 use std::{
     collections::BTreeMap,
@@ -93,6 +93,7 @@ pub(crate) enum Ask<'a> {
     Query(&'a Query),
     Command(&'a SignedCommand),
     Outcome(&'a SignedCommand),
+    Logs(&'a LogQuery),
 }
 
 /// A cluster as one account sees it. Cheap to share; all methods may run at once.
@@ -203,6 +204,16 @@ impl Cluster {
         executed(worker, answer)
     }
 
+    /// Records of a contract's log, which its owner may read and whom the contract allows. With `queries`, what queries
+    /// said to the replica that was asked last; otherwise what commands said, which is the same everywhere. Waits up to
+    /// `wait` (at most 20 s) if there is none from this number on.
+    pub async fn log(&self, query: &LogQuery) -> Result<LogPage, Coded> {
+        match self.ask(Ask::Logs(query)).await?.1 {
+            Answer::Logs(page) => Ok(page),
+            _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
+        }
+    }
+
     /// Gives the cluster code for which the chain holds a deposit.
     pub async fn upload(&self, code: Vec<u8>, gas_limit: u64) -> Result<Executed, Coded> {
         let proof = self.chain.fact(&storage::code(&blake2_256(&code))).await?;
@@ -250,7 +261,12 @@ impl Cluster {
     /// verifies wins, or an error that another replica would give, too; otherwise it is the last error. `None`: there
     /// is nobody to ask.
     async fn ask_all(&self, replicas: &[Replica], ask: Ask<'_>) -> Option<Result<(AccountId, Answer), Coded>> {
-        let at_once = if matches!(ask, Ask::Query(_)) { QUERIED_AT_ONCE } else { replicas.len() };
+        let at_once = match ask {
+            Ask::Command(_) | Ask::Outcome(_) => replicas.len(),
+            Ask::Query(_) => QUERIED_AT_ONCE,
+            // It waits for news on purpose.
+            Ask::Logs(_) => 1,
+        };
         let first = self.preferred.load(Ordering::Relaxed);
         let order = (0..replicas.len()).map(|step| first.wrapping_add(step) % replicas.len());
         let mut next =
@@ -297,6 +313,7 @@ impl Cluster {
             Ask::Query(query) => seal.query(query.clone(), max_height, rng)?,
             Ask::Command(command) => seal.command(command.clone(), max_height, rng)?,
             Ask::Outcome(command) => seal.outcome(command.command.id, max_height, rng)?,
+            Ask::Logs(query) => seal.logs(query.clone(), max_height, rng)?,
         };
         let response = exchange(&self.http, replica, envelope).await?;
         Ok((pending.open(&response)?, *pending.request_id()))
@@ -361,6 +378,8 @@ impl Cluster {
                 self.height.fetch_max(receipt.header.height, Ordering::Relaxed);
                 Ok(())
             }
+            // Nobody but this replica could seal it. It is the replica's word.
+            (Ask::Logs(_), Answer::Logs(_)) => Ok(()),
             _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
         }
     }

@@ -49,6 +49,8 @@ pub use chain::{AccountInfo, Chain, Heads, Included};
 pub use cluster::{Answered, Cluster, Executed};
 pub use contract::Contract;
 pub use events::Event;
-pub use phala_session::{Action, Credentials, Outcome, Output, Scope, SignedCommand};
+pub use phala_session::{
+    Action, Credentials, LogPage, LogQuery, LogRecord, Outcome, Output, Said, Scope, SignedCommand,
+};
 pub use roster::Replica;
 pub use session::Session;

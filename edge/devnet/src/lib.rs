@@ -27,6 +27,7 @@ use phala_primitives::{AccountId, Code, Coded, Hash, PublicKey, blake2_256, reco
 use phala_rpc::{Limits, Server};
 use phala_runtime::GenesisSpec;
 use phala_simtee::SimVendor;
+pub use phala_worker::EgressPolicy;
 use phala_worker::{Worker, WorkerConfig};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -50,11 +51,13 @@ pub struct Config {
     pub rpc_port: u16,
     /// Port of the first worker, the others follow; 0 takes free ones.
     pub worker_port: u16,
+    /// What contracts may reach over HTTP.
+    pub egress: EgressPolicy,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { folder: None, validators: 4, workers: 4, rpc_port: 0, worker_port: 0 }
+        Self { folder: None, validators: 4, workers: 4, rpc_port: 0, worker_port: 0, egress: EgressPolicy::default() }
     }
 }
 
@@ -127,6 +130,7 @@ impl Devnet {
                 peer: free_address()?,
                 folder: folder.below(&format!("workers/{index}"))?,
                 provider: machine(index),
+                egress: config.egress,
                 keys: keys.clone(),
                 runtime: cluster_runtime.clone(),
             });

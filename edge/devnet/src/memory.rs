@@ -5,7 +5,7 @@ use phala_primitives::{Code, Coded};
 use std::{
     fs::{self, File},
     io,
-    path::{Path, PathBuf},
+    path::Path,
 };
 use tempfile::TempDir;
 
@@ -56,7 +56,7 @@ fn remove_left(base: &Path) {
     }
 }
 
-fn is_left(folder: &PathBuf) -> bool {
+fn is_left(folder: &Path) -> bool {
     File::open(folder.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok())
 }
 

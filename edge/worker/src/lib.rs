@@ -7,12 +7,16 @@
 
 mod app;
 mod door;
+mod egress;
 mod entries;
 mod http;
 mod metrics;
+mod outside;
+mod sayings;
 mod service;
 mod start;
 mod worker;
 
+pub use egress::EgressPolicy;
 pub use service::now_ms;
 pub use worker::{KeyDelivery, Worker, WorkerConfig};

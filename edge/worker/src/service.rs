@@ -1,10 +1,10 @@
 //! Answers requests that were opened: queries on all cores, commands through the log.
 
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, sayings::Sayings};
 use phala_consensus::LogHandle;
 use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash, PublicKey, RequestId};
 use phala_replica::Replica;
-use phala_session::{Acceptor, Answer, Call, Incoming, Query, ServerSession, SystemRng};
+use phala_session::{Acceptor, Answer, Call, Incoming, LogQuery, Query, ServerSession, SystemRng};
 use std::{
     sync::{
         Arc,
@@ -20,6 +20,8 @@ const MAX_QUERIES: usize = 256;
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a query waits for the state that it asks for.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time that a reader of a log waits for news.
+const MAX_LOG_WAIT: Duration = Duration::from_secs(20);
 /// Age of the newest verified head of the chain above which the replica stops answering.
 const MAX_HEAD_AGE_MS: u64 = 30_000;
 
@@ -64,6 +66,7 @@ pub(crate) struct ServiceParts {
     pub(crate) head: Arc<ChainHead>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) log: LogHandle,
+    pub(crate) said: Arc<Sayings>,
 }
 
 /// What clients reach through the worker's sockets.
@@ -142,6 +145,7 @@ impl Service {
             Call::Query(query) => ("query", self.query(account, request_id, query).await),
             Call::Command(command) => ("command", self.command(command).await),
             Call::Outcome(id) => ("outcome", self.parts.replica.outcome(&account, &id)),
+            Call::Logs(query) => ("logs", self.logs(&account, &query).await),
         };
         let error = answer.as_ref().err().map(|error| error.known().unwrap_or(Code::Internal));
         self.parts.metrics.answered(kind, error, started.elapsed());
@@ -161,6 +165,34 @@ impl Service {
             replica.query(account, request_id, &query, now_ms())
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Code::Internal.into()))
+    }
+
+    /// Records of a contract's log; waits for one if there is none and the caller wants to.
+    async fn logs(&self, account: &AccountId, query: &LogQuery) -> Result<Answer, Coded> {
+        let replica = &self.parts.replica;
+        replica.may_read_log(account, &query.contract)?;
+        let patience = Duration::from_millis(query.wait_ms.into()).min(MAX_LOG_WAIT);
+        let until = tokio::time::Instant::now() + patience;
+        loop {
+            let said = self.parts.said.changed();
+            let height = replica.applied().height;
+            let page = if query.queries { self.parts.said.page(query) } else { replica.log(query)? };
+            if !page.records.is_empty() || tokio::time::Instant::now() >= until {
+                return Ok(Answer::Logs(page));
+            }
+            let news = async {
+                match query.queries {
+                    true => said.await,
+                    // An entry without commands says nothing, but there are few of them.
+                    false => drop(replica.reached(height + 1)?.await),
+                }
+                Ok::<_, Coded>(())
+            };
+            match tokio::time::timeout_at(until, news).await {
+                Ok(news) => news?,
+                Err(_) => return Ok(Answer::Logs(page)),
+            }
+        }
     }
 
     async fn command(&self, command: phala_session::SignedCommand) -> Result<Answer, Coded> {

@@ -3,6 +3,8 @@
 use crate::{
     app::LogApp,
     entries::EntryFile,
+    outside::Host,
+    sayings::Sayings,
     service::{Service, ServiceParts, now_ms},
     worker::{Status, WorkerConfig},
 };
@@ -12,6 +14,7 @@ use phala_attest::identity_report_data;
 use phala_client::{Call, Chain};
 use phala_consensus::{LogConfig, LogHandle, Peer, Secret};
 use phala_keys::{ClusterKeys, KeyRequest, RecipientKey};
+use phala_pink::{Cache, Pink};
 use phala_primitives::{
     AccountId, Code, Coded, PublicKey,
     records::{ClusterRecord, cluster_namespace},
@@ -46,8 +49,9 @@ const ROUNDS: usize = 20;
 /// Time for one answer of a peer, and its largest size in bytes.
 const FETCH: Duration = Duration::from_secs(20);
 const MAX_FETCH: usize = 8 << 20;
-/// Ticks after which a query is stopped: ten seconds.
-const QUERY_TICKS: u64 = 1000;
+/// Longest time of a query, in milliseconds, and the same in ticks.
+const QUERY_MS: u64 = 10_000;
+const QUERY_TICKS: u64 = QUERY_MS / VM_TICK.as_millis() as u64;
 /// Ticks of the VM's clock for queries.
 const VM_TICK: Duration = Duration::from_millis(10);
 
@@ -119,6 +123,7 @@ impl Start {
             head: self.status.head.clone(),
             metrics: self.status.metrics().clone(),
             log,
+            said: opened.said,
         }));
         self.status.serve(service.clone());
         look_after(&service, opened.ticking).await
@@ -180,7 +185,11 @@ impl Start {
             .open(self.path("state"))
             .map_err(|e| self.unusable("state", &e))?;
         let backend = FileBackend::new(file).map_err(|e| self.unusable("state", &e))?;
-        let engine = Engine::new(Limits::default()).map_err(|e| Coded::new(Code::Internal, e.to_string()))?;
+        let (said, cache) = (Arc::new(Sayings::default()), Arc::new(Cache::default()));
+        let outside = Arc::new(Host::new(self.config.egress, said.clone())?);
+        let pink = Pink::new(*cluster_keys.contracts().expose(), keys.public(), QUERY_MS, outside, cache.clone());
+        let engine = Engine::with_extension(Limits::default(), Arc::new(pink))
+            .map_err(|e| Coded::new(Code::Internal, e.to_string()))?;
         let certificates = Arc::new(CertificateCache::new(CERTIFICATES));
         let config = phala_replica::Config {
             genesis: self.config.genesis,
@@ -190,11 +199,12 @@ impl Start {
             keys: cluster_keys,
             certificates: certificates.clone(),
             engine: engine.clone(),
+            cache,
             query_ticks: QUERY_TICKS,
         };
         let known = (record.epoch, record.members.iter().map(|member| member.identity).collect());
         let replica = blocking(move || Replica::open(config, backend, entries, Some(&known))).await?;
-        Ok(Opened { replica: Arc::new(replica), certificates, ticking: Ticker::start(engine)? })
+        Ok(Opened { replica: Arc::new(replica), certificates, said, ticking: Ticker::start(engine)? })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -296,6 +306,7 @@ impl Start {
 struct Opened {
     replica: Arc<Replica>,
     certificates: Arc<CertificateCache>,
+    said: Arc<Sayings>,
     ticking: Ticker,
 }
 

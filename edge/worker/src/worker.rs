@@ -17,6 +17,7 @@
 
 use crate::{
     door::Door,
+    egress::EgressPolicy,
     entries::EntryFile,
     http,
     metrics::Metrics,
@@ -64,6 +65,8 @@ pub struct WorkerConfig {
     pub provider: Arc<dyn Provider>,
     /// Who releases the cluster's keys.
     pub keys: Arc<dyn KeyDelivery>,
+    /// What contracts may reach over HTTP.
+    pub egress: EgressPolicy,
     /// Runs the cluster's consensus; its storage need not survive the process.
     pub runtime: Arc<Runtime>,
 }

@@ -45,6 +45,7 @@ pub struct ClusterKeys {
     state_value: Key,
     state_commit: Key,
     log: Key,
+    contracts: Key,
 }
 
 impl ClusterKeys {
@@ -58,6 +59,7 @@ impl ClusterKeys {
             state_value: key("state-value", STATE_KEY_EPOCH)?,
             state_commit: key("state-commit", STATE_KEY_EPOCH)?,
             log: key("log", 0)?,
+            contracts: key("contracts", 0)?,
         })
     }
 
@@ -81,9 +83,14 @@ impl ClusterKeys {
         self.log.derive(&("phala/log-key/v1", epoch).encode())
     }
 
-    /// The four keys in a row, for sealing.
+    /// From which the secrets of contracts are made.
+    pub fn contracts(&self) -> &Key {
+        &self.contracts
+    }
+
+    /// The five keys in a row, for sealing.
     pub(crate) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let keys = [&self.state_path, &self.state_value, &self.state_commit, &self.log];
+        let keys = [&self.state_path, &self.state_value, &self.state_commit, &self.log, &self.contracts];
         Zeroizing::new(keys.iter().flat_map(|key| key.0).collect())
     }
 
@@ -91,7 +98,8 @@ impl ClusterKeys {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut keys = bytes.chunks_exact(32).map(|chunk| chunk.try_into().map(Key));
         let mut next = || keys.next()?.ok();
-        let found = Self { state_path: next()?, state_value: next()?, state_commit: next()?, log: next()? };
-        (bytes.len() == 128).then_some(found)
+        let (state_path, state_value, state_commit) = (next()?, next()?, next()?);
+        let found = Self { state_path, state_value, state_commit, log: next()?, contracts: next()? };
+        (bytes.len() == 160).then_some(found)
     }
 }

@@ -20,7 +20,8 @@
 //!
 //! `HKDF-SHA256(ikm = master, salt = "phala/keys/v1", info = SCALE("phala/cluster-key/v1", genesis, cluster, label,
 //! number))`, domain and label as SCALE strings, number a u64. Labels: `state-path`, `state-value`, `state-commit`
-//! with the number of the state's key epoch, and `log`. From the last, each epoch of the command log has its own key:
+//! with the number of the state's key epoch, `log`, and `contracts`, from which each contract gets its secret. From
+//! `log`, each epoch of the command log has its own key:
 //! `HKDF-SHA256(ikm = log, salt = "phala/keys/v1", info = SCALE("phala/log-key/v1", epoch))`.
 //!
 //! # The service of a development network

@@ -19,10 +19,12 @@
 use crate::{
     check::{Key, key},
     layout::{BATCHES, Batch, CODE, Contract, Done, ENDED, OUTCOMES, QUEUES, Queue, state_error},
+    logs,
     world::Layer,
 };
 use codec::Encode;
 use phala_light::LightClient;
+use phala_pink::CacheOp;
 use phala_primitives::{
     AccountId, ClusterId, Code, Coded, Fact, Hash, PublicKey, blake2_256,
     limits::{MAX_COMMAND_LIFE_MS, MAX_ENTRY_GAS},
@@ -59,6 +61,8 @@ pub(crate) struct Effects {
     pub(crate) removals: Vec<(Space, Path)>,
     /// What was executed now: place in the entry and outcome.
     pub(crate) done: Vec<(u32, Outcome)>,
+    /// What contracts asked of the workers' caches.
+    pub(crate) cache: Vec<(AccountId, CacheOp)>,
     /// How many of the entry's commands it got to; those behind are as if they had not been in it.
     pub(crate) reached: usize,
 }
@@ -125,7 +129,7 @@ impl Executor {
         }
         forget(layer, header.time_ms)?;
         let removals = sweep(layer)?;
-        Ok(Effects { changes: layer.take(), removals, done, reached })
+        Ok(Effects { changes: layer.take(), removals, done, cache: layer.take_cache(), reached })
     }
 
     fn command(&self, layer: &Arc<Layer>, block: BlockInfo, signed: &SignedCommand) -> Result<Outcome, Coded> {
@@ -200,6 +204,7 @@ impl Executor {
     }
 
     fn run(&self, layer: &Arc<Layer>, invocation: Invocation) -> Result<Outcome, Stop> {
+        let (account, contract, block) = (invocation.origin, invocation.contract, invocation.block);
         let failed = |failure: Failure| match failure.is_fault() {
             true => Err(Stop::Fault(failure.coded())),
             false => Ok(Outcome { result: Err(failure.coded()), gas_used: failure.gas_used }),
@@ -214,21 +219,22 @@ impl Executor {
             return Ok(Outcome { result: Err(error), gas_used });
         }
         if !execution.reverted() {
-            apply(layer, &execution)?;
+            apply(layer, &execution, &account)?;
+            logs::take(layer, &contract, block, &execution)?;
         }
         Ok(Outcome { result: Ok(Output { flags: execution.flags, data: execution.data }), gas_used })
     }
 }
 
-/// Takes over what a contract did.
-fn apply(layer: &Layer, execution: &Execution) -> Result<(), Coded> {
+/// Takes over what a contract did, by a command of `account`.
+fn apply(layer: &Layer, execution: &Execution, account: &AccountId) -> Result<(), Coded> {
     for (address, code) in &execution.instantiated {
-        let generation = match layer.contract(address)? {
-            Some(Contract { code: Some(_), generation }) => generation,
-            Some(Contract { code: None, generation }) => generation.saturating_add(1),
-            None => 0,
+        let (generation, owner) = match layer.contract(address)? {
+            Some(Contract { code: Some(_), generation, owner }) => (generation, owner),
+            Some(Contract { code: None, generation, .. }) => (generation.saturating_add(1), *account),
+            None => (0, *account),
         };
-        layer.set_contract(address, Contract { code: Some(*code), generation });
+        layer.set_contract(address, Contract { code: Some(*code), generation, owner });
     }
     for ((address, key), value) in &execution.changes {
         let contract = layer.contract(address)?.ok_or_else(|| lost("a contract that wrote"))?;

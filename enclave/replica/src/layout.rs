@@ -21,6 +21,10 @@ pub(crate) static OUTCOMES: LazyLock<Space> = LazyLock::new(|| space("outcomes")
 pub(crate) static BATCHES: LazyLock<Space> = LazyLock::new(|| space("batches"));
 /// Spaces of contracts that ended, by number.
 pub(crate) static ENDED: LazyLock<Space> = LazyLock::new(|| space("ended"));
+/// [`LogState`](crate::logs::LogState) by contract; the records lie in a space of each contract's own.
+pub(crate) static LOGS: LazyLock<Space> = LazyLock::new(|| space("logs"));
+/// Who besides the owner may read a contract's log.
+pub(crate) static LOG_READERS: LazyLock<Space> = LazyLock::new(|| space("log-readers"));
 /// A [`Queue`] for batches, one for ended spaces.
 pub(crate) static QUEUES: LazyLock<Space> = LazyLock::new(|| space("queues"));
 
@@ -31,6 +35,8 @@ pub(crate) struct Contract {
     pub(crate) code: Option<Hash>,
     /// How many contracts had this address before.
     pub(crate) generation: u32,
+    /// Who deployed it, or made the command in which another contract did.
+    pub(crate) owner: AccountId,
 }
 
 impl Contract {

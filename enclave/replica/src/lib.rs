@@ -42,6 +42,7 @@ mod entry;
 pub mod execute;
 mod journal;
 mod layout;
+mod logs;
 mod pool;
 mod query;
 mod recover;

@@ -21,6 +21,7 @@ use futures::{channel::oneshot, future::BoxFuture};
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use phala_keys::ClusterKeys;
+use phala_pink::Cache;
 use phala_primitives::{
     Block, ClusterId, Code, Coded, Finality, Hash, Position, PublicKey, Shape, Verdict, limits::MAX_ENTRY,
 };
@@ -62,6 +63,8 @@ pub struct Config {
     pub certificates: Arc<CertificateCache>,
     /// Runs contracts.
     pub engine: Engine,
+    /// What contracts keep in this worker's memory.
+    pub cache: Arc<Cache>,
     /// Ticks of the engine after which a query is stopped.
     pub query_ticks: u64,
 }
@@ -84,6 +87,7 @@ pub struct Replica {
     pub(crate) genesis_hash: Hash,
     pub(crate) identity: Arc<SigningKey>,
     pub(crate) engine: Engine,
+    cache: Arc<Cache>,
     pub(crate) query_ticks: u64,
     pub(crate) state: State,
     pub(crate) journal: Journal,
@@ -109,7 +113,7 @@ impl Replica {
         log: Arc<dyn EntryLog>,
         known: Option<&(u64, Vec<PublicKey>)>,
     ) -> Result<Self, Coded> {
-        let Config { genesis, cluster, identity, validators, keys, certificates, engine, query_ticks } = config;
+        let Config { genesis, cluster, identity, validators, keys, certificates, engine, cache, query_ticks } = config;
         let (path, value, commit) = (keys.state_path(), keys.state_value(), keys.state_commit());
         let state_keys = StateKeys::new(*path.expose(), *value.expose(), *commit.expose());
         let state = State::open(state, state_keys).map_err(|error| state_error(&error))?;
@@ -124,6 +128,7 @@ impl Replica {
             epoch: RwLock::default(),
             executor: Executor::new(genesis, cluster, validators, engine.clone()),
             engine,
+            cache,
             pool: Arc::default(),
             decoded: Mutex::new(LruCache::new(DECODED)),
             applying: Mutex::default(),
@@ -361,6 +366,9 @@ impl Replica {
             durability: self.durability(header)?,
         };
         let root = self.state.commit(commit).map_err(|error| state_error(&error))?;
+        for (contract, op) in &effects.cache {
+            self.cache.apply(*contract, op, header.time_ms);
+        }
         self.answer(&Final::new(header, finality, &decoded.commands, root), &effects.done, effects.reached);
         Ok(())
     }

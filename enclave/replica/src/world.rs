@@ -3,6 +3,7 @@
 use crate::layout::{CODE, CONTRACTS, Contract, decode, state_error};
 use codec::{Decode, Encode};
 use parking_lot::RwLock;
+use phala_pink::CacheOp;
 use phala_primitives::{AccountId, Coded, Hash};
 use phala_state::{Changes, Snapshot, Space};
 use phala_vm::{World, WorldError};
@@ -14,11 +15,13 @@ pub(crate) struct Layer {
     changes: RwLock<Changes>,
     /// Contracts that were looked up.
     contracts: RwLock<BTreeMap<AccountId, Option<Contract>>>,
+    /// What contracts asked of the workers' caches.
+    cache: RwLock<Vec<(AccountId, CacheOp)>>,
 }
 
 impl Layer {
     pub(crate) fn new(base: Snapshot) -> Self {
-        Self { base, changes: RwLock::default(), contracts: RwLock::default() }
+        Self { base, changes: RwLock::default(), contracts: RwLock::default(), cache: RwLock::default() }
     }
 
     pub(crate) fn base(&self) -> &Snapshot {
@@ -75,6 +78,16 @@ impl Layer {
     /// Whether the entry has written to a space.
     pub(crate) fn has_changes_in(&self, space: &Space) -> bool {
         self.changes.read().range((*space, vec![])..).next().is_some_and(|((found, _), _)| found == space)
+    }
+
+    /// Notes what a contract asks of the workers' caches.
+    pub(crate) fn ask_cache(&self, contract: AccountId, op: CacheOp) {
+        self.cache.write().push((contract, op));
+    }
+
+    /// All that was asked of the caches.
+    pub(crate) fn take_cache(&self) -> Vec<(AccountId, CacheOp)> {
+        std::mem::take(&mut *self.cache.write())
     }
 
     /// All changes, to be committed.

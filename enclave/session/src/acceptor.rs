@@ -2,7 +2,7 @@
 
 use crate::{
     Answer, Call, CertificateCache, Envelope, FrameReply, FrameRequest, Header, MAX_SESSION_MS, Opening, Operation,
-    Query, Receiver, Request, Response, Scope, Sender, SignedSessionKey, Target, VERSION,
+    Receiver, Request, Response, Scope, Sender, SignedSessionKey, Target, VERSION,
     crypto::{self, Key, ReceiverContext},
     keyring::{KeyRing, Slot},
     padding,
@@ -214,9 +214,14 @@ impl Acceptor {
                 }
                 let incoming = match operation {
                     Operation::Query(query) => {
-                        in_scope(&certificate.scope, &query)?;
+                        in_scope(&certificate.scope, &query.contract)?;
                         addressed(header, Target::Contract(query.contract))?;
                         Incoming::Call(Call::Query(query))
+                    }
+                    Operation::Logs(query) => {
+                        in_scope(&certificate.scope, &query.contract)?;
+                        addressed(header, Target::Contract(query.contract))?;
+                        Incoming::Call(Call::Logs(query))
                     }
                     Operation::Outcome(command) => {
                         addressed(header, Target::Worker(self.place.worker))?;
@@ -263,8 +268,8 @@ fn addressed(header: &Header, target: Target) -> Result<(), Coded> {
     Ok(())
 }
 
-fn in_scope(scope: &Scope, query: &Query) -> Result<(), Coded> {
-    if !scope.covers(&query.contract) {
+fn in_scope(scope: &Scope, contract: &AccountId) -> Result<(), Coded> {
+    if !scope.covers(contract) {
         return Err(Code::OutOfScope.into());
     }
     Ok(())
@@ -314,7 +319,8 @@ impl ServerReceiver {
         let FrameRequest { request_id, call } = self.frames.open(frame)?;
         let mut account = self.rights.account;
         let right = match &call {
-            Call::Query(query) => in_scope(&self.rights.scope, query),
+            Call::Query(query) => in_scope(&self.rights.scope, &query.contract),
+            Call::Logs(query) => in_scope(&self.rights.scope, &query.contract),
             Call::Outcome(_) => Ok(()),
             Call::Command(command) => {
                 account = *command.account();

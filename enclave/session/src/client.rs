@@ -1,9 +1,9 @@
 //! The client's side: seals requests and opens replies.
 
 use crate::{
-    Answer, Command, CommandId, Envelope, FrameReply, FrameRequest, Header, Opening, Operation, Query, Receiver,
-    Request, Response, Scope, Sender, SessionCertificate, SessionKey, SignedCertificate, SignedCommand, Target,
-    VERSION,
+    Answer, Command, CommandId, Envelope, FrameReply, FrameRequest, Header, LogQuery, Opening, Operation, Query,
+    Receiver, Request, Response, Scope, Sender, SessionCertificate, SessionKey, SignedCertificate, SignedCommand,
+    Target, VERSION,
     crypto::{self, Key, SenderContext},
     padding,
 };
@@ -128,6 +128,17 @@ impl Client {
         rng: &mut impl CryptoRng,
     ) -> Result<Sealed<PendingReply>, Coded> {
         self.signed(Target::Worker(self.key.worker), Operation::Outcome(command), max_height, rng)
+    }
+
+    /// Seals the question after a contract's log.
+    pub fn logs(
+        &self,
+        query: LogQuery,
+        max_height: u32,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Sealed<PendingReply>, Coded> {
+        let target = Target::Contract(query.contract);
+        self.signed(target, Operation::Logs(query), max_height, rng)
     }
 
     /// Seals the opening of a session.

@@ -84,6 +84,6 @@ pub use phala_primitives::RequestId;
 pub use receipt::{CommandReceipt, EntryHeader, Executed, Outcome, Output, QueryReceipt, ReceiptError};
 pub use rng::SystemRng;
 pub use wire::{
-    Answer, Call, Envelope, FrameReply, FrameRequest, Header, KeyId, MAX_PADDED, Opening, Operation, Query, Request,
-    Response, SessionKey, SignedSessionKey, Target, VERSION,
+    Answer, Call, Envelope, FrameReply, FrameRequest, Header, KeyId, LogPage, LogQuery, LogRecord, MAX_PADDED, Opening,
+    Operation, Query, Request, Response, Said, SessionKey, SignedSessionKey, Target, VERSION,
 };

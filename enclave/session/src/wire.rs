@@ -157,6 +157,8 @@ pub enum Operation {
     Open,
     /// What became of a command of this account.
     Outcome(CommandId),
+    /// Records of a contract's log.
+    Logs(LogQuery),
 }
 
 impl Operation {
@@ -191,6 +193,68 @@ impl fmt::Debug for Query {
     }
 }
 
+/// Which records of a contract's log are wanted. The owner of the contract may read it, and whom the contract allows.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct LogQuery {
+    /// The contract.
+    pub contract: AccountId,
+    /// What queries said to this replica, instead of what commands said to all.
+    pub queries: bool,
+    /// Number of the first record.
+    pub from: u64,
+    /// Most records.
+    pub limit: u32,
+    /// How long to wait for one if there is none, in milliseconds.
+    pub wait_ms: u32,
+}
+
+/// Records of a contract's log.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct LogPage {
+    /// In order of their numbers, which may have gaps where old ones were forgotten.
+    pub records: Vec<LogRecord>,
+    /// What to ask from next.
+    pub next: u64,
+}
+
+/// Something that a contract said.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LogRecord {
+    /// Its number in the contract's log.
+    pub number: u64,
+    /// Height of the entry whose command said it; of the state, for a query.
+    pub height: u64,
+    /// Time of that entry, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// What it said.
+    pub said: Said,
+}
+
+/// What a contract said.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Said {
+    /// An event, as its metadata describes.
+    Event {
+        /// What it may be searched by.
+        topics: Vec<Hash>,
+        /// SCALE-encoded content.
+        data: Vec<u8>,
+    },
+    /// A line of text.
+    Line {
+        /// 1 (error) to 5 (trace).
+        level: u8,
+        /// The text.
+        text: String,
+    },
+}
+
+impl fmt::Debug for LogRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LogRecord {{ {}, entry {} }}", self.number, self.height)
+    }
+}
+
 /// One request inside a session.
 #[allow(clippy::large_enum_variant, reason = "moved once, never stored in numbers")]
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
@@ -201,6 +265,8 @@ pub enum Call {
     Command(SignedCommand),
     /// What became of a command of this account.
     Outcome(CommandId),
+    /// Records of a contract's log.
+    Logs(LogQuery),
 }
 
 /// Plaintext of a frame from the client.
@@ -241,6 +307,8 @@ pub enum Answer {
     },
     /// To the opening of a session.
     Opened(Opening),
+    /// To a question after a contract's log.
+    Logs(LogPage),
 }
 
 /// Terms of a session.

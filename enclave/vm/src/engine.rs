@@ -1,7 +1,7 @@
 //! The engine that a replica keeps: one lane for commands, one for queries.
 
 use crate::{
-    Entry, Execution, Failure, Invocation, Limits, Mode, VmError, World,
+    Entry, Execution, Extension, Failure, Invocation, Limits, Mode, VmError, World,
     error::Reason,
     frame::{Frame, Machine, Role},
     lane::{Bound, Lane},
@@ -22,6 +22,7 @@ const NESTED_QUERIES: usize = 64;
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) host_types: module::HostTypes,
+    pub(crate) extension: Option<Arc<dyn Extension>>,
     pub(crate) commands: Lane,
     pub(crate) queries: Lane,
     ticks: AtomicU64,
@@ -46,12 +47,23 @@ pub struct Engine(Arc<Shared>);
 
 impl Engine {
     /// Makes an engine. Address space is reserved for all instances, memory is used only as contracts touch it.
+    /// Contracts find no extension.
     pub fn new(limits: Limits) -> Result<Self, VmError> {
+        Self::make(limits, None)
+    }
+
+    /// Makes an engine whose contracts may call an extension.
+    pub fn with_extension(limits: Limits, extension: Arc<dyn Extension>) -> Result<Self, VmError> {
+        Self::make(limits, Some(extension))
+    }
+
+    fn make(limits: Limits, extension: Option<Arc<dyn Extension>>) -> Result<Self, VmError> {
         let commands = limits.concurrent_commands.saturating_mul(limits.call_depth);
         let queries = limits.concurrent_queries.saturating_add(NESTED_QUERIES);
         let commands = Lane::new(Bound::Fuel, commands, &limits)?;
         Ok(Self(Arc::new(Shared {
             host_types: commands.host_types(),
+            extension,
             queries: Lane::new(Bound::Epoch, queries, &limits)?,
             commands,
             limits,
@@ -135,6 +147,9 @@ impl Engine {
             block: invocation.block,
             stack: Vec::new(),
             events: Vec::new(),
+            effects: Vec::new(),
+            effect_bytes: 0,
+            numbers: 0,
             debug: Vec::new(),
             created: 0,
             deadline,
@@ -145,7 +160,7 @@ impl Engine {
 }
 
 fn finish(machine: Machine, result: Result<crate::frame::Output, Reason>, gas_used: u64) -> Result<Execution, Failure> {
-    let Machine { overlay, events, debug, cause, .. } = machine;
+    let Machine { overlay, events, effects: asked, debug, cause, .. } = machine;
     let output = match (result, cause) {
         (Ok(output), _) => output,
         (Err(Reason::Contract { code: Code::Trapped, detail }), Some((_, cause))) => {
@@ -168,6 +183,7 @@ fn finish(machine: Machine, result: Result<crate::frame::Output, Reason>, gas_us
             instantiated: effects.instantiated,
             terminated: effects.terminated,
             events,
+            effects: asked,
             debug,
         }),
         Err(error) => Err(Failure { reason: error.into(), gas_used, debug }),

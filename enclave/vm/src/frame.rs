@@ -8,7 +8,7 @@
 //! from the caller's store to the callee's and back.
 
 use crate::{
-    BlockInfo, Event, Limits, Mode,
+    BlockInfo, Effect, Event, Limits, Mode,
     engine::Shared,
     error::Reason,
     gas,
@@ -35,6 +35,12 @@ pub(crate) struct Machine {
     /// Frames under way, outermost first.
     pub(crate) stack: Vec<Running>,
     pub(crate) events: Vec<Event>,
+    /// What the extension leaves to be done.
+    pub(crate) effects: Vec<Effect>,
+    /// Bytes of all effects so far, of those that were taken back, too.
+    pub(crate) effect_bytes: usize,
+    /// Numbers that the extension was given.
+    pub(crate) numbers: u64,
     pub(crate) debug: Vec<u8>,
     /// Contracts that were created so far.
     pub(crate) created: u64,
@@ -99,6 +105,16 @@ impl Machine {
         matches!(self.mode, Mode::Command { .. })
     }
 
+    /// Share of a query's time that is left, in thousandths.
+    pub(crate) fn time_left(&self) -> u64 {
+        match self.mode {
+            Mode::Command { .. } => 1000,
+            Mode::Query { ticks } => {
+                self.deadline.saturating_sub(self.shared.now()).saturating_mul(1000).checked_div(ticks).unwrap_or(0)
+            }
+        }
+    }
+
     fn lane(&self) -> &Lane {
         match self.mode {
             Mode::Command { .. } => &self.shared.commands,
@@ -123,7 +139,7 @@ impl Machine {
             Err(reason) => return (self, Err(reason), gas),
         };
         let (contract, role) = (frame.contract, frame.role);
-        let (mark, events) = (self.overlay.begin(), self.events.len());
+        let (mark, events, effects) = (self.overlay.begin(), self.events.len(), self.effects.len());
         if role == Role::Deploy {
             self.overlay.set_code_hash(contract, frame.code_hash);
         }
@@ -135,6 +151,7 @@ impl Machine {
             _ => {
                 machine.overlay.rollback(mark);
                 machine.events.truncate(events);
+                machine.effects.truncate(effects);
             }
         }
         if let Err(reason) = &result {

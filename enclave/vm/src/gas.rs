@@ -27,10 +27,10 @@ pub(crate) const FRAME: u64 = 40_000;
 pub(crate) const CODE_BYTE: u64 = 1;
 /// A page of 64 KiB of memory, from the start or by growth.
 pub(crate) const MEMORY_PAGE: u64 = 8_000;
-/// An event, and a byte of it.
-pub(crate) const EVENT: u64 = 5_000;
+/// An event, which becomes a value of the state, and a byte of it.
+pub(crate) const EVENT: u64 = 60_000;
 /// A byte of an event.
-pub(crate) const EVENT_BYTE: u64 = 20;
+pub(crate) const EVENT_BYTE: u64 = 40;
 /// A byte that is hashed by BLAKE2b.
 pub(crate) const BLAKE2_BYTE: u64 = 4;
 /// A byte that is hashed by SHA-256.

@@ -12,12 +12,15 @@
 //! The interface of contracts is that of `pallet-contracts-uapi` 9 (`seal0`, `seal1`, `seal2`), so unmodified ink! 5
 //! contracts run. What it says about money is answered by zero, and transfers of more fail: no PHA moves into contracts.
 //!
+//! An [`Extension`] adds functions of its own, behind `call_chain_extension`.
+//!
 //! Deliberately absent: files, sockets, threads, the time of day.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod engine;
 mod error;
+mod extension;
 mod frame;
 mod gas;
 mod guest;
@@ -30,5 +33,6 @@ mod world;
 
 pub use engine::Engine;
 pub use error::{Failure, VmError, WorldError};
+pub use extension::{Effect, Extension, Refusal, Reply, Scope};
 pub use limits::Limits;
 pub use world::{BlockInfo, Entry, Event, Execution, Invocation, Mode, World, child_address};

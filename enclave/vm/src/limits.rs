@@ -30,6 +30,10 @@ pub struct Limits {
     pub event_bytes: usize,
     /// Most topics of one event.
     pub topics: usize,
+    /// Most effects of an extension in one execution.
+    pub effects: usize,
+    /// Most bytes of them together.
+    pub effect_bytes: usize,
     /// Debug messages of one execution that are kept, in bytes; what comes after is dropped.
     pub debug_bytes: usize,
     /// Elements of the table of functions.
@@ -58,6 +62,8 @@ impl Default for Limits {
             events: 1024,
             event_bytes: 64 << 10,
             topics: 8,
+            effects: 256,
+            effect_bytes: 1 << 20,
             debug_bytes: 64 << 10,
             table_elements: 16 << 10,
             stack_bytes: 256 << 10,

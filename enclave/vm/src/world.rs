@@ -1,6 +1,6 @@
 //! The state that contracts see before an execution, what is asked of the engine, and what comes back.
 
-use crate::WorldError;
+use crate::{Effect, WorldError};
 use codec::Encode;
 use phala_primitives::{AccountId, ClusterId, Hash};
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,6 +109,8 @@ pub struct Execution {
     pub terminated: BTreeSet<AccountId>,
     /// Events in their order.
     pub events: Vec<Event>,
+    /// What the extension leaves to be done, in its order.
+    pub effects: Vec<Effect>,
     /// Debug messages, UTF-8 as far as the contract's are.
     pub debug: Vec<u8>,
 }

@@ -167,6 +167,7 @@ impl Cluster {
             keys: self.keys(),
             certificates: Arc::new(CertificateCache::new(100)),
             engine: ENGINES[at % 2].clone(),
+            cache: Arc::default(),
             query_ticks: 100,
         };
         let known = (self.epoch, self.members());

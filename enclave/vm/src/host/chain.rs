@@ -34,8 +34,6 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         "seal0" "call_runtime" = call_runtime(call: u32, call_len: u32) -> u32;
         "seal0" "xcm_execute" = xcm_execute(message: u32, message_len: u32) -> u32;
         "seal0" "xcm_send" = xcm_send(destination: u32, message: u32, message_len: u32, out: u32) -> u32;
-        "seal0" "call_chain_extension"
-            = chain_extension(id: u32, input: u32, input_len: u32, out: u32, out_len: u32) -> u32;
     }
     Ok(())
 }
@@ -172,8 +170,4 @@ fn xcm_execute(guest: &mut Guest<'_, '_>, message: u32, message_len: u32) -> Res
 fn xcm_send(guest: &mut Guest<'_, '_>, _destination: u32, message: u32, message_len: u32, _out: u32) -> Result<u32> {
     guest.view(message, message_len)?;
     Ok(status::XCM_SEND_FAILED)
-}
-
-fn chain_extension(_: &mut Guest<'_, '_>, id: u32, _: u32, _: u32, _: u32, _: u32) -> Result<u32> {
-    Err(trap(format!("chain extension {id} is not offered by this network")))
 }

@@ -7,6 +7,7 @@ mod call;
 mod chain;
 mod crypto;
 mod event;
+mod extension;
 mod storage;
 
 use crate::{guest::Host, module::HostTypes};
@@ -51,7 +52,8 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     call::link(linker)?;
     chain::link(linker)?;
     crypto::link(linker)?;
-    event::link(linker)
+    event::link(linker)?;
+    extension::link(linker)
 }
 
 /// Types of all functions that were added. Those with other than numbers are left out, as there are none.

@@ -1,0 +1,273 @@
+//! Each function: decode, charge, work, encode.
+
+use crate::{
+    Cache, CacheOp, Effect, Outside,
+    keys::{self, Secret},
+    types::{
+        HttpError, HttpRequest, HttpResult, MAX_HTTP_HEADERS, MAX_HTTP_REQUESTS, MAX_HTTP_TIMEOUT_MS, MAX_LOG, SigType,
+        StorageQuotaExceeded,
+    },
+};
+use codec::{DecodeAll, Encode};
+use phala_primitives::{AccountId, Balance, Hash, PublicKey};
+use phala_vm::{Extension, Refusal, Reply, Scope};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// Version that contracts are told: that of Phala's runtime whose functions these are.
+const VERSION: (u32, u32) = (1, 2);
+/// What contracts are told of `js_eval`.
+const NO_JS: &str = "JavaScript is not supported on this network";
+
+/// What functions cost, in gas; 2,000 gas are about one microsecond.
+mod gas {
+    pub(super) const SMALL: u64 = 1_000;
+    pub(super) const BYTE: u64 = 10;
+    pub(super) const DERIVE: u64 = 60_000;
+    pub(super) const SIGN: u64 = 200_000;
+    pub(super) const SIGN_ECDSA: u64 = 400_000;
+    pub(super) const VERIFY: u64 = 200_000;
+    pub(super) const VERIFY_ECDSA: u64 = 700_000;
+    /// A line becomes a value of the state.
+    pub(super) const LOG: u64 = STATE_WRITE;
+    pub(super) const LOG_BYTE: u64 = 40;
+    pub(super) const STATE_WRITE: u64 = 60_000;
+    pub(super) const CACHE: u64 = 10_000;
+    pub(super) const RANDOM: u64 = 8_000;
+}
+
+/// The extension of a worker's engine.
+pub struct Pink {
+    /// The cluster's key for contracts.
+    root: Secret,
+    worker: PublicKey,
+    /// Longest time of a query, in milliseconds.
+    query_ms: u64,
+    outside: Arc<dyn Outside>,
+    cache: Arc<Cache>,
+}
+
+impl Pink {
+    /// An extension for the contracts of a cluster, whose key for contracts is `root`. `query_ms` is how long a query
+    /// may take.
+    pub fn new(root: [u8; 32], worker: PublicKey, query_ms: u64, outside: Arc<dyn Outside>, cache: Arc<Cache>) -> Self {
+        Self { root: Zeroizing::new(root), worker, query_ms, outside, cache }
+    }
+
+    fn secret(&self, contract: &AccountId) -> Secret {
+        keys::contract_secret(&self.root, contract)
+    }
+}
+
+/// Arguments in SCALE.
+fn arguments<T: DecodeAll>(mut input: &[u8]) -> Result<T, Refusal> {
+    T::decode_all(&mut input).map_err(|_| Refusal::trap("the arguments of an extension's function cannot be decoded"))
+}
+
+fn now<T: Encode>(value: &T) -> Result<Reply, Refusal> {
+    Ok(Reply::Now(value.encode()))
+}
+
+fn no_key() -> Refusal {
+    Refusal::trap("that is no key of this kind")
+}
+
+/// Gas for handling bytes.
+fn bytes(length: usize) -> u64 {
+    gas::BYTE.saturating_mul(length as u64)
+}
+
+impl Extension for Pink {
+    fn call(&self, function: u32, input: &[u8], scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+        scope.charge(gas::SMALL.saturating_add(bytes(input.len())))?;
+        match function {
+            1 => self.http_request(arguments(input)?, scope),
+            2 => sign(arguments(input)?, scope),
+            3 => verify(arguments(input)?, scope),
+            4 => self.derive(&arguments::<Vec<u8>>(input)?, scope),
+            5 => public_key(arguments(input)?, scope),
+            6..=9 => self.cache(function, input, scope),
+            10 => self.log(arguments(input)?, scope),
+            11 => self.random(arguments(input)?, scope),
+            12 => now(&scope.is_command()),
+            13 => sign_prehashed(arguments(input)?, scope),
+            14 => verify_prehashed(arguments(input)?, scope),
+            15 => now(&AccountId([0; 32])),
+            16 => arguments::<AccountId>(input).and_then(|_| now(&(0 as Balance, 0 as Balance))),
+            17 => now(&if scope.is_command() { [0; 32] } else { self.worker }),
+            18 if scope.is_command() => {
+                Err(Refusal::trap("the host's clock is not for commands: use the block's timestamp"))
+            }
+            18 => now(&self.outside.now_ms()),
+            19 => {
+                let (hash, sidevm) = arguments::<(Hash, bool)>(input)?;
+                now(&(!sidevm && scope.has_code(&hash)?))
+            }
+            20 => arguments::<AccountId>(input).and_then(|_| now(&None::<Hash>)),
+            21 => now(&VERSION),
+            22 => self.batch(arguments(input)?, scope),
+            24 => now(&Err::<(), _>(NO_JS)),
+            25 => now(&None::<Vec<u8>>),
+            100 => log_reader(arguments(input)?, scope),
+            other => Err(Refusal::trap(format!("the network has no function {other} of the pink extension"))),
+        }
+    }
+}
+
+impl Pink {
+    /// Milliseconds that a request may take.
+    fn patience(&self, scope: &dyn Scope) -> u64 {
+        (self.query_ms.saturating_mul(scope.time_left()) / 1000).min(MAX_HTTP_TIMEOUT_MS)
+    }
+
+    fn http_request(&self, request: HttpRequest, scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+        if scope.is_command() {
+            return now(&HttpError::NotAllowed.into_response());
+        }
+        let single = |mut results: Vec<HttpResult>| {
+            let result = results.pop().unwrap_or(Err(HttpError::NetworkError));
+            result.unwrap_or_else(HttpError::into_response).encode()
+        };
+        Ok(self.wait(vec![request], self.patience(scope), scope, single))
+    }
+
+    fn batch(&self, (requests, timeout_ms): (Vec<HttpRequest>, u64), scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+        let refuse = |error: HttpError| now(&Err::<Vec<HttpResult>, _>(error));
+        if scope.is_command() {
+            return refuse(HttpError::NotAllowed);
+        }
+        if requests.len() > MAX_HTTP_REQUESTS {
+            return refuse(HttpError::TooManyRequests);
+        }
+        let patience = self.patience(scope).min(timeout_ms);
+        Ok(self.wait(requests, patience, scope, |results| Ok::<_, HttpError>(results).encode()))
+    }
+
+    /// Makes requests while others compute.
+    fn wait(
+        &self,
+        requests: Vec<HttpRequest>,
+        patience: u64,
+        scope: &dyn Scope,
+        encode: impl FnOnce(Vec<HttpResult>) -> Vec<u8> + Send + 'static,
+    ) -> Reply {
+        let (outside, contract) = (self.outside.clone(), scope.contract());
+        Reply::Wait(Box::new(move || {
+            if requests.iter().any(|request| request.headers.len() > MAX_HTTP_HEADERS) {
+                return encode(requests.iter().map(|_| Err(HttpError::InvalidHeaderName)).collect());
+            }
+            encode(outside.http(&contract, requests, patience))
+        }))
+    }
+
+    fn derive(&self, salt: &[u8], scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+        scope.charge(gas::DERIVE)?;
+        now(&*keys::sr25519_key(&self.secret(&scope.contract()), salt))
+    }
+
+    fn cache(&self, function: u32, input: &[u8], scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+        scope.charge(gas::CACHE)?;
+        let (contract, command) = (scope.contract(), scope.is_command());
+        let later = |scope: &mut dyn Scope, op: CacheOp| scope.effect(Effect::Cache(op).encode());
+        let now_ms = if command { 0 } else { self.outside.now_ms() };
+        match function {
+            6 => {
+                let (key, value) = arguments::<(Vec<u8>, Vec<u8>)>(input)?;
+                if command {
+                    later(scope, CacheOp::Set { key, value })?;
+                    return now(&Ok::<(), StorageQuotaExceeded>(()));
+                }
+                let kept = self.cache.set(contract, &key, &value, now_ms);
+                now(&if kept { Ok(()) } else { Err(StorageQuotaExceeded) })
+            }
+            7 => {
+                let (key, seconds) = arguments::<(Vec<u8>, u64)>(input)?;
+                if command {
+                    later(scope, CacheOp::Expire { key, seconds })?;
+                } else {
+                    self.cache.expire(contract, &key, seconds, now_ms);
+                }
+                now(&())
+            }
+            8 => {
+                let key = arguments::<Vec<u8>>(input)?;
+                now(&if command { None } else { self.cache.get(contract, &key, now_ms) })
+            }
+            _ => {
+                let key = arguments::<Vec<u8>>(input)?;
+                if command {
+                    later(scope, CacheOp::Remove { key })?;
+                    return now(&None::<Vec<u8>>);
+                }
+                now(&self.cache.remove(contract, &key, now_ms))
+            }
+        }
+    }
+
+    fn log(&self, (level, mut text): (u8, String), scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+        scope.charge(gas::LOG.saturating_add(gas::LOG_BYTE.saturating_mul(text.len() as u64)))?;
+        let end = (0..=MAX_LOG.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        let level = level.clamp(1, 5);
+        if scope.is_command() {
+            scope.effect(Effect::Log { level, text }.encode())?;
+        } else {
+            self.outside.log(&scope.contract(), level, &text);
+        }
+        now(&())
+    }
+
+    fn random(&self, length: u8, scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+        scope.charge(gas::RANDOM)?;
+        if scope.is_command() {
+            let (block, number) = (scope.block(), scope.number());
+            let place = (block.height, block.index, number);
+            return now(&keys::random(&self.secret(&scope.contract()), place, length));
+        }
+        let mut bytes = vec![0; usize::from(length)];
+        self.outside.random(&mut bytes);
+        now(&bytes)
+    }
+}
+
+fn log_reader((who, allowed): (Option<AccountId>, bool), scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+    scope.charge(gas::STATE_WRITE)?;
+    if scope.is_read_only() {
+        return Err(Refusal::trap("a call that may only read tried to open the log"));
+    }
+    if scope.is_command() {
+        scope.effect(Effect::LogReader { who, allowed }.encode())?;
+    }
+    now(&())
+}
+
+fn sign((kind, key, message): (SigType, Vec<u8>, Vec<u8>), scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+    scope.charge(if kind == SigType::Ecdsa { gas::SIGN_ECDSA } else { gas::SIGN })?;
+    now(&keys::sign(kind, &key, &message).ok_or_else(no_key)?)
+}
+
+fn verify(
+    (kind, public, message, signature): (SigType, Vec<u8>, Vec<u8>, Vec<u8>),
+    scope: &mut dyn Scope,
+) -> Result<Reply, Refusal> {
+    scope.charge(if kind == SigType::Ecdsa { gas::VERIFY_ECDSA } else { gas::VERIFY })?;
+    now(&keys::verify(kind, &public, &message, &signature))
+}
+
+fn public_key((kind, key): (SigType, Vec<u8>), scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+    scope.charge(gas::SIGN)?;
+    now(&keys::public(kind, &key).ok_or_else(no_key)?)
+}
+
+fn sign_prehashed((key, hash): (Vec<u8>, [u8; 32]), scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+    scope.charge(gas::SIGN_ECDSA)?;
+    now(&keys::sign_prehashed(&key, &hash).ok_or_else(no_key)?)
+}
+
+fn verify_prehashed(
+    (signature, hash, public): ([u8; 65], [u8; 32], [u8; 33]),
+    scope: &mut dyn Scope,
+) -> Result<Reply, Refusal> {
+    scope.charge(gas::VERIFY_ECDSA)?;
+    now(&keys::verify_prehashed(&signature, &hash, &public))
+}

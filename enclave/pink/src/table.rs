@@ -1,0 +1,63 @@
+//! The functions as data: the documentation is made from it, and a test calls each.
+
+/// How a function answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// As its name says.
+    Works,
+    /// With an error or a fixed value that a contract can tell from a real answer.
+    Says(&'static str),
+    /// The contract traps.
+    Traps,
+}
+
+/// A function of the extension.
+#[derive(Clone, Copy, Debug)]
+pub struct Function {
+    /// Its number.
+    pub id: u32,
+    /// Its name in the contract's crate.
+    pub name: &'static str,
+    /// In queries.
+    pub query: Answer,
+    /// In commands.
+    pub command: Answer,
+    /// What is worth knowing.
+    pub note: &'static str,
+}
+
+const fn function(id: u32, name: &'static str, query: Answer, command: Answer, note: &'static str) -> Function {
+    Function { id, name, query, command, note }
+}
+
+use Answer::{Says, Traps, Works};
+
+/// All functions, by number.
+pub const FUNCTIONS: &[Function] = &[
+    function(1, "http_request", Works, Says("status 523"), "at most as long as the query has left"),
+    function(2, "sign", Works, Works, "sr25519, ed25519, ecdsa; a key and message have one signature"),
+    function(3, "verify", Works, Works, ""),
+    function(4, "derive_sr25519_key", Works, Works, "the same on every replica, another for each contract and salt"),
+    function(5, "get_public_key", Works, Works, ""),
+    function(6, "cache_set", Works, Works, "memory of this worker; a command's takes effect on every worker"),
+    function(7, "cache_set_expiration", Works, Works, ""),
+    function(8, "cache_get", Works, Says("None"), ""),
+    function(9, "cache_remove", Works, Says("None"), "a command's takes effect on every worker"),
+    function(10, "log", Works, Works, "levels 1 (error) to 5 (trace)"),
+    function(11, "getrandom", Works, Works, "a command's follow from the contract's secret and its place in the log"),
+    function(12, "is_in_transaction", Works, Works, "true in a command"),
+    function(13, "ecdsa_sign_prehashed", Works, Works, ""),
+    function(14, "ecdsa_verify_prehashed", Works, Works, ""),
+    function(15, "system_contract_id", Says("32 zero bytes"), Says("32 zero bytes"), "there is no system contract"),
+    function(16, "balance_of", Says("(0, 0)"), Says("(0, 0)"), "contracts hold no PHA yet"),
+    function(17, "worker_pubkey", Works, Says("32 zero bytes"), "ed25519 identity of this start of the worker"),
+    function(18, "untrusted_millis_since_unix_epoch", Works, Traps, "the host's clock; `block_timestamp` is agreed on"),
+    function(19, "code_exists", Works, Works, "false for programs of SideVM, which is not offered"),
+    function(20, "import_latest_system_code", Says("None"), Says("None"), "there is no system contract"),
+    function(21, "runtime_version", Works, Works, "(1, 2)"),
+    function(22, "batch_http_request", Works, Says("Err(NotAllowed)"), "at most 16 at once"),
+    function(23, "current_event_chain_head", Traps, Traps, "events are not chained yet"),
+    function(24, "js_eval", Says("Err(\"not supported\")"), Says("Err(\"not supported\")"), "use a contract in Rust"),
+    function(25, "worker_sgx_quote", Says("None"), Says("None"), "evidence is on the chain"),
+    function(100, "log_reader", Says("()"), Works, "who besides the owner may read the contract's log"),
+];

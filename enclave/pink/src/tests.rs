@@ -1,0 +1,299 @@
+//! Contracts that call every function, in both modes.
+
+use crate::{types::SigType, *};
+use codec::{Decode, DecodeAll, Encode};
+use parking_lot::Mutex;
+use phala_primitives::{AccountId, Code, Hash, blake2_256};
+use phala_vm::{BlockInfo, Engine, Entry, Execution, Failure, Invocation, Limits, Mode, World, WorldError};
+use std::sync::Arc;
+
+const CONTRACT: AccountId = AccountId([1; 32]);
+const OTHER: AccountId = AccountId([2; 32]);
+const GAS: u64 = 1_000_000_000;
+
+/// A contract that calls the function whose number its input begins with, with the rest of the input, and returns the
+/// output. The last byte of the input, if it is 1, makes it revert.
+const DOOR: &str = r#"(module
+    (import "seal0" "input" (func $input (param i32 i32)))
+    (import "seal0" "call_chain_extension" (func $ext (param i32 i32 i32 i32 i32) (result i32)))
+    (import "seal0" "seal_return" (func $return (param i32 i32 i32)))
+    (import "env" "memory" (memory 2 2))
+    (func (export "deploy"))
+    (func (export "call") (local $len i32) (local $revert i32)
+        (i32.store (i32.const 0) (i32.const 32000))
+        (call $input (i32.const 8) (i32.const 0))
+        (local.set $len (i32.sub (i32.load (i32.const 0)) (i32.const 1)))
+        (local.set $revert (i32.load8_u (i32.add (i32.const 8) (local.get $len))))
+        (i32.store (i32.const 0) (i32.const 60000))
+        (drop (call $ext (i32.load (i32.const 8)) (i32.const 12) (i32.sub (local.get $len) (i32.const 4))
+            (i32.const 40000) (i32.const 0)))
+        (call $return (local.get $revert) (i32.const 40000) (i32.load (i32.const 0)))))"#;
+
+struct Chain(Vec<u8>);
+
+impl World for Chain {
+    fn storage(&self, _: &AccountId, _: &[u8]) -> Result<Option<Vec<u8>>, WorldError> {
+        Ok(None)
+    }
+    fn code_hash(&self, contract: &AccountId) -> Result<Option<Hash>, WorldError> {
+        Ok([CONTRACT, OTHER].contains(contract).then(|| blake2_256(&self.0)))
+    }
+    fn code(&self, hash: &Hash) -> Result<Option<Vec<u8>>, WorldError> {
+        Ok((*hash == blake2_256(&self.0)).then(|| self.0.clone()))
+    }
+}
+
+/// An outside world whose clock is set by hand and whose only server repeats what it is told.
+#[derive(Default)]
+struct Town {
+    now_ms: Mutex<u64>,
+    lines: Mutex<Vec<(AccountId, u8, String)>>,
+    patience: Mutex<Vec<u64>>,
+}
+
+impl Outside for Town {
+    fn http(&self, _: &AccountId, requests: Vec<HttpRequest>, timeout_ms: u64) -> Vec<HttpResult> {
+        self.patience.lock().push(timeout_ms);
+        let answer = |request: HttpRequest| match request.url.as_str() {
+            "http://dead/" => Err(HttpError::Timeout),
+            _ => Ok(HttpResponse { status_code: 200, reason_phrase: "OK".into(), headers: vec![], body: request.body }),
+        };
+        requests.into_iter().map(answer).collect()
+    }
+    fn random(&self, bytes: &mut [u8]) {
+        bytes.fill(4);
+    }
+    fn now_ms(&self) -> u64 {
+        *self.now_ms.lock()
+    }
+    fn log(&self, contract: &AccountId, level: u8, text: &str) {
+        self.lines.lock().push((*contract, level, text.to_owned()));
+    }
+}
+
+struct Scene {
+    engine: Engine,
+    town: Arc<Town>,
+    cache: Arc<Cache>,
+    code: Vec<u8>,
+    block: BlockInfo,
+    caller: AccountId,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (town, cache) =
+            (Arc::new(Town::default()), Arc::new(Cache::new(CacheLimits { contract_bytes: 4096, total_bytes: 6000 })));
+        let pink = Pink::new([7; 32], [9; 32], 10_000, town.clone(), cache.clone());
+        let engine = Engine::with_extension(Limits::default(), Arc::new(pink)).unwrap();
+        let block = BlockInfo { height: 5, time_ms: 1_700_000_000_000, index: 1 };
+        Self { engine, town, cache, code: wat::parse_str(DOOR).unwrap(), block, caller: OTHER }
+    }
+
+    fn run(&self, contract: AccountId, mode: Mode, id: u32, input: &[u8], revert: bool) -> Result<Execution, Failure> {
+        let data = [&id.to_le_bytes()[..], input, &[u8::from(revert)]].concat();
+        let (caller, block) = (self.caller, self.block);
+        let invocation =
+            Invocation { mode, entry: Entry::Call, contract, caller, origin: caller, data, block, cluster: 0 };
+        self.engine.execute(Arc::new(Chain(self.code.clone())), invocation)
+    }
+
+    fn query<T: Decode>(&self, id: u32, input: impl Encode) -> T {
+        let execution = self.run(CONTRACT, Mode::Query { ticks: 100 }, id, &input.encode(), false).unwrap();
+        assert!(execution.effects.is_empty());
+        T::decode_all(&mut &*execution.data).unwrap()
+    }
+
+    fn command<T: Decode>(&self, id: u32, input: impl Encode) -> (T, Vec<Effect>) {
+        let execution = self.run(CONTRACT, Mode::Command { gas_limit: GAS }, id, &input.encode(), false).unwrap();
+        assert!(execution.gas_used > 0 && execution.effects.iter().all(|effect| effect.contract == CONTRACT));
+        let effects = execution.effects.iter().map(|effect| Effect::decode_all(&mut &*effect.data).unwrap()).collect();
+        (T::decode_all(&mut &*execution.data).unwrap(), effects)
+    }
+
+    fn both<T: Decode + PartialEq + std::fmt::Debug>(&self, id: u32, input: impl Encode) -> T {
+        let (answer, effects) = self.command::<T>(id, &input);
+        assert!(effects.is_empty());
+        assert_eq!(self.query::<T>(id, &input), answer, "function {id}");
+        answer
+    }
+}
+
+fn request(url: &str) -> HttpRequest {
+    HttpRequest { url: url.into(), method: "GET".into(), headers: vec![], body: b"echo".to_vec() }
+}
+
+/// Good arguments of each function.
+fn sample(id: u32) -> Vec<u8> {
+    let key = vec![3u8; 32];
+    match id {
+        1 => request("http://a/").encode(),
+        2 => (SigType::Ecdsa, key, b"text".to_vec()).encode(),
+        3 => (SigType::Ecdsa, vec![2u8; 33], b"text".to_vec(), vec![0u8; 65]).encode(),
+        5 => (SigType::Ed25519, key).encode(),
+        6 => (b"key".to_vec(), b"value".to_vec()).encode(),
+        7 => (b"key".to_vec(), 5u64).encode(),
+        4 | 8 | 9 => b"key".to_vec().encode(),
+        10 => (3u8, "a line").encode(),
+        11 => 16u8.encode(),
+        13 => (key, [1u8; 32]).encode(),
+        14 => ([0u8; 65], [1u8; 32], [2u8; 33]).encode(),
+        16 | 20 => OTHER.encode(),
+        19 => (Hash([1; 32]), false).encode(),
+        22 => (vec![request("http://a/")], 500u64).encode(),
+        100 => (Some(OTHER), true).encode(),
+        _ => vec![],
+    }
+}
+
+#[test]
+fn every_function_of_the_table_answers_as_the_table_says_and_no_other_exists() {
+    let scene = Scene::new();
+    for mode in [Mode::Query { ticks: 100 }, Mode::Command { gas_limit: GAS }] {
+        for function in FUNCTIONS {
+            let answer = if matches!(mode, Mode::Query { .. }) { function.query } else { function.command };
+            let result = scene.run(CONTRACT, mode, function.id, &sample(function.id), false);
+            match answer {
+                Answer::Traps => assert_eq!(result.unwrap_err().code(), Code::Trapped, "{function:?}"),
+                _ => assert!(result.is_ok(), "{function:?}: {result:?}"),
+            }
+            if function.id != 12 && !sample(function.id).is_empty() {
+                let garbage = scene.run(CONTRACT, mode, function.id, &[0xff; 3], false);
+                assert_eq!(garbage.unwrap_err().code(), Code::Trapped, "{function:?}");
+            }
+        }
+        for id in [0, 26, 99, 101, 1 << 16 | 1, u32::MAX] {
+            assert_eq!(scene.run(CONTRACT, mode, id, &[], false).unwrap_err().code(), Code::Trapped);
+        }
+    }
+    let ids: Vec<u32> = FUNCTIONS.iter().map(|function| function.id).collect();
+    assert_eq!(ids, (1..=25).chain([100]).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_function_is_charged_before_it_works() {
+    let scene = Scene::new();
+    for function in FUNCTIONS.iter().filter(|function| function.command != Answer::Traps) {
+        let run =
+            |gas_limit| scene.run(CONTRACT, Mode::Command { gas_limit }, function.id, &sample(function.id), false);
+        let used = run(GAS).unwrap().gas_used;
+        assert_eq!(run(used).unwrap().gas_used, used, "{function:?}");
+        assert_eq!(run(used - 1).unwrap_err().code(), Code::OutOfGas, "{function:?}");
+    }
+}
+
+#[test]
+fn signatures_are_good_and_the_same_every_time() {
+    let scene = Scene::new();
+    let derived: Vec<u8> = scene.both(4, b"salt".to_vec());
+    assert_eq!(derived.len(), 64);
+    for (kind, key) in [
+        (SigType::Sr25519, derived),
+        (SigType::Sr25519, vec![3; 32]),
+        (SigType::Ed25519, vec![3; 32]),
+        (SigType::Ecdsa, vec![3; 32]),
+    ] {
+        let public: Vec<u8> = scene.both(5, (kind, &key));
+        let signature: Vec<u8> = scene.both(2, (kind, &key, b"text".to_vec()));
+        assert!(scene.both::<bool>(3, (kind, &public, b"text".to_vec(), &signature)));
+        assert!(!scene.both::<bool>(3, (kind, &public, b"tex".to_vec(), &signature)));
+        for change in 0..signature.len() {
+            let mut bad = signature.clone();
+            bad[change] ^= 0x40;
+            assert!(!scene.query::<bool>(3, (kind, &public, b"text".to_vec(), &bad)), "{kind:?} {change}");
+        }
+    }
+    let hash = [5u8; 32];
+    let signature: [u8; 65] = scene.both(13, (vec![3u8; 32], hash));
+    let public: Vec<u8> = scene.both(5, (SigType::Ecdsa, vec![3u8; 32]));
+    let public: [u8; 33] = public.try_into().unwrap();
+    assert!(scene.both::<bool>(14, (signature, hash, public)));
+    assert!(!scene.both::<bool>(14, (signature, [6u8; 32], public)));
+    let bad = scene.run(CONTRACT, Mode::Query { ticks: 9 }, 2, &(SigType::Ecdsa, vec![0u8; 32], b"").encode(), false);
+    assert_eq!(bad.unwrap_err().code(), Code::Trapped);
+}
+
+#[test]
+fn keys_and_random_numbers_belong_to_a_contract_and_a_place() {
+    let mut scene = Scene::new();
+    let mode = Mode::Command { gas_limit: GAS };
+    let run = |scene: &Scene, contract, id, input: Vec<u8>| scene.run(contract, mode, id, &input, false).unwrap().data;
+    let key = |scene: &Scene, contract, salt: &[u8]| run(scene, contract, 4, salt.to_vec().encode());
+    assert_ne!(key(&scene, CONTRACT, b"a"), key(&scene, CONTRACT, b"b"));
+    assert_ne!(key(&scene, CONTRACT, b"a"), key(&scene, OTHER, b"a"));
+    assert_eq!(key(&scene, CONTRACT, b"a"), key(&Scene::new(), CONTRACT, b"a"), "two replicas");
+    let here = run(&scene, CONTRACT, 11, 255u8.encode());
+    assert_eq!(Vec::<u8>::decode_all(&mut &*here).unwrap().len(), 255);
+    assert_eq!(here, run(&Scene::new(), CONTRACT, 11, 255u8.encode()), "two replicas");
+    assert_ne!(here, run(&scene, OTHER, 11, 255u8.encode()));
+    scene.block.index += 1;
+    assert_ne!(here, run(&scene, CONTRACT, 11, 255u8.encode()));
+    assert_eq!(scene.query::<Vec<u8>>(11, 3u8), [4; 3], "a query's are the machine's");
+}
+
+#[test]
+fn http_waits_for_the_outside_in_queries_and_is_refused_in_commands() {
+    let scene = Scene::new();
+    let response: HttpResponse = scene.query(1, request("http://a/"));
+    assert_eq!((response.status_code, response.body), (200, b"echo".to_vec()));
+    let response: HttpResponse = scene.query(1, request("http://dead/"));
+    assert_eq!(response.status_code, 524);
+    let (response, _) = scene.command::<HttpResponse>(1, request("http://a/"));
+    assert_eq!(response.status_code, 523);
+    let batch = |count: usize, timeout: u64| (vec![request("http://a/"); count], timeout);
+    let results: Result<Vec<HttpResult>, HttpError> = scene.query(22, batch(3, u64::MAX));
+    assert!(results.is_ok_and(|results| results.len() == 3 && results.iter().all(Result::is_ok)));
+    let results: Result<Vec<HttpResult>, HttpError> = scene.query(22, batch(17, 5));
+    assert!(results == Err(HttpError::TooManyRequests));
+    let (results, _) = scene.command::<Result<Vec<HttpResult>, HttpError>>(22, batch(1, 5));
+    assert!(results == Err(HttpError::NotAllowed));
+    assert_eq!(*scene.town.patience.lock(), [10_000, 10_000, 10_000], "nobody waits longer than the query may take");
+    let mut many = request("http://a/");
+    many.headers = vec![("a".into(), "b".into()); 257];
+    let response: HttpResponse = scene.query(1, many);
+    assert_eq!(response.status_code, 523);
+}
+
+#[test]
+fn the_cache_keeps_to_its_quota_and_never_revives() {
+    let scene = Scene::new();
+    type Kept = Result<(), crate::types::StorageQuotaExceeded>;
+    let set = |key: &[u8], size: usize| scene.query::<Kept>(6, (key.to_vec(), vec![1u8; size]));
+    let get = |key: &[u8]| scene.query::<Option<Vec<u8>>>(8, key.to_vec()).map(|value| value.len());
+    assert!(set(b"a", 1000).is_ok() && set(b"b", 2000).is_ok());
+    assert!(set(b"c", 2000).is_err() && set(b"a", 1500).is_ok());
+    assert_eq!((get(b"a"), get(b"b"), get(b"c")), (Some(1500), Some(2000), None));
+    scene.query::<()>(7, (b"a".to_vec(), 10u64));
+    *scene.town.now_ms.lock() = 10_000;
+    scene.query::<()>(7, (b"a".to_vec(), 1_000_000u64));
+    assert_eq!(get(b"a"), None, "its time was over");
+    assert!(set(b"c", 1500).is_ok(), "what is over makes room");
+    assert_eq!(scene.query::<Option<Vec<u8>>>(9, b"c".to_vec()).map(|value| value.len()), Some(1500));
+    assert_eq!(get(b"c"), None);
+    // Another contract has its own, until all do not fit together.
+    assert!(scene.cache.set(OTHER, b"b", &[2; 3900], 10_000));
+    assert_eq!((get(b"b"), scene.cache.get(OTHER, b"b", 10_000).is_some()), (None, true));
+    // A command changes nothing here and now.
+    let (kept, effects) = scene.command::<Kept>(6, (b"d".to_vec(), b"later".to_vec()));
+    assert!(kept.is_ok() && get(b"d").is_none() && effects.len() == 1);
+    let Effect::Cache(op) = &effects[0] else { panic!("another effect") };
+    scene.cache.apply(CONTRACT, op, 10_000);
+    assert_eq!(get(b"d"), Some(5));
+    *scene.town.now_ms.lock() = 10_000 + 7 * 24 * 3600 * 1000;
+    assert_eq!(get(b"d"), None, "seven days");
+}
+
+#[test]
+fn logs_go_out_at_once_from_queries_and_with_the_outcome_from_commands() {
+    let scene = Scene::new();
+    let long = "é".repeat(MAX_LOG * 3 / 4);
+    scene.query::<()>(10, (0u8, &long));
+    let lines = scene.town.lines.lock().clone();
+    assert_eq!((lines[0].0, lines[0].1, lines[0].2.len()), (CONTRACT, 1, MAX_LOG));
+    let ((), effects) = scene.command(10, (9u8, "kept"));
+    assert!(matches!(&effects[..], [Effect::Log { level: 5, text }] if text == "kept"));
+    let mode = Mode::Command { gas_limit: GAS };
+    let reverted = scene.run(CONTRACT, mode, 10, &(3u8, "gone").encode(), true).unwrap();
+    assert!(reverted.reverted() && reverted.effects.is_empty(), "what reverts leaves nothing");
+    assert_eq!(scene.town.lines.lock().len(), 1);
+}

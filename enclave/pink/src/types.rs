@@ -1,0 +1,92 @@
+//! What crosses between contract and host, in the encoding of Phala's `pink` crate.
+
+use codec::{Decode, Encode};
+
+/// Most requests of one batch.
+pub const MAX_HTTP_REQUESTS: usize = 16;
+/// Most headers of a request or response.
+pub const MAX_HTTP_HEADERS: usize = 256;
+/// Largest body of a response, in bytes. A larger one is [`HttpError::ResponseTooLarge`].
+pub const MAX_HTTP_RESPONSE: usize = 2 << 20;
+/// Longest time for a request, in milliseconds. A query gives less when it has less left.
+pub const MAX_HTTP_TIMEOUT_MS: u64 = 60_000;
+/// Longest line of a log, in bytes. What comes after is cut off.
+pub const MAX_LOG: usize = 16 << 10;
+
+/// A request to a server on the internet.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct HttpRequest {
+    /// `https://` or `http://`.
+    pub url: String,
+    /// Such as `GET`.
+    pub method: String,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// What the server said.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct HttpResponse {
+    /// Such as 200. 523 and 524 also stand for errors of a single `http_request`, see [`HttpError`].
+    pub status_code: u16,
+    /// Such as `OK`.
+    pub reason_phrase: String,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// Why there is no response.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum HttpError {
+    /// The URL cannot be read, or is of another kind than HTTP.
+    InvalidUrl,
+    /// There is no such method.
+    InvalidMethod,
+    /// A header's name has characters that names have not.
+    InvalidHeaderName,
+    /// A header's value has characters that values have not.
+    InvalidHeaderValue,
+    /// The host cannot make requests now.
+    FailedToCreateClient,
+    /// The server did not answer in time.
+    Timeout,
+    /// A command must not wait for the outside, or the policy of the worker forbids the address.
+    NotAllowed,
+    /// More than [`MAX_HTTP_REQUESTS`] at once.
+    TooManyRequests,
+    /// The server cannot be reached.
+    NetworkError,
+    /// More than [`MAX_HTTP_RESPONSE`] bytes.
+    ResponseTooLarge,
+}
+
+/// What came of one request.
+pub type HttpResult = Result<HttpResponse, HttpError>;
+
+impl HttpError {
+    /// The response by which a single `http_request`, which has no room for errors, tells it: 524 for a timeout, 523
+    /// for all else.
+    pub(crate) fn into_response(self) -> HttpResponse {
+        let (status_code, reason) = match self {
+            Self::Timeout => (524, "Timeout".to_owned()),
+            other => (523, format!("API Unavailable: {other:?}")),
+        };
+        HttpResponse { status_code, reason_phrase: reason, headers: vec![], body: vec![] }
+    }
+}
+
+/// A kind of signature.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub(crate) enum SigType {
+    Sr25519,
+    Ed25519,
+    Ecdsa,
+}
+
+/// The contract's share of the worker's cache is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub(crate) struct StorageQuotaExceeded;

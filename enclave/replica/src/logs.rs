@@ -1,0 +1,133 @@
+//! What contracts say: events and lines of text, kept in the state, so that every replica tells the same, encrypted like
+//! all state and covered by its root. Of each contract the newest are kept.
+
+use crate::{
+    Replica,
+    layout::{CONTRACTS, Contract, LOG_READERS, LOGS, decode, state_error},
+    world::Layer,
+};
+use codec::{Decode, DecodeAll, Encode};
+use phala_pink::Effect;
+use phala_primitives::{AccountId, Code, Coded, blake2_256};
+use phala_session::{LogPage, LogQuery, LogRecord, Said};
+use phala_state::{Snapshot, Space};
+use phala_vm::{BlockInfo, Execution};
+
+/// Most records that are kept of a contract.
+const MAX_RECORDS: u64 = 1024;
+/// Most bytes of them.
+const MAX_BYTES: u64 = 1 << 20;
+/// Most records of one page, and the bytes after which it ends.
+const PAGE_RECORDS: u32 = 256;
+const PAGE_BYTES: usize = 256 << 10;
+/// Level of what a contract printed for debugging.
+const DEBUG: u8 = 4;
+/// Longest such text that is kept, in bytes.
+const MAX_DEBUG: usize = 16 << 10;
+
+/// Numbers of a contract's log: the first record that is there, the next, and the bytes of all.
+#[derive(Clone, Copy, Default, Encode, Decode)]
+pub(crate) struct LogState {
+    first: u64,
+    next: u64,
+    bytes: u64,
+}
+
+fn space(contract: &AccountId) -> Space {
+    blake2_256(&("phala/space/v1/log", contract).encode()).0
+}
+
+fn reader(contract: &AccountId, who: Option<&AccountId>) -> Vec<u8> {
+    (contract, who).encode()
+}
+
+/// Takes over what an execution said and asked for. `contract` is the one that was called.
+pub(crate) fn take(layer: &Layer, contract: &AccountId, block: BlockInfo, execution: &Execution) -> Result<(), Coded> {
+    for event in &execution.events {
+        let said = Said::Event { topics: event.topics.clone(), data: event.data.clone() };
+        append(layer, &event.contract, block, said)?;
+    }
+    for effect in &execution.effects {
+        let unread = || Coded::new(Code::Internal, "an effect that this program does not read");
+        match Effect::decode_all(&mut &*effect.data).map_err(|_| unread())? {
+            Effect::Log { level, text } => append(layer, &effect.contract, block, Said::Line { level, text })?,
+            Effect::Cache(op) => layer.ask_cache(effect.contract, op),
+            Effect::LogReader { who, allowed } => {
+                let key = reader(&effect.contract, who.as_ref());
+                layer.set(&LOG_READERS, key, allowed.then(Vec::new));
+            }
+        }
+    }
+    if !execution.debug.is_empty() {
+        let end = execution.debug.len().min(MAX_DEBUG);
+        let text = String::from_utf8_lossy(execution.debug.get(..end).unwrap_or_default()).into_owned();
+        append(layer, contract, block, Said::Line { level: DEBUG, text })?;
+    }
+    Ok(())
+}
+
+/// Appends a record and forgets the oldest beyond the limits.
+fn append(layer: &Layer, contract: &AccountId, block: BlockInfo, said: Said) -> Result<(), Coded> {
+    let space = space(contract);
+    let mut log: LogState = layer.read(&LOGS, contract.as_ref())?.unwrap_or_default();
+    let record = LogRecord { number: log.next, height: block.height, time_ms: block.time_ms, said };
+    log.bytes = log.bytes.saturating_add(record.encoded_size() as u64);
+    layer.write(&space, &log.next.to_be_bytes(), &record);
+    log.next += 1;
+    while log.first + 1 < log.next && (log.next - log.first > MAX_RECORDS || log.bytes > MAX_BYTES) {
+        let key = log.first.to_be_bytes();
+        let gone = layer.get(&space, &key)?.map_or(0, |record| record.len() as u64);
+        layer.set(&space, key.to_vec(), None);
+        log.bytes = log.bytes.saturating_sub(gone);
+        log.first += 1;
+    }
+    layer.write(&LOGS, contract.as_ref(), &log);
+    Ok(())
+}
+
+fn read<T: Decode>(snapshot: &Snapshot, space: &Space, key: &[u8]) -> Result<Option<T>, Coded> {
+    let stored = snapshot.get(space, key).map_err(|error| state_error(&error))?;
+    stored.map(|bytes| decode(&bytes)).transpose()
+}
+
+impl Replica {
+    /// Whether an account may read what a contract said.
+    ///
+    /// Errors: `NoContract`, `LogDenied`.
+    pub fn may_read_log(&self, account: &AccountId, contract: &AccountId) -> Result<(), Coded> {
+        self.ready_epoch()?;
+        let snapshot = self.state.snapshot();
+        let missing = || Coded::new(Code::NoContract, contract.to_string());
+        let record: Contract = read(&snapshot, &CONTRACTS, contract.as_ref())?.ok_or_else(missing)?;
+        let allowed = |who| {
+            let found = snapshot.contains(&LOG_READERS, &reader(contract, who));
+            found.map_err(|error| state_error(&error))
+        };
+        if record.owner == *account || allowed(Some(account))? || allowed(None)? {
+            return Ok(());
+        }
+        Err(Coded::new(Code::LogDenied, contract.to_string()))
+    }
+
+    /// Records of what commands of a contract said, as far as the state holds them. The caller has checked
+    /// [`Replica::may_read_log`].
+    pub fn log(&self, query: &LogQuery) -> Result<LogPage, Coded> {
+        let snapshot = self.state.snapshot();
+        let state: LogState = read(&snapshot, &LOGS, query.contract.as_ref())?.unwrap_or_default();
+        let (space, mut page) =
+            (space(&query.contract), LogPage { records: vec![], next: query.from.max(state.first) });
+        let mut bytes = 0;
+        while page.next < state.next && (page.records.len() as u32) < query.limit.min(PAGE_RECORDS) {
+            let record: Option<LogRecord> = read(&snapshot, &space, &page.next.to_be_bytes())?;
+            let lost = || Coded::new(Code::Internal, "the state has lost a record of a log");
+            let record = record.ok_or_else(lost)?;
+            bytes += record.encoded_size();
+            if bytes > PAGE_BYTES && !page.records.is_empty() {
+                break;
+            }
+            page.records.push(record);
+            page.next += 1;
+        }
+        Ok(page)
+    }
+}
