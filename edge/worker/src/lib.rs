@@ -10,6 +10,7 @@ mod door;
 mod egress;
 mod entries;
 mod http;
+mod jobs;
 mod metrics;
 mod outside;
 mod sayings;

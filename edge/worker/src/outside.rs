@@ -1,12 +1,8 @@
 //! The outside world as contracts' queries see it.
 
-use crate::{
-    egress::{Egress, EgressPolicy},
-    sayings::Sayings,
-    service::now_ms,
-};
+use crate::{egress::Egress, sayings::Sayings, service::now_ms};
 use phala_pink::{HttpRequest, HttpResult, Outside};
-use phala_primitives::{AccountId, Coded};
+use phala_primitives::AccountId;
 use phala_session::SystemRng;
 use rand_core::Rng;
 use std::{sync::Arc, time::Duration};
@@ -14,15 +10,15 @@ use tokio::runtime::Handle;
 
 /// What this host offers. Its methods are called on threads that may block.
 pub(crate) struct Host {
-    egress: Egress,
+    egress: Arc<Egress>,
     runtime: Handle,
     said: Arc<Sayings>,
 }
 
 impl Host {
     /// To be called within a runtime.
-    pub(crate) fn new(policy: EgressPolicy, said: Arc<Sayings>) -> Result<Self, Coded> {
-        Ok(Self { egress: Egress::new(policy)?, runtime: Handle::current(), said })
+    pub(crate) fn new(egress: Arc<Egress>, said: Arc<Sayings>) -> Self {
+        Self { egress, runtime: Handle::current(), said }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use crate::{
     app::LogApp,
+    egress::Egress,
     entries::EntryFile,
+    jobs,
     outside::Host,
     sayings::Sayings,
     service::{Service, ServiceParts, now_ms},
@@ -112,6 +114,8 @@ impl Start {
             replay_window: REPLAY_WINDOW,
         };
         let acceptor = Acceptor::new(place, keys.identity.clone(), opened.certificates, now_ms(), &mut SystemRng);
+        let _performing = AbortOnDrop(tokio::spawn(jobs::perform(opened.replica.clone(), opened.egress)));
+        let _keeping = AbortOnDrop(tokio::spawn(jobs::keep_time(opened.replica.clone())));
         let service = Arc::new(Service::new(ServiceParts {
             replica: opened.replica,
             acceptor,
@@ -186,7 +190,8 @@ impl Start {
             .map_err(|e| self.unusable("state", &e))?;
         let backend = FileBackend::new(file).map_err(|e| self.unusable("state", &e))?;
         let (said, cache) = (Arc::new(Sayings::default()), Arc::new(Cache::default()));
-        let outside = Arc::new(Host::new(self.config.egress, said.clone())?);
+        let egress = Arc::new(Egress::new(self.config.egress)?);
+        let outside = Arc::new(Host::new(egress.clone(), said.clone()));
         let pink = Pink::new(*cluster_keys.contracts().expose(), keys.public(), QUERY_MS, outside, cache.clone());
         let engine = Engine::with_extension(Limits::default(), Arc::new(pink))
             .map_err(|e| Coded::new(Code::Internal, e.to_string()))?;
@@ -204,7 +209,7 @@ impl Start {
         };
         let known = (record.epoch, record.members.iter().map(|member| member.identity).collect());
         let replica = blocking(move || Replica::open(config, backend, entries, Some(&known))).await?;
-        Ok(Opened { replica: Arc::new(replica), certificates, said, ticking: Ticker::start(engine)? })
+        Ok(Opened { replica: Arc::new(replica), certificates, said, egress, ticking: Ticker::start(engine)? })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -307,6 +312,7 @@ struct Opened {
     replica: Arc<Replica>,
     certificates: Arc<CertificateCache>,
     said: Arc<Sayings>,
+    egress: Arc<Egress>,
     ticking: Ticker,
 }
 

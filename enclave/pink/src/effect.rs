@@ -1,5 +1,6 @@
 //! What a command asks for that is done when its entry is executed.
 
+use crate::HttpRequest;
 use codec::{Decode, Encode};
 use phala_primitives::AccountId;
 
@@ -15,6 +16,33 @@ pub enum Effect {
     },
     /// A change of the cache of every worker of the cluster.
     Cache(CacheOp),
+    /// A request to the outside, whose answer comes to the contract by a call.
+    Request {
+        /// Its name in this cluster.
+        id: u64,
+        /// The request.
+        request: HttpRequest,
+        /// Longest time for an answer, in milliseconds.
+        timeout_ms: u64,
+        /// What to call.
+        callback: Callback,
+    },
+    /// A call at a later time.
+    Timer {
+        /// Its name in this cluster.
+        id: u64,
+        /// How long from now, in milliseconds.
+        delay_ms: u64,
+        /// Time between further calls; 0 for one call only.
+        period_ms: u64,
+        /// What to call.
+        callback: Callback,
+    },
+    /// No more calls of a timer of this contract.
+    CancelTimer {
+        /// The timer.
+        id: u64,
+    },
     /// Who besides the owner may read what the contract says.
     LogReader {
         /// An account, or everyone.
@@ -22,6 +50,18 @@ pub enum Effect {
         /// Whether it may.
         allowed: bool,
     },
+}
+
+/// The message of a contract that is called when something has come to an end. It gets the name of the request or timer
+/// (`u64`), the tag, and, for a request, `Result<HttpResponse, HttpError>`; the caller is the contract itself.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Callback {
+    /// Selector of the message.
+    pub selector: [u8; 4],
+    /// What the contract wants to be reminded of.
+    pub tag: Vec<u8>,
+    /// Gas for the call.
+    pub gas: u64,
 }
 
 /// A change of a contract's cache.

@@ -1,15 +1,15 @@
 //! Each function: decode, charge, work, encode.
 
 use crate::{
-    Cache, CacheOp, Effect, Outside,
+    Cache, CacheOp, Callback, Effect, Outside,
     keys::{self, Secret},
     types::{
-        HttpError, HttpRequest, HttpResult, MAX_HTTP_HEADERS, MAX_HTTP_REQUESTS, MAX_HTTP_TIMEOUT_MS, MAX_LOG, SigType,
-        StorageQuotaExceeded,
+        HttpError, HttpRequest, HttpResult, MAX_HTTP_HEADERS, MAX_HTTP_REQUESTS, MAX_HTTP_TIMEOUT_MS, MAX_LOG,
+        MAX_REQUEST, MAX_TAG, SigType, StorageQuotaExceeded,
     },
 };
 use codec::{DecodeAll, Encode};
-use phala_primitives::{AccountId, Balance, Hash, PublicKey};
+use phala_primitives::{AccountId, Balance, Hash, PublicKey, blake2_256, limits::MAX_COMMAND_GAS};
 use phala_vm::{Extension, Refusal, Reply, Scope};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -32,6 +32,8 @@ mod gas {
     pub(super) const LOG: u64 = STATE_WRITE;
     pub(super) const LOG_BYTE: u64 = 40;
     pub(super) const STATE_WRITE: u64 = 60_000;
+    /// A request or timer is written, removed and called back for.
+    pub(super) const JOB: u64 = 300_000;
     pub(super) const CACHE: u64 = 10_000;
     pub(super) const RANDOM: u64 = 8_000;
 }
@@ -109,6 +111,9 @@ impl Extension for Pink {
             24 => now(&Err::<(), _>(NO_JS)),
             25 => now(&None::<Vec<u8>>),
             100 => log_reader(arguments(input)?, scope),
+            101 => ask(arguments(input)?, scope),
+            102 => set_timer(arguments(input)?, scope),
+            103 => cancel_timer(arguments(input)?, scope),
             other => Err(Refusal::trap(format!("the network has no function {other} of the pink extension"))),
         }
     }
@@ -230,13 +235,69 @@ impl Pink {
     }
 }
 
+/// What a command leaves for later, if it may write.
+fn later(effect: &Effect, scope: &mut dyn Scope) -> Result<(), Refusal> {
+    if scope.is_read_only() {
+        return Err(Refusal::trap("a call that may only read asked for something to be done later"));
+    }
+    scope.effect(effect.encode())
+}
+
+/// A name for a request or timer that no other in this cluster has.
+fn name(scope: &mut dyn Scope) -> u64 {
+    let (block, number) = (scope.block(), scope.number());
+    let hash = blake2_256(&("phala/job/v1", block.height, block.index, number).encode()).0;
+    let [a, b, c, d, e, f, g, h, ..] = hash;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+fn check(callback: &Callback) -> Result<(), Refusal> {
+    if callback.tag.len() > MAX_TAG || callback.gas > MAX_COMMAND_GAS {
+        let limits = format!("{MAX_TAG} bytes of tag or {MAX_COMMAND_GAS} gas");
+        return Err(Refusal::trap(format!("a callback with more than {limits}")));
+    }
+    Ok(())
+}
+
+fn ask((request, timeout_ms, callback): (HttpRequest, u64, Callback), scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+    if !scope.is_command() {
+        return Err(Refusal::trap("a query makes requests by `http_request`"));
+    }
+    check(&callback)?;
+    let size = request.encoded_size();
+    if size > MAX_REQUEST || request.headers.len() > MAX_HTTP_HEADERS {
+        return Err(Refusal::trap(format!("a request of more than {MAX_REQUEST} bytes")));
+    }
+    scope.charge(gas::JOB.saturating_add(gas::LOG_BYTE.saturating_mul(size as u64)))?;
+    let (id, timeout_ms) = (name(scope), timeout_ms.clamp(1, MAX_HTTP_TIMEOUT_MS));
+    later(&Effect::Request { id, request, timeout_ms, callback }, scope)?;
+    now(&id)
+}
+
+fn set_timer((delay_ms, period_ms, callback): (u64, u64, Callback), scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+    if !scope.is_command() {
+        return Err(Refusal::trap("a query cannot set timers"));
+    }
+    check(&callback)?;
+    scope.charge(gas::JOB)?;
+    let id = name(scope);
+    later(&Effect::Timer { id, delay_ms, period_ms, callback }, scope)?;
+    now(&id)
+}
+
+fn cancel_timer(id: u64, scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+    if !scope.is_command() {
+        return Err(Refusal::trap("a query cannot cancel timers"));
+    }
+    scope.charge(gas::STATE_WRITE)?;
+    later(&Effect::CancelTimer { id }, scope)?;
+    now(&())
+}
+
 fn log_reader((who, allowed): (Option<AccountId>, bool), scope: &mut dyn Scope) -> Result<Reply, Refusal> {
     scope.charge(gas::STATE_WRITE)?;
-    if scope.is_read_only() {
-        return Err(Refusal::trap("a call that may only read tried to open the log"));
-    }
     if scope.is_command() {
-        scope.effect(Effect::LogReader { who, allowed }.encode())?;
+        later(&Effect::LogReader { who, allowed }, scope)?;
     }
     now(&())
 }

@@ -33,11 +33,11 @@ mod tests;
 mod types;
 
 pub use cache::{Cache, CacheLimits};
-pub use effect::{CacheOp, Effect};
+pub use effect::{CacheOp, Callback, Effect};
 pub use functions::Pink;
 pub use outside::Outside;
 pub use table::{Answer, FUNCTIONS, Function};
 pub use types::{
     HttpError, HttpRequest, HttpResponse, HttpResult, MAX_HTTP_HEADERS, MAX_HTTP_REQUESTS, MAX_HTTP_RESPONSE,
-    MAX_HTTP_TIMEOUT_MS, MAX_LOG,
+    MAX_HTTP_TIMEOUT_MS, MAX_LOG, MAX_REQUEST, MAX_TAG,
 };

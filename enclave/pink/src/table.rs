@@ -60,4 +60,7 @@ pub const FUNCTIONS: &[Function] = &[
     function(24, "js_eval", Says("Err(\"not supported\")"), Says("Err(\"not supported\")"), "use a contract in Rust"),
     function(25, "worker_sgx_quote", Says("None"), Says("None"), "evidence is on the chain"),
     function(100, "log_reader", Says("()"), Works, "who besides the owner may read the contract's log"),
+    function(101, "request", Traps, Works, "HTTP after the command; the answer comes by a call, exactly once"),
+    function(102, "set_timer", Traps, Works, "a call at a later time, once or with a period of at least 10 ms"),
+    function(103, "cancel_timer", Traps, Works, "of the contract's own timers"),
 ];

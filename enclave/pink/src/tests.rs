@@ -123,6 +123,10 @@ fn request(url: &str) -> HttpRequest {
     HttpRequest { url: url.into(), method: "GET".into(), headers: vec![], body: b"echo".to_vec() }
 }
 
+fn callback() -> Callback {
+    Callback { selector: [1, 2, 3, 4], tag: b"tag".to_vec(), gas: 1_000_000 }
+}
+
 /// Good arguments of each function.
 fn sample(id: u32) -> Vec<u8> {
     let key = vec![3u8; 32];
@@ -142,6 +146,9 @@ fn sample(id: u32) -> Vec<u8> {
         19 => (Hash([1; 32]), false).encode(),
         22 => (vec![request("http://a/")], 500u64).encode(),
         100 => (Some(OTHER), true).encode(),
+        101 => (request("http://a/"), 500u64, callback()).encode(),
+        102 => (100u64, 0u64, callback()).encode(),
+        103 => 7u64.encode(),
         _ => vec![],
     }
 }
@@ -162,12 +169,12 @@ fn every_function_of_the_table_answers_as_the_table_says_and_no_other_exists() {
                 assert_eq!(garbage.unwrap_err().code(), Code::Trapped, "{function:?}");
             }
         }
-        for id in [0, 26, 99, 101, 1 << 16 | 1, u32::MAX] {
+        for id in [0, 26, 99, 104, 1 << 16 | 1, u32::MAX] {
             assert_eq!(scene.run(CONTRACT, mode, id, &[], false).unwrap_err().code(), Code::Trapped);
         }
     }
     let ids: Vec<u32> = FUNCTIONS.iter().map(|function| function.id).collect();
-    assert_eq!(ids, (1..=25).chain([100]).collect::<Vec<_>>());
+    assert_eq!(ids, (1..=25).chain(100..=103).collect::<Vec<_>>());
 }
 
 #[test]

@@ -10,6 +10,10 @@ pub const MAX_HTTP_HEADERS: usize = 256;
 pub const MAX_HTTP_RESPONSE: usize = 2 << 20;
 /// Longest time for a request, in milliseconds. A query gives less when it has less left.
 pub const MAX_HTTP_TIMEOUT_MS: u64 = 60_000;
+/// Largest request of a command in its encoding, in bytes: it is kept in the state.
+pub const MAX_REQUEST: usize = 64 << 10;
+/// Longest tag of a callback, in bytes.
+pub const MAX_TAG: usize = 1024;
 /// Longest line of a log, in bytes. What comes after is cut off.
 pub const MAX_LOG: usize = 16 << 10;
 

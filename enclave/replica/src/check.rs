@@ -2,9 +2,9 @@
 //! and its signatures do not change in between.
 
 use lru::LruCache;
-use parking_lot::Mutex;
-use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash, limits::MAX_COMMAND_LIFE_MS};
-use phala_session::{CertificateCache, CommandId, SignedCommand};
+use parking_lot::{Mutex, RwLock};
+use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash, PublicKey, limits::MAX_COMMAND_LIFE_MS};
+use phala_session::{Action, CertificateCache, CommandId, SignedCommand};
 use std::{num::NonZeroUsize, sync::Arc};
 
 /// Commands whose signatures are remembered as good.
@@ -23,15 +23,27 @@ pub(crate) struct Checker {
     cluster: ClusterId,
     certificates: Arc<CertificateCache>,
     good: Mutex<LruCache<Hash, ()>>,
+    /// Identities of the epoch's members.
+    members: RwLock<Vec<PublicKey>>,
 }
 
 impl Checker {
     pub(crate) fn new(genesis: Hash, cluster: ClusterId, certificates: Arc<CertificateCache>) -> Self {
-        Self { genesis, cluster, certificates, good: Mutex::new(LruCache::new(REMEMBERED)) }
+        Self { genesis, cluster, certificates, good: Mutex::new(LruCache::new(REMEMBERED)), members: RwLock::default() }
     }
 
-    /// Checks a command, whose hash is given, at a time. Gives the same answer as [`SignedCommand::verify`].
+    /// Sets whose word counts for what came of requests.
+    pub(crate) fn set_members(&self, members: &[PublicKey]) {
+        *self.members.write() = members.to_vec();
+    }
+
+    /// Checks a command, whose hash is given, at a time. Gives the same answer as [`SignedCommand::verify`], and
+    /// refuses what only members may send.
     pub(crate) fn check(&self, command: &SignedCommand, hash: &Hash, time_ms: u64) -> Result<(), Coded> {
+        let members_only = matches!(command.command.action, Action::Deliver { .. });
+        if members_only && !self.members.read().contains(&command.account().0) {
+            return Err(Coded::new(Code::NotMember, "only members bring what came of requests"));
+        }
         if self.good.lock().get(hash).is_some() && in_time(command, time_ms) {
             return Ok(());
         }

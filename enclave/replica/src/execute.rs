@@ -1,14 +1,16 @@
 //! What an entry does to the state. Everything here is the same at every replica to the last bit.
 //!
-//! Upon an entry, for each of its commands in order:
+//! Upon an entry, timers that are due call back, and then, for each of its commands in order:
 //! 1. if the state holds an outcome of the account and id: nothing, it was executed before;
 //! 2. `Upload`: the chain must have the code's record with its length, proven by the command's fact, and the code must
 //!    be a valid module; it is stored under its hash. Uploading again what is there changes nothing;
 //! 3. `Instantiate`: the chain must have placed the contract in this cluster with this code and the command's account
 //!    as deployer, and there must be no such contract; the constructor runs;
 //! 4. `Call`: the message runs;
-//! 5. the outcome is stored. If it is an error, or the contract reverted, nothing else is;
-//! 6. once the commands so far have used [`MAX_ENTRY_GAS`], the rest is left alone, as if the entry did not hold it: it
+//! 5. `Deliver`: the request that it is about leaves the state and its contract is called back; if there is no such
+//!    request, nothing happens;
+//! 6. the outcome is stored. If it is an error, or the contract reverted, nothing else is;
+//! 7. once the timers and commands so far have used [`MAX_ENTRY_GAS`], the rest is left alone, as if the entry did not hold it: it
 //!    waits in the pools to be ordered again.
 //!
 //! Then, whether or not there were commands: at most two batches of outcomes that are older than commands may live are
@@ -18,13 +20,15 @@
 
 use crate::{
     check::{Key, key},
+    jobs::Jobs,
     layout::{BATCHES, Batch, CODE, Contract, Done, ENDED, OUTCOMES, QUEUES, Queue, state_error},
     logs,
     world::Layer,
 };
-use codec::Encode;
+use codec::{DecodeAll, Encode};
+use parking_lot::{Mutex, MutexGuard};
 use phala_light::LightClient;
-use phala_pink::CacheOp;
+use phala_pink::{CacheOp, Callback, Effect, HttpError, HttpResult};
 use phala_primitives::{
     AccountId, ClusterId, Code, Coded, Fact, Hash, PublicKey, blake2_256,
     limits::{MAX_COMMAND_LIFE_MS, MAX_ENTRY_GAS},
@@ -34,12 +38,15 @@ use phala_primitives::{
 use phala_session::{Action, EntryHeader, Outcome, Output, SignedCommand};
 use phala_state::{Changes, Path, Space};
 use phala_vm::{BlockInfo, Engine, Entry, Execution, Failure, Invocation, Mode};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Most bytes that a command returns; more is an error, [`Code::ReplyTooLarge`]. Outcomes are kept for minutes.
 pub const MAX_COMMAND_OUTPUT: usize = 64 << 10;
 /// Most values of ended contracts that are removed with one entry.
 pub const SWEEP: usize = 256;
+/// Most timers that call back in one entry, and the gas after which the others wait for the next: commands need some.
+const MAX_FIRED: u32 = 256;
+const MAX_TIMER_GAS: u64 = MAX_ENTRY_GAS / 2;
 /// Most batches of old outcomes that are removed with one entry. More than one, so that a backlog shrinks.
 const SWEEP_BATCHES: usize = 2;
 
@@ -80,6 +87,11 @@ impl From<Coded> for Stop {
     }
 }
 
+/// The outcome of what returns nothing.
+fn done(gas_used: u64) -> Outcome {
+    Outcome { result: Ok(Output { flags: 0, data: vec![] }), gas_used }
+}
+
 fn refused(code: Code, detail: impl Into<String>) -> Stop {
     Stop::Refused(Coded::new(code, detail))
 }
@@ -90,11 +102,24 @@ pub(crate) struct Executor {
     engine: Engine,
     genesis: Hash,
     validators: Vec<PublicKey>,
+    /// What the state holds of requests and timers.
+    jobs: Mutex<Jobs>,
 }
 
 impl Executor {
-    pub(crate) fn new(genesis: Hash, cluster: ClusterId, validators: Vec<PublicKey>, engine: Engine) -> Self {
-        Self { cluster, engine, genesis, validators }
+    pub(crate) fn new(
+        genesis: Hash,
+        cluster: ClusterId,
+        validators: Vec<PublicKey>,
+        engine: Engine,
+        jobs: Jobs,
+    ) -> Self {
+        Self { cluster, engine, genesis, validators, jobs: Mutex::new(jobs) }
+    }
+
+    /// Requests and timers that wait.
+    pub(crate) fn jobs(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock()
     }
 
     /// Executes an entry on top of a state. An error is this replica's fault: the entry has no effect.
@@ -106,7 +131,7 @@ impl Executor {
     ) -> Result<Effects, Coded> {
         let mut done = vec![];
         let mut keys = vec![];
-        let (mut reached, mut gas) = (0, 0u64);
+        let (mut reached, mut gas) = (0, self.fire(layer, header)?);
         for (index, ordered) in (0u32..).zip(commands) {
             if gas >= MAX_ENTRY_GAS {
                 break;
@@ -148,12 +173,96 @@ impl Executor {
                 .may_instantiate(&account, contract, code_hash, salt, proof)
                 .and_then(|()| run(Entry::Deploy { code_hash: *code_hash }, *contract, data)),
             Action::Upload { code, proof } => self.upload(layer, code, proof),
+            Action::Deliver { request, response } => self.deliver(layer, block, *request, response),
         };
         match result {
             Ok(outcome) => Ok(outcome),
             Err(Stop::Refused(error)) => Ok(Outcome { result: Err(error), gas_used: 0 }),
             Err(Stop::Fault(error)) => Err(error),
         }
+    }
+
+    /// Calls back for timers that are due, as long as there is gas for them. Returns the gas used.
+    fn fire(&self, layer: &Arc<Layer>, header: &EntryHeader) -> Result<u64, Coded> {
+        let mut gas = 0u64;
+        for number in 0..MAX_FIRED {
+            if gas >= MAX_TIMER_GAS {
+                break;
+            }
+            let Some(timer) = self.jobs.lock().fire(layer, header.time_ms) else { break };
+            // After all commands that an entry may hold.
+            let index = u32::MAX - number;
+            let block = BlockInfo { height: header.height, time_ms: header.time_ms, index };
+            let arguments = (timer.id, &timer.callback.tag).encode();
+            gas = gas.saturating_add(self.call_back(layer, block, timer.contract, &timer.callback, &arguments)?);
+        }
+        Ok(gas)
+    }
+
+    /// Brings a contract what came of its request, unless somebody has done so before.
+    fn deliver(&self, layer: &Arc<Layer>, block: BlockInfo, request: u64, response: &[u8]) -> Result<Outcome, Stop> {
+        let wanted = self.jobs.lock().answered(layer, request);
+        let Some(wanted) = wanted else { return Ok(done(0)) };
+        let result = HttpResult::decode_all(&mut &*response).unwrap_or(Err(HttpError::NetworkError));
+        let arguments = (wanted.id, &wanted.callback.tag, result).encode();
+        Ok(done(self.call_back(layer, block, wanted.contract, &wanted.callback, &arguments)?))
+    }
+
+    /// Calls a contract on behalf of itself. What goes wrong in it is for the contract's log. Returns the gas used.
+    fn call_back(
+        &self,
+        layer: &Arc<Layer>,
+        block: BlockInfo,
+        contract: AccountId,
+        callback: &Callback,
+        arguments: &[u8],
+    ) -> Result<u64, Coded> {
+        let Some(record) = layer.contract(&contract)? else { return Ok(0) };
+        let invocation = Invocation {
+            mode: Mode::Command { gas_limit: callback.gas },
+            entry: Entry::Call,
+            contract,
+            caller: contract,
+            origin: record.owner,
+            data: [&callback.selector[..], arguments].concat(),
+            block,
+            cluster: self.cluster,
+        };
+        let (why, gas) = match self.run(layer, invocation) {
+            Ok(Outcome { result: Ok(output), gas_used }) if !output.reverted() => return Ok(gas_used),
+            Ok(Outcome { result: Ok(_), gas_used }) => (Coded::from(Code::Reverted), gas_used),
+            Ok(Outcome { result: Err(error), gas_used }) => (error, gas_used),
+            Err(Stop::Refused(error)) => (error, 0),
+            Err(Stop::Fault(error)) => return Err(error),
+        };
+        if why.known() != Some(Code::NoContract) {
+            let text = format!("the callback 0x{} failed: {why}", hex::encode(callback.selector));
+            logs::line(layer, &contract, block, logs::ERROR, text)?;
+        }
+        Ok(gas)
+    }
+
+    /// Takes over what an execution asked its extension for.
+    fn settle(
+        &self,
+        layer: &Layer,
+        block: BlockInfo,
+        effects: Vec<(AccountId, Effect)>,
+        ended: &BTreeSet<AccountId>,
+    ) -> Result<(), Coded> {
+        let mut jobs = self.jobs.lock();
+        for (contract, effect) in effects {
+            match effect {
+                Effect::Log { level, text } => logs::line(layer, &contract, block, level, text)?,
+                Effect::Cache(op) => layer.ask_cache(contract, op),
+                Effect::LogReader { who, allowed } => logs::set_reader(layer, &contract, who.as_ref(), allowed),
+                job => jobs.take(layer, contract, job, block.time_ms),
+            }
+        }
+        for contract in ended {
+            jobs.end(layer, contract);
+        }
+        Ok(())
     }
 
     /// A record of the chain that a command proves.
@@ -177,7 +286,7 @@ impl Executor {
             })?;
             layer.set(&CODE, hash.as_ref().to_vec(), Some(code.to_vec()));
         }
-        Ok(Outcome { result: Ok(Output { flags: 0, data: vec![] }), gas_used: 0 })
+        Ok(done(0))
     }
 
     fn may_instantiate(
@@ -219,11 +328,26 @@ impl Executor {
             return Ok(Outcome { result: Err(error), gas_used });
         }
         if !execution.reverted() {
+            let effects = decode_effects(&execution)?;
+            let room = self.jobs.lock().has_room(effects.iter().map(|(contract, effect)| (contract, effect)));
+            if let Err(full) = room {
+                return Ok(Outcome { result: Err(full), gas_used });
+            }
             apply(layer, &execution, &account)?;
-            logs::take(layer, &contract, block, &execution)?;
+            logs::take(layer, &contract, block, &execution.events, &execution.debug)?;
+            self.settle(layer, block, effects, &execution.terminated)?;
         }
         Ok(Outcome { result: Ok(Output { flags: execution.flags, data: execution.data }), gas_used })
     }
+}
+
+/// What an execution asked its extension for.
+fn decode_effects(execution: &Execution) -> Result<Vec<(AccountId, Effect)>, Coded> {
+    let decode = |effect: &phala_vm::Effect| {
+        let unread = || Coded::new(Code::Internal, "an effect that this program does not read");
+        Ok((effect.contract, Effect::decode_all(&mut &*effect.data).map_err(|_| unread())?))
+    };
+    execution.effects.iter().map(decode).collect()
 }
 
 /// Takes over what a contract did, by a command of `account`.

@@ -25,6 +25,10 @@ pub(crate) static ENDED: LazyLock<Space> = LazyLock::new(|| space("ended"));
 pub(crate) static LOGS: LazyLock<Space> = LazyLock::new(|| space("logs"));
 /// Who besides the owner may read a contract's log.
 pub(crate) static LOG_READERS: LazyLock<Space> = LazyLock::new(|| space("log-readers"));
+/// [`Wanted`](crate::jobs::Wanted) by its id.
+pub(crate) static REQUESTS: LazyLock<Space> = LazyLock::new(|| space("requests"));
+/// [`Timer`](crate::jobs::Timer) by its id.
+pub(crate) static TIMERS: LazyLock<Space> = LazyLock::new(|| space("timers"));
 /// A [`Queue`] for batches, one for ended spaces.
 pub(crate) static QUEUES: LazyLock<Space> = LazyLock::new(|| space("queues"));
 

@@ -40,6 +40,7 @@ mod check;
 mod cipher;
 mod entry;
 pub mod execute;
+pub mod jobs;
 mod journal;
 mod layout;
 mod logs;

@@ -6,12 +6,11 @@ use crate::{
     layout::{CONTRACTS, Contract, LOG_READERS, LOGS, decode, state_error},
     world::Layer,
 };
-use codec::{Decode, DecodeAll, Encode};
-use phala_pink::Effect;
+use codec::{Decode, Encode};
 use phala_primitives::{AccountId, Code, Coded, blake2_256};
 use phala_session::{LogPage, LogQuery, LogRecord, Said};
 use phala_state::{Snapshot, Space};
-use phala_vm::{BlockInfo, Execution};
+use phala_vm::{BlockInfo, Event};
 
 /// Most records that are kept of a contract.
 const MAX_RECORDS: u64 = 1024;
@@ -20,6 +19,8 @@ const MAX_BYTES: u64 = 1 << 20;
 /// Most records of one page, and the bytes after which it ends.
 const PAGE_RECORDS: u32 = 256;
 const PAGE_BYTES: usize = 256 << 10;
+/// Level of what went wrong.
+pub(crate) const ERROR: u8 = 1;
 /// Level of what a contract printed for debugging.
 const DEBUG: u8 = 4;
 /// Longest such text that is kept, in bytes.
@@ -41,29 +42,39 @@ fn reader(contract: &AccountId, who: Option<&AccountId>) -> Vec<u8> {
     (contract, who).encode()
 }
 
-/// Takes over what an execution said and asked for. `contract` is the one that was called.
-pub(crate) fn take(layer: &Layer, contract: &AccountId, block: BlockInfo, execution: &Execution) -> Result<(), Coded> {
-    for event in &execution.events {
+/// Takes over what an execution said. `contract` is the one that was called.
+pub(crate) fn take(
+    layer: &Layer,
+    contract: &AccountId,
+    block: BlockInfo,
+    events: &[Event],
+    debug: &[u8],
+) -> Result<(), Coded> {
+    for event in events {
         let said = Said::Event { topics: event.topics.clone(), data: event.data.clone() };
         append(layer, &event.contract, block, said)?;
     }
-    for effect in &execution.effects {
-        let unread = || Coded::new(Code::Internal, "an effect that this program does not read");
-        match Effect::decode_all(&mut &*effect.data).map_err(|_| unread())? {
-            Effect::Log { level, text } => append(layer, &effect.contract, block, Said::Line { level, text })?,
-            Effect::Cache(op) => layer.ask_cache(effect.contract, op),
-            Effect::LogReader { who, allowed } => {
-                let key = reader(&effect.contract, who.as_ref());
-                layer.set(&LOG_READERS, key, allowed.then(Vec::new));
-            }
-        }
-    }
-    if !execution.debug.is_empty() {
-        let end = execution.debug.len().min(MAX_DEBUG);
-        let text = String::from_utf8_lossy(execution.debug.get(..end).unwrap_or_default()).into_owned();
-        append(layer, contract, block, Said::Line { level: DEBUG, text })?;
+    if !debug.is_empty() {
+        let text = String::from_utf8_lossy(debug.get(..debug.len().min(MAX_DEBUG)).unwrap_or_default());
+        line(layer, contract, block, DEBUG, text.into_owned())?;
     }
     Ok(())
+}
+
+/// A line of text for a contract's log.
+pub(crate) fn line(
+    layer: &Layer,
+    contract: &AccountId,
+    block: BlockInfo,
+    level: u8,
+    text: String,
+) -> Result<(), Coded> {
+    append(layer, contract, block, Said::Line { level, text })
+}
+
+/// Opens or closes a contract's log to an account or, if `who` is `None`, everyone.
+pub(crate) fn set_reader(layer: &Layer, contract: &AccountId, who: Option<&AccountId>, allowed: bool) {
+    layer.set(&LOG_READERS, reader(contract, who), allowed.then(Vec::new));
 }
 
 /// Appends a record and forgets the oldest beyond the limits.

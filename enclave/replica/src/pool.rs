@@ -62,6 +62,8 @@ pub(crate) struct Pool {
     held: BTreeMap<u64, Vec<Key>>,
     /// Whoever waits for a free command.
     wakers: Vec<Waker>,
+    /// Whether an entry is wanted even without commands.
+    urgent: bool,
 }
 
 impl Pool {
@@ -73,12 +75,24 @@ impl Pool {
         self.commands.get(key)
     }
 
+    /// Wants an entry, with commands or without.
+    pub(crate) fn urge(&mut self) {
+        self.urgent = true;
+        self.wake();
+    }
+
+    /// Notes that an entry was proposed.
+    pub(crate) fn calm(&mut self) {
+        self.urgent = false;
+    }
+
     /// Whether there is something that no proposal holds; otherwise `waker` is woken when there is.
     pub(crate) fn poll_free(&mut self, waker: &Waker) -> bool {
-        if self.free == 0 && !self.wakers.iter().any(|known| known.will_wake(waker)) {
+        let ready = self.free > 0 || self.urgent;
+        if !ready && !self.wakers.iter().any(|known| known.will_wake(waker)) {
             self.wakers.push(waker.clone());
         }
-        self.free > 0
+        ready
     }
 
     /// Adds a checked command. `false`: it waits already.

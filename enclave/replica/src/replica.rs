@@ -7,6 +7,7 @@ use crate::{
     cipher::LogCipher,
     entry::{Before, Entries, MAX_LAG},
     execute::{Executor, Ordered},
+    jobs::{Jobs, Wanted},
     journal::Journal,
     layout::{Note, state_error},
     pool::{Pool, Reply},
@@ -16,16 +17,19 @@ use crate::{
 };
 use bytes::Bytes;
 use codec::{DecodeAll, Encode};
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer, SigningKey};
 use futures::{channel::oneshot, future::BoxFuture};
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use phala_keys::ClusterKeys;
 use phala_pink::Cache;
 use phala_primitives::{
-    Block, ClusterId, Code, Coded, Finality, Hash, Position, PublicKey, Shape, Verdict, limits::MAX_ENTRY,
+    AccountId, AccountSignature, Block, ClusterId, Code, Coded, Finality, Hash, Position, PublicKey, Shape, Verdict,
+    blake2_256, limits::MAX_ENTRY,
 };
-use phala_session::{CertificateCache, EntryHeader, Executed, Outcome, SignedCommand};
+use phala_session::{
+    Action, CertificateCache, Command, Credentials, EntryHeader, Executed, Outcome, Scope, SignedCommand, SystemRng,
+};
 use phala_state::{Applied, Commit, Durability, State, StateKeys, StorageBackend};
 use phala_vm::Engine;
 use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc, task::Poll};
@@ -38,6 +42,12 @@ const DURABLE_ENTRIES: u64 = 1024;
 const DURABLE_MS: u64 = 2_000;
 /// How often the pool is looked through for what is overdue, in milliseconds.
 const LOOK_MS: u64 = 250;
+/// How much longer than a request may take a member has for it, before it is another's turn, in milliseconds.
+const TURN_MS: u64 = 2_000;
+/// How long the delivery of a response may wait for its execution, in milliseconds.
+const DELIVER_MS: u64 = 60_000;
+/// Life of a certificate for own commands, in milliseconds.
+const CREDENTIALS_MS: u64 = 24 * 3600 * 1000;
 /// Most callers that wait for a height.
 const MAX_WAITING: usize = 4096;
 
@@ -93,6 +103,10 @@ pub struct Replica {
     pub(crate) journal: Journal,
     pub(crate) entries: Entries,
     pub(crate) epoch: RwLock<Option<Epoch>>,
+    /// Identities of the epoch's members.
+    pub(crate) members: RwLock<Vec<PublicKey>>,
+    /// With which this member sends commands of its own.
+    credentials: Mutex<Option<Credentials>>,
     executor: Executor,
     pool: Arc<Mutex<Pool>>,
     decoded: Mutex<LruCache<Hash, Arc<Decoded>>>,
@@ -118,6 +132,7 @@ impl Replica {
         let state_keys = StateKeys::new(*path.expose(), *value.expose(), *commit.expose());
         let state = State::open(state, state_keys).map_err(|error| state_error(&error))?;
         let cipher = Arc::new(LogCipher::new(cluster, keys));
+        let jobs = Jobs::load(&state.snapshot())?;
         let replica = Self {
             genesis_hash: genesis,
             identity,
@@ -126,7 +141,9 @@ impl Replica {
             journal: Journal::new(log, cipher.clone()),
             entries: Entries { cluster, cipher, checker: Checker::new(genesis, cluster, certificates) },
             epoch: RwLock::default(),
-            executor: Executor::new(genesis, cluster, validators, engine.clone()),
+            members: RwLock::default(),
+            credentials: Mutex::default(),
+            executor: Executor::new(genesis, cluster, validators, engine.clone(), jobs),
             engine,
             cache,
             pool: Arc::default(),
@@ -238,6 +255,60 @@ impl Replica {
         }
     }
 
+    /// Requests that wait for somebody to perform them.
+    pub fn requests(&self) -> Vec<Arc<Wanted>> {
+        self.executor.jobs().requests().cloned().collect()
+    }
+
+    /// Whether this member should perform a request now. Members take turns, each for a while longer than the request
+    /// may take.
+    pub fn is_mine(&self, wanted: &Wanted, now_ms: u64) -> bool {
+        let own = self.identity.verifying_key().to_bytes();
+        let members = self.members.read();
+        let Some(place) = members.iter().position(|member| *member == own) else { return false };
+        let turn = now_ms.saturating_sub(wanted.asked_ms) / wanted.timeout_ms.saturating_add(TURN_MS);
+        (wanted.id.wrapping_add(turn)).checked_rem(members.len() as u64) == Some(place as u64)
+    }
+
+    /// Sends what came of a request to the cluster, as the word of this member. The ticket resolves when it was
+    /// executed, whether it was the first or not.
+    pub fn deliver(&self, request: u64, response: Vec<u8>, now_ms: u64) -> Result<Ticket, Coded> {
+        let id = blake2_256(&("phala/deliver/v1", request, self.identity.verifying_key().to_bytes()).encode());
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = id.0;
+        let command = Command {
+            id: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p],
+            genesis: self.genesis_hash,
+            cluster: self.entries.cluster,
+            action: Action::Deliver { request, response },
+            gas_limit: 0,
+            deadline_ms: now_ms.saturating_add(DELIVER_MS),
+        };
+        let mut credentials = self.credentials.lock();
+        let ends = credentials.as_ref().map_or(0, |own| own.certificate().body.not_after_ms);
+        if ends <= now_ms.saturating_add(2 * DELIVER_MS) {
+            let account = AccountId(self.identity.verifying_key().to_bytes());
+            let (begin, end) = (now_ms.saturating_sub(DELIVER_MS), now_ms.saturating_add(CREDENTIALS_MS));
+            let sign = |text: &str| AccountSignature::Ed25519(self.identity.sign(text.as_bytes()).to_bytes());
+            *credentials =
+                Some(Credentials::issue(self.genesis_hash, account, Scope::All, begin, end, &mut SystemRng, sign));
+        }
+        let command = credentials.as_ref().map(|own| own.sign(command)).ok_or(Code::Internal)?;
+        drop(credentials);
+        self.submit(command, now_ms)
+    }
+
+    /// When the next timer is due, in milliseconds since 1970.
+    pub fn next_due(&self) -> Option<u64> {
+        self.executor.jobs().next_due()
+    }
+
+    /// Makes a leader propose, if a timer is due.
+    pub fn tick(&self, now_ms: u64) {
+        if self.next_due().is_some_and(|due_ms| due_ms <= now_ms) {
+            self.pool.lock().urge();
+        }
+    }
+
     /// The block that the epoch's log starts from.
     pub fn genesis(&self) -> Result<Block, Coded> {
         self.ready_epoch()?;
@@ -281,6 +352,7 @@ impl Replica {
             Ok((header, block, commands)) => {
                 let keys: Vec<Key> = commands.iter().map(Ordered::key).collect();
                 pool.proposed(header.height, keys.iter());
+                pool.calm();
                 drop(pool);
                 self.decoded.lock().put(block.digest(), Arc::new(Decoded { header, commands }));
                 Some(block)

@@ -42,6 +42,14 @@ pub enum Action {
         /// That the chain has its `ContractRecord`.
         proof: Fact,
     },
+    /// Brings a contract what came of a request that it made in a command. Only members of the cluster may: their
+    /// identity is the account.
+    Deliver {
+        /// The request.
+        request: u64,
+        /// `Result<HttpResponse, HttpError>` of the `pink` functions in SCALE.
+        response: Vec<u8>,
+    },
 }
 
 impl Action {
@@ -49,7 +57,7 @@ impl Action {
     pub fn contract(&self) -> Option<&AccountId> {
         match self {
             Self::Call { contract, .. } | Self::Instantiate { contract, .. } => Some(contract),
-            Self::Upload { .. } => None,
+            Self::Upload { .. } | Self::Deliver { .. } => None,
         }
     }
 }
@@ -62,6 +70,7 @@ impl fmt::Debug for Action {
             Self::Instantiate { contract, code_hash, data, .. } => {
                 write!(f, "Instantiate {{ {contract}, {code_hash}, {} bytes }}", data.len())
             }
+            Self::Deliver { request, response } => write!(f, "Deliver {{ {request}, {} bytes }}", response.len()),
         }
     }
 }

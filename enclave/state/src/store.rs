@@ -249,6 +249,15 @@ impl Snapshot {
         Ok(paths)
     }
 
+    /// The values at [`Snapshot::paths`].
+    pub fn values(&self, space: &Space, limit: usize) -> Result<Vec<Vec<u8>>, StateError> {
+        let mut values = vec![];
+        for path in self.paths(space, limit)? {
+            values.extend(self.0.values.get(path)?.map(|value| value.value().to_vec()));
+        }
+        Ok(values)
+    }
+
     /// Shows what a key holds to someone who knows the root and the keys.
     pub fn prove(&self, space: &Space, key: &[u8]) -> Result<Option<Proof>, StateError> {
         let Some(version) = self.0.meta.version else { return Ok(None) };

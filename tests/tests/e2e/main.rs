@@ -6,6 +6,7 @@
 //! - [`hostile`]: requests that nobody means well by, over HTTP and WebSocket;
 //! - [`canary`]: no secret in any file, log, metric or packet;
 //! - [`bad_contracts`]: modules and calls that misbehave;
+//! - [`later`]: answers and timers that call contracts back, while servers fail and a worker dies;
 //! - [`full_disk`]: a worker whose disk is full.
 //!
 //! Tests take turns: each runs a network of its own on a machine that may have two cores. Nothing sleeps in place of a
@@ -23,5 +24,6 @@ mod full_disk;
 mod harness;
 mod hostile;
 mod hpke;
+mod later;
 mod main_job;
 mod person;
