@@ -209,7 +209,7 @@ fn a_broken_disk_is_no_outcome() {
 
 #[test]
 fn too_many_queries_are_refused_and_commands_wait() {
-    let limits = Limits { concurrent_queries: 1, concurrent_commands: 1, ..Limits::default() };
+    let limits = Limits { queries: 1, concurrent_commands: 1, ..Limits::default() };
     let engine = Engine::new(limits).unwrap();
     let chain = Chain::default();
     let endless = chain.place(1, &contract("", "(loop br 0)", ""));
