@@ -248,7 +248,6 @@ impl Turn {
     /// Waits for something outside without a slot, and then for a slot. Others run meanwhile; the query's time goes on.
     ///
     /// Errors: `TimeLimit` if the query's time is over.
-    #[allow(dead_code, reason = "for host functions that reach outside")]
     pub(crate) fn pause<T>(&mut self, outside: impl FnOnce() -> T) -> Result<T, Reason> {
         self.give_back();
         let outcome = outside();

