@@ -12,14 +12,20 @@
 //! client for the latency, many for the throughput. Rounds are interleaved and their order rotates; the figures are
 //! medians over rounds, and the baseline of the ratios is the faster of the two native servers.
 //!
+//! How contracts share the cores, and what a second core brings, is measured on the VM's engine alone: `bench fairness`
+//! and `bench scale`.
+//!
 //! The table goes to stderr, the figures to `target/bench.json` of the checkout and, as JSON, to stdout.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod contracts;
+mod fairness;
 mod load;
 mod native;
 mod network;
 mod report;
+mod scale;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
@@ -43,11 +49,15 @@ struct Options {
     #[arg(long, default_value_t = 64)]
     accounts: usize,
     #[command(subcommand)]
-    server: Option<Server>,
+    part: Option<Part>,
 }
 
 #[derive(Subcommand)]
-enum Server {
+enum Part {
+    /// Measure only how contracts share the cores of one engine.
+    Fairness,
+    /// Measure only what a second core brings to one engine.
+    Scale,
     /// Be the native server (started by the measurement itself).
     #[command(hide = true)]
     Native {
@@ -59,8 +69,12 @@ enum Server {
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
-    if let Some(Server::Native { accounts }) = options.server {
-        return native::serve(accounts).await;
+    let time = Duration::from_secs(options.seconds);
+    match options.part {
+        Some(Part::Native { accounts }) => return native::serve(accounts).await,
+        Some(Part::Fairness) => return print(&fairness::measure(&bundle()?, time)?),
+        Some(Part::Scale) => return print(&scale::measure(&bundle()?, time, options.rounds)?),
+        None => {}
     }
     let figures = compare(&options).await?;
     eprintln!("{}", report::table(&figures));
@@ -70,6 +84,16 @@ async fn main() -> Result<()> {
     std::fs::write(&path, &json).with_context(|| format!("writing {}", path.display()))?;
     println!("{json}");
     Ok(())
+}
+
+fn print(figures: &impl serde::Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(figures)?);
+    Ok(())
+}
+
+/// The token's bundle.
+fn bundle() -> Result<Vec<u8>> {
+    Ok(std::fs::read(checkout()?.join("contracts/fixtures/psp22.contract"))?)
 }
 
 async fn compare(options: &Options) -> Result<Figures> {

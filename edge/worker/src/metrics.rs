@@ -33,6 +33,12 @@ pub(crate) struct Metrics {
     pub(crate) waiting: Gauge,
     /// 1 while the replica leads its cluster.
     pub(crate) leads: Gauge,
+    /// Queries that hold a core.
+    pub(crate) queries_running: Gauge,
+    /// Queries that wait for a core.
+    pub(crate) queries_waiting: Gauge,
+    /// How often a query had to make room for one of another contract, or for the next of its own.
+    pub(crate) preemptions: Gauge,
 }
 
 /// From 50 µs to 13 s, each bound twice the one before.
@@ -52,6 +58,9 @@ impl Default for Metrics {
             chain_height: Gauge::default(),
             waiting: Gauge::default(),
             leads: Gauge::default(),
+            queries_running: Gauge::default(),
+            queries_waiting: Gauge::default(),
+            preemptions: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("requests", "Requests answered, by kind and by error code", metrics.requests.clone());
@@ -66,6 +75,13 @@ impl Default for Metrics {
         registry.register("chain_height", "Height of the chain verified last", metrics.chain_height.clone());
         registry.register("leads", "1 while the replica leads its cluster", metrics.leads.clone());
         registry.register("commands_waiting", "Commands that wait to be ordered", metrics.waiting.clone());
+        registry.register("queries_running", "Queries that hold a core", metrics.queries_running.clone());
+        registry.register("queries_waiting", "Queries that wait for a core", metrics.queries_waiting.clone());
+        registry.register(
+            "query_preemptions",
+            "How often a query had to give its core to another since the start",
+            metrics.preemptions.clone(),
+        );
         Self { registry, ..metrics }
     }
 }

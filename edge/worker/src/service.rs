@@ -14,8 +14,11 @@ use std::{
 };
 use tokio::sync::Semaphore;
 
-/// Queries under way at once. More are refused with `Busy` instead of growing a queue.
-const MAX_QUERIES: usize = 256;
+/// Threads that queries hold at once. More are refused with `Busy` instead of growing a queue. The engine lets in
+/// fewer, and fewer still of one contract, so that those which it refuses find a thread on which to learn it.
+const MAX_QUERIES: usize = 320;
+/// Queries that wait at once for the state that they ask for.
+const MAX_CATCHING_UP: usize = 1024;
 /// How long a client waits for its command before it is told that the cluster did not decide.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a query waits for the state that it asks for.
@@ -73,6 +76,7 @@ pub(crate) struct ServiceParts {
 pub(crate) struct Service {
     parts: ServiceParts,
     queries: Arc<Semaphore>,
+    catching_up: Semaphore,
 }
 
 /// What to do after an envelope was opened.
@@ -86,7 +90,8 @@ pub(crate) enum Reception {
 impl Service {
     /// A service for a replica that is ready.
     pub(crate) fn new(parts: ServiceParts) -> Self {
-        Self { parts, queries: Arc::new(Semaphore::new(MAX_QUERIES)) }
+        let queries = Arc::new(Semaphore::new(MAX_QUERIES));
+        Self { parts, queries, catching_up: Semaphore::new(MAX_CATCHING_UP) }
     }
 
     /// Who serves, and where.
@@ -153,13 +158,14 @@ impl Service {
     }
 
     async fn query(&self, account: AccountId, request_id: RequestId, query: Query) -> Result<Answer, Coded> {
-        let permit = self.queries.clone().try_acquire_owned().map_err(|_| Code::Busy)?;
         let replica = self.parts.replica.clone();
         if replica.applied().height < query.min_height {
-            // The caller wrote through another replica; this one is a moment behind.
+            // The caller wrote through another replica; this one is a moment behind. No thread waits with it.
+            let _permit = self.catching_up.try_acquire().map_err(|_| Code::Busy)?;
             let reached = replica.reached(query.min_height)?;
             let _ = tokio::time::timeout(CATCH_UP_TIMEOUT, reached).await;
         }
+        let permit = self.queries.clone().try_acquire_owned().map_err(|_| Code::Busy)?;
         let work = move || {
             let _permit = permit;
             replica.query(account, request_id, &query, now_ms())

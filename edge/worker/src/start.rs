@@ -35,7 +35,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
@@ -51,11 +51,15 @@ const ROUNDS: usize = 20;
 /// Time for one answer of a peer, and its largest size in bytes.
 const FETCH: Duration = Duration::from_secs(20);
 const MAX_FETCH: usize = 8 << 20;
+/// Ticks of the VM's clock for queries, and with it how long a query keeps its core while those of others wait.
+const VM_TICK: Duration = Duration::from_millis(2);
+/// How often the clock is looked after while there is no query.
+const IDLE_TICK: Duration = Duration::from_millis(10);
 /// Longest time of a query, in milliseconds, and the same in ticks.
 const QUERY_MS: u64 = 10_000;
 const QUERY_TICKS: u64 = QUERY_MS / VM_TICK.as_millis() as u64;
-/// Ticks of the VM's clock for queries.
-const VM_TICK: Duration = Duration::from_millis(10);
+/// Most ticks that are made up for at once after the clock's thread was held up.
+const LATE_TICKS: u32 = 500;
 
 pub(crate) struct Start {
     pub(crate) config: WorkerConfig,
@@ -193,7 +197,8 @@ impl Start {
         let egress = Arc::new(Egress::new(self.config.egress)?);
         let outside = Arc::new(Host::new(egress.clone(), said.clone()));
         let pink = Pink::new(*cluster_keys.contracts().expose(), keys.public(), QUERY_MS, outside, cache.clone());
-        let engine = Engine::with_extension(Limits::default(), Arc::new(pink))
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let engine = Engine::with_extension(Limits::for_cores(cores), Arc::new(pink))
             .map_err(|e| Coded::new(Code::Internal, e.to_string()))?;
         let certificates = Arc::new(CertificateCache::new(CERTIFICATES));
         let config = phala_replica::Config {
@@ -327,9 +332,14 @@ impl Ticker {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = stop.clone();
         let tick = move || {
+            let mut last = Instant::now();
             while !seen.load(Ordering::Relaxed) {
-                std::thread::sleep(VM_TICK);
-                engine.tick();
+                let idle = engine.query_load().under_way == 0;
+                std::thread::sleep(if idle { IDLE_TICK } else { VM_TICK });
+                // A thread wakes late, above all when all cores are busy. Queries are counted by time none the less.
+                let ticks = u32::try_from(last.elapsed().as_nanos() / VM_TICK.as_nanos()).unwrap_or(u32::MAX);
+                (0..ticks.min(LATE_TICKS)).for_each(|_| engine.tick());
+                last += VM_TICK.saturating_mul(ticks);
             }
         };
         std::thread::Builder::new()

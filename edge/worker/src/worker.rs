@@ -147,6 +147,10 @@ impl Status {
             self.metrics.height.set(gauge(service.replica().applied().height));
             self.metrics.waiting.set(gauge(service.replica().waiting() as u64));
             self.metrics.leads.set(i64::from(service.leads()));
+            let load = service.replica().query_load();
+            self.metrics.queries_running.set(gauge(load.running as u64));
+            self.metrics.queries_waiting.set(gauge(load.waiting as u64));
+            self.metrics.preemptions.set(gauge(load.preemptions));
         }
     }
 }

@@ -12,7 +12,7 @@ use codec::{DecodeAll, Encode};
 use phala_primitives::{AccountId, Code, Coded, Finality, Hash, RequestId, merkle};
 use phala_session::{Answer, CommandId, CommandReceipt, EntryHeader, Outcome, Output, Query, QueryReceipt};
 use phala_state::Snapshot;
-use phala_vm::{BlockInfo, Entry, Invocation, Mode};
+use phala_vm::{BlockInfo, Entry, Invocation, Mode, QueryLoad};
 use std::sync::Arc;
 
 impl Replica {
@@ -64,6 +64,11 @@ impl Replica {
         }
         .sign(&self.genesis_hash, &self.identity);
         Ok(Answer::Query { output, receipt })
+    }
+
+    /// How many queries are under way.
+    pub fn query_load(&self) -> QueryLoad {
+        self.engine.query_load()
     }
 
     /// What became of a command of an account, for at least ten minutes after it was executed.

@@ -1,4 +1,5 @@
-//! How long a contract takes from being asked to having answered, and what the engine's memory comes to:
+//! How long a contract takes from being asked to having answered, alone and on two threads, which pay for each other's
+//! changes to the memory map; and what the engine's memory comes to:
 //! `cargo run -p phala-vm --example latency`.
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "this is the host, whose clock it is")]
@@ -57,18 +58,35 @@ fn measure(name: &str, engine: &Engine, world: &Arc<One>, mode: Mode, data: &[u8
         start.elapsed()
     };
     let first = once();
-    let mut times: Vec<Duration> = (0..ROUNDS).map(|_| once()).collect();
-    times.sort();
-    let at = |part: usize| times[times.len() * part / 1000].as_nanos() as f64 / 1000.0;
-    println!("{name:14} first {first:?}, then p50 {:.1} µs, p99 {:.1} µs", at(500), at(990));
+    for threads in [1, 2] {
+        let rounds = || (0..ROUNDS).map(|_| once()).collect::<Vec<_>>();
+        let mut times: Vec<Duration> = std::thread::scope(|scope| {
+            let running: Vec<_> = (0..threads).map(|_| scope.spawn(rounds)).collect();
+            running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        times.sort();
+        let at = |part: usize| times[times.len() * part / 1000].as_nanos() as f64 / 1000.0;
+        println!("{name:14} ×{threads}: first {first:?}, then p50 {:.1} µs, p99 {:.1} µs", at(500), at(990));
+    }
 }
 
 fn main() {
     let before = resident_kib();
     let engines: Vec<_> = (0..4).map(|_| Engine::new(Limits::default()).unwrap()).collect();
     println!("4 engines: {} KiB resident", resident_kib() - before);
-    let code = module(include_str!("../../../contracts/fixtures/flipper.contract"));
-    let engine = &engines[0];
+    for pages in [2, 16] {
+        println!("with {pages} pages:");
+        contract(&engines[0], pages);
+    }
+    println!("in the end: {} KiB resident", resident_kib() - before);
+}
+
+/// Measures a contract of so many pages, fewer than 128.
+fn contract(engine: &Engine, pages: u8) {
+    let mut code = module(include_str!("../../../contracts/fixtures/flipper.contract"));
+    let import = b"\x03env\x06memory\x02\x00";
+    let limits = code.windows(import.len()).position(|bytes| bytes == import).unwrap() + import.len();
+    code[limits] = pages;
     let hash = engine.validate(&code).unwrap();
     let mut world = One { hash, code, deployed: None };
     let command = Mode::Command { gas_limit: 1_000_000_000 };
@@ -80,5 +98,4 @@ fn main() {
     measure("query get", engine, &world, query, &[0x2f, 0x86, 0x5b, 0xd9]);
     measure("command get", engine, &world, command, &[0x2f, 0x86, 0x5b, 0xd9]);
     measure("command flip", engine, &world, command, &[0x63, 0x3a, 0xa5, 0x51]);
-    println!("in the end: {} KiB resident", resident_kib() - before);
 }

@@ -7,13 +7,11 @@ use crate::{
     lane::{Bound, Lane},
     module,
     overlay::Overlay,
+    sched::{QueryLoad, Scheduler, Turn},
 };
 use parking_lot::{Condvar, Mutex};
-use phala_primitives::{Code, Hash, blake2_256};
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
-};
+use phala_primitives::{AccountId, Code, Hash, blake2_256};
+use std::{num::NonZeroU32, sync::Arc};
 
 /// Instances that queries may use beyond one each, for the contracts that they call.
 const NESTED_QUERIES: usize = 64;
@@ -25,17 +23,9 @@ pub(crate) struct Shared {
     pub(crate) extension: Option<Arc<dyn Extension>>,
     pub(crate) commands: Lane,
     pub(crate) queries: Lane,
-    ticks: AtomicU64,
-    running_queries: AtomicUsize,
+    scheduler: Arc<Scheduler>,
     running_commands: Mutex<usize>,
     command_ended: Condvar,
-}
-
-impl Shared {
-    /// Ticks so far.
-    pub(crate) fn now(&self) -> u64 {
-        self.ticks.load(Ordering::Relaxed)
-    }
 }
 
 /// Runs contracts. Cheap to clone; all clones share their caches, pools and limits.
@@ -59,16 +49,18 @@ impl Engine {
 
     fn make(limits: Limits, extension: Option<Arc<dyn Extension>>) -> Result<Self, VmError> {
         let commands = limits.concurrent_commands.saturating_mul(limits.call_depth);
-        let queries = limits.concurrent_queries.saturating_add(NESTED_QUERIES);
+        let queries = limits.concurrent_queries.max(1).saturating_add(NESTED_QUERIES);
+        let queries = Lane::new(Bound::Epoch, queries, &limits)?;
+        let epochs = queries.engine.clone();
+        let scheduler = Arc::new(Scheduler::new(&limits, NESTED_QUERIES, move || epochs.increment_epoch()));
         let commands = Lane::new(Bound::Fuel, commands, &limits)?;
         Ok(Self(Arc::new(Shared {
             host_types: commands.host_types(),
             extension,
-            queries: Lane::new(Bound::Epoch, queries, &limits)?,
+            queries,
+            scheduler,
             commands,
             limits,
-            ticks: AtomicU64::new(0),
-            running_queries: AtomicUsize::new(0),
             running_commands: Mutex::new(0),
             command_ended: Condvar::new(),
         })))
@@ -85,10 +77,21 @@ impl Engine {
         Ok(blake2_256(code))
     }
 
-    /// Moves the queries' clock by one. The host calls it at a steady pace, such as each 10 ms.
+    /// Moves the queries' clock by one. The host calls it at a steady pace, such as each 2 ms: it is also the time for
+    /// which a query of a contract keeps its core while those of others wait.
     pub fn tick(&self) {
-        self.0.ticks.fetch_add(1, Ordering::Relaxed);
+        self.0.scheduler.tick();
         self.0.queries.engine.increment_epoch();
+    }
+
+    /// What the queries do now.
+    pub fn query_load(&self) -> QueryLoad {
+        self.0.scheduler.load()
+    }
+
+    /// Sets the share that a contract has of the CPU for queries, in relation to the 1 that others have.
+    pub fn set_weight(&self, contract: AccountId, weight: NonZeroU32) {
+        self.0.scheduler.set_weight(contract, weight);
     }
 
     /// Runs one command or query to its end.
@@ -96,8 +99,14 @@ impl Engine {
     /// A contract that reverts is a success with the revert flag. What traps, or what cannot start, is a [`Failure`];
     /// see [`Failure::is_fault`] for those that say nothing about the contract.
     pub fn execute(&self, world: Arc<dyn World>, invocation: Invocation) -> Result<Execution, Failure> {
-        let _permit = Permit::take(&self.0, invocation.mode).map_err(Failure::early)?;
-        let (frame, machine) = self.start(world, &invocation).map_err(Failure::early)?;
+        let (_permit, turn) = match invocation.mode {
+            Mode::Command { .. } => (Some(Permit::take(&self.0)), None),
+            Mode::Query { ticks } => {
+                let turn = self.0.scheduler.enter(invocation.contract, ticks).map_err(Failure::early)?;
+                (None, Some(turn))
+            }
+        };
+        let (frame, machine) = self.start(world, &invocation, turn).map_err(Failure::early)?;
         let gas = match invocation.mode {
             Mode::Command { gas_limit } => gas_limit,
             Mode::Query { .. } => u64::MAX,
@@ -113,7 +122,12 @@ impl Engine {
         result
     }
 
-    fn start(&self, world: Arc<dyn World>, invocation: &Invocation) -> Result<(Frame, Box<Machine>), Reason> {
+    fn start(
+        &self,
+        world: Arc<dyn World>,
+        invocation: &Invocation,
+        turn: Option<Turn>,
+    ) -> Result<(Frame, Box<Machine>), Reason> {
         let limits = &self.0.limits;
         if invocation.data.len() > limits.input_bytes {
             let detail = format!("{} bytes of input where {} are allowed", invocation.data.len(), limits.input_bytes);
@@ -135,10 +149,6 @@ impl Engine {
         }
         let (caller, input) = (invocation.caller, Some(invocation.data.clone()));
         let frame = Frame { contract, caller, code_hash, input, read_only: false, role };
-        let deadline = match invocation.mode {
-            Mode::Query { ticks } => self.0.now().saturating_add(ticks.max(1)),
-            Mode::Command { .. } => u64::MAX,
-        };
         let machine = Machine {
             shared: Arc::clone(&self.0),
             mode: invocation.mode,
@@ -152,7 +162,7 @@ impl Engine {
             numbers: 0,
             debug: Vec::new(),
             created: 0,
-            deadline,
+            turn,
             cause: None,
         };
         Ok((frame, Box::new(machine)))
@@ -190,43 +200,24 @@ fn finish(machine: Machine, result: Result<crate::frame::Output, Reason>, gas_us
     }
 }
 
-/// The right to run. Commands wait for it, because an outcome must not depend on how busy a replica is; queries are
-/// refused, because their callers have other replicas.
-struct Permit<'a>(&'a Shared, Mode);
+/// A command's right to run. It waits for it, because an outcome must not depend on how busy a replica is.
+struct Permit<'a>(&'a Shared);
 
 impl<'a> Permit<'a> {
-    fn take(shared: &'a Shared, mode: Mode) -> Result<Self, Reason> {
-        match mode {
-            Mode::Command { .. } => {
-                let mut running = shared.running_commands.lock();
-                while *running >= shared.limits.concurrent_commands.max(1) {
-                    shared.command_ended.wait(&mut running);
-                }
-                *running += 1;
-            }
-            Mode::Query { .. } => {
-                let limit = shared.limits.concurrent_queries;
-                let taken = shared
-                    .running_queries
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then_some(n + 1));
-                if taken.is_err() {
-                    return Err(Reason::fault(Code::Busy, format!("{limit} queries are under way")));
-                }
-            }
+    fn take(shared: &'a Shared) -> Self {
+        let mut running = shared.running_commands.lock();
+        while *running >= shared.limits.concurrent_commands.max(1) {
+            shared.command_ended.wait(&mut running);
         }
-        Ok(Self(shared, mode))
+        *running = running.saturating_add(1);
+        Self(shared)
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        match self.1 {
-            Mode::Command { .. } => {
-                let mut running = self.0.running_commands.lock();
-                *running = running.saturating_sub(1);
-                self.0.command_ended.notify_one();
-            }
-            Mode::Query { .. } => drop(self.0.running_queries.fetch_sub(1, Ordering::Relaxed)),
-        }
+        let mut running = self.0.running_commands.lock();
+        *running = running.saturating_sub(1);
+        self.0.command_ended.notify_one();
     }
 }

@@ -15,10 +15,11 @@ use crate::{
     guest::{Growth, Host, Stop},
     lane::{Lane, Prepared},
     overlay::Overlay,
+    sched::Turn,
 };
 use phala_primitives::{AccountId, Code, Hash};
 use std::sync::Arc;
-use wasmtime::{Store, Trap};
+use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline};
 
 /// Stack that must be free before a frame starts: its WebAssembly part and what host functions need on top.
 const STACK_HEADROOM: usize = 256 << 10;
@@ -44,8 +45,8 @@ pub(crate) struct Machine {
     pub(crate) debug: Vec<u8>,
     /// Contracts that were created so far.
     pub(crate) created: u64,
-    /// Tick at which a query ends.
-    pub(crate) deadline: u64,
+    /// A query's right to run, and its deadline.
+    pub(crate) turn: Option<Turn>,
     /// The callee that trapped last, with its depth: most often the reason why its caller does so next.
     pub(crate) cause: Option<(usize, String)>,
 }
@@ -107,11 +108,26 @@ impl Machine {
 
     /// Share of a query's time that is left, in thousandths.
     pub(crate) fn time_left(&self) -> u64 {
-        match self.mode {
-            Mode::Command { .. } => 1000,
-            Mode::Query { ticks } => {
-                self.deadline.saturating_sub(self.shared.now()).saturating_mul(1000).checked_div(ticks).unwrap_or(0)
+        match (self.mode, &self.turn) {
+            (Mode::Query { ticks }, Some(turn)) => {
+                turn.ticks_left().saturating_mul(1000).checked_div(ticks).unwrap_or(0)
             }
+            _ => 1000,
+        }
+    }
+
+    /// Counts a query's time, and lets others run if it is their turn.
+    fn check(&mut self) -> Result<(), Reason> {
+        self.turn.as_mut().map_or(Ok(()), Turn::check)
+    }
+
+    /// Waits for something outside while other queries run. A command runs on: nothing outside may matter to it.
+    ///
+    /// Errors: `TimeLimit` if the query's time is over.
+    pub(crate) fn pause<T>(&mut self, outside: impl FnOnce() -> T) -> Result<T, Reason> {
+        match &mut self.turn {
+            Some(turn) => turn.pause(outside),
+            None => Ok(outside()),
         }
     }
 
@@ -138,6 +154,12 @@ impl Machine {
             Ok(prepared) => prepared,
             Err(reason) => return (self, Err(reason), gas),
         };
+        let nested = !self.stack.is_empty();
+        if let Some(turn) = self.turn.as_mut().filter(|_| nested)
+            && let Err(reason) = turn.nest()
+        {
+            return (self, Err(reason), gas);
+        }
         let (contract, role) = (frame.contract, frame.role);
         let (mark, events, effects) = (self.overlay.begin(), self.events.len(), self.effects.len());
         if role == Role::Deploy {
@@ -146,6 +168,9 @@ impl Machine {
         self.stack.push(Running { contract, reentrant: true, delegated: role == Role::Delegate });
         let (mut machine, result, left) = self.instance(frame, gas, &prepared);
         machine.stack.pop();
+        if let Some(turn) = machine.turn.as_mut().filter(|_| nested) {
+            turn.unnest();
+        }
         match &result {
             Ok(output) if !output.reverted() => machine.overlay.commit(mark),
             _ => {
@@ -170,7 +195,7 @@ impl Machine {
     }
 
     fn instance(
-        self: Box<Self>,
+        mut self: Box<Self>,
         frame: Frame,
         gas: u64,
         prepared: &Prepared,
@@ -178,10 +203,10 @@ impl Machine {
         let Some(after_start) = gas.checked_sub(gas::frame(prepared.code_bytes, prepared.pages)) else {
             return (self, Err(Reason::contract(Code::OutOfGas, "too little gas to start the contract")), 0);
         };
-        let (metered, deadline, now) = (self.metered(), self.deadline, self.shared.now());
-        if !metered && now >= deadline {
-            return (self, Err(too_long()), gas);
+        if let Err(reason) = self.check() {
+            return (self, Err(reason), gas);
         }
+        let metered = self.metered();
         let growth = Growth { limit: self.limits().memory_bytes, owed: 0, refused: false };
         let engine = self.lane().engine.clone();
         let name = if frame.role == Role::Deploy { &prepared.deploy } else { &prepared.call };
@@ -190,7 +215,8 @@ impl Machine {
         let started = if metered {
             store.set_fuel(after_start)
         } else {
-            store.set_epoch_deadline(deadline.saturating_sub(now));
+            store.set_epoch_deadline(1);
+            store.epoch_deadline_callback(on_epoch);
             Ok(())
         };
         let result = started.and_then(|()| enter(&mut store, prepared, name));
@@ -203,6 +229,14 @@ impl Machine {
         let Some(machine) = host.machine else { unreachable!("whoever takes the execution for a callee puts it back") };
         (machine, result.map_err(|(reason, _)| reason), left)
     }
+}
+
+/// What a query's code calls when it notices that the epoch changed.
+fn on_epoch(mut store: StoreContextMut<'_, Host>) -> wasmtime::Result<UpdateDeadline> {
+    if let Some(machine) = store.data_mut().machine.as_deref_mut() {
+        machine.check().map_err(Stop::Failed)?;
+    }
+    Ok(UpdateDeadline::Continue(1))
 }
 
 /// Makes the instance and calls it.
@@ -238,7 +272,6 @@ fn judge(result: wasmtime::Result<()>, growth: &Growth) -> Result<Output, (Reaso
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => Err((Reason::contract(Code::OutOfGas, "all gas is used"), true)),
-        Some(Trap::Interrupt) => Err((too_long(), true)),
         Some(_) if growth.refused => {
             let detail = format!("more than {} bytes of memory wanted", growth.limit);
             Err((Reason::contract(Code::MemoryLimit, detail), false))
@@ -259,8 +292,4 @@ fn settle(result: Result<Output, (Reason, Exact)>, left: u64, owed: u64) -> (Res
         (Err(_), None) => (result, 0),
         (Ok(_), None) => (Err((Reason::contract(Code::OutOfGas, "all gas is used"), true)), 0),
     }
-}
-
-fn too_long() -> Reason {
-    Reason::fault(Code::TimeLimit, "the query's time is over")
 }

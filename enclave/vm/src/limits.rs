@@ -1,4 +1,5 @@
 //! What a contract may use. Every replica of a cluster must use the same limits: reaching one is part of the outcome.
+//! Excepted are those of queries and of what runs at once, which are for each host to choose.
 
 use phala_primitives::limits::MAX_CODE;
 
@@ -42,8 +43,16 @@ pub struct Limits {
     pub stack_bytes: usize,
     /// Commands that may execute at once; further ones wait.
     pub concurrent_commands: usize,
-    /// Queries that may execute at once; further ones are refused with `Busy`.
+    /// Queries that may run at once: as many as the machine has cores. Further ones wait for their turn.
+    pub query_slots: usize,
+    /// Queries that may have been started and not ended, running or not: each holds an instance. At least twice the
+    /// slots, because one contract gets no more than half of them.
     pub concurrent_queries: usize,
+    /// Queries that may be under way at once, those that wait for their start included; further ones are refused with
+    /// `Busy`. Each holds a thread.
+    pub queries: usize,
+    /// The same for the queries of one contract.
+    pub contract_queries: usize,
     /// Compiled code kept per mode, in bytes.
     pub cache_bytes: usize,
 }
@@ -68,8 +77,21 @@ impl Default for Limits {
             table_elements: 16 << 10,
             stack_bytes: 256 << 10,
             concurrent_commands: 2,
+            query_slots: 2,
             concurrent_queries: 32,
+            queries: 256,
+            contract_queries: 64,
             cache_bytes: 64 << 20,
         }
+    }
+}
+
+impl Limits {
+    /// The usual limits on a machine with so many cores.
+    pub fn for_cores(cores: usize) -> Self {
+        let limits = Self::default();
+        let query_slots = cores.max(1);
+        let concurrent_queries = limits.concurrent_queries.max(query_slots.saturating_mul(4));
+        Self { query_slots, concurrent_queries, ..limits }
     }
 }

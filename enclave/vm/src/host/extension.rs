@@ -113,7 +113,7 @@ fn chain_extension(
     let output = match extension.call(id, &input, &mut Calling(guest))? {
         Reply::Now(output) => output,
         Reply::Wait(_) if guest.machine()?.metered() => return Err(trap("a command cannot wait for the outside")),
-        Reply::Wait(wait) => wait(),
+        Reply::Wait(wait) => guest.machine()?.pause(wait)?,
     };
     guest.output(out, out_len, &output)?;
     Ok(status::SUCCESS)

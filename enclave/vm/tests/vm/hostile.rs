@@ -112,6 +112,20 @@ fn memory_is_fresh_in_each_call() {
 }
 
 #[test]
+fn much_memory_is_as_fresh_as_little() {
+    let chain = Chain::default();
+    // Each page of 4 KiB must be zero, and is written; beyond what the module began with, too.
+    let dirty = "(local $at i32) (drop (memory.grow (i32.const 20))) (loop
+        (if (i32.load (local.get $at)) (then unreachable)) (i64.store (local.get $at) (i64.const -1))
+        (br_if 0 (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 4096))) (i32.const 1441792))))";
+    let contract = chain.place(1, &contract("", dirty, ""));
+    for _ in 0..50 {
+        chain.call(contract, b"").unwrap();
+        chain.query(contract, ALICE, b"").unwrap();
+    }
+}
+
+#[test]
 fn pointers_and_lengths_out_of_bounds_trap() {
     let (max, far) = ("i32.const -1", "i32.const 0x7fffffff");
     let cases = [
@@ -209,7 +223,7 @@ fn a_broken_disk_is_no_outcome() {
 
 #[test]
 fn too_many_queries_are_refused_and_commands_wait() {
-    let limits = Limits { concurrent_queries: 1, concurrent_commands: 1, ..Limits::default() };
+    let limits = Limits { queries: 1, concurrent_commands: 1, ..Limits::default() };
     let engine = Engine::new(limits).unwrap();
     let chain = Chain::default();
     let endless = chain.place(1, &contract("", "(loop br 0)", ""));

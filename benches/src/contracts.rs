@@ -1,0 +1,137 @@
+//! Contracts on the VM's engine alone: no network, no encryption, no receipts. What is measured here is how queries
+//! share the cores.
+
+use anyhow::{Context, Result, anyhow};
+use codec::Encode;
+use phala_primitives::{AccountId, Hash};
+use phala_vm::{BlockInfo, Engine, Entry, Invocation, Limits, Mode, World, WorldError};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// The worker's clock.
+const TICK: Duration = Duration::from_millis(2);
+/// Ticks after which a query is stopped: two seconds.
+const LIMIT: u64 = 1000;
+
+/// The token, a contract that burns CPU without end, and one that does a little work.
+pub(crate) const TOKEN: AccountId = AccountId([1; 32]);
+pub(crate) const HOG: AccountId = AccountId([2; 32]);
+pub(crate) const WORK: AccountId = AccountId([3; 32]);
+const OWNER: AccountId = AccountId([7; 32]);
+
+/// State in memory.
+#[derive(Default)]
+struct Memory {
+    storage: BTreeMap<(AccountId, Vec<u8>), Option<Vec<u8>>>,
+    contracts: BTreeMap<AccountId, Hash>,
+    codes: BTreeMap<Hash, Vec<u8>>,
+}
+
+impl World for Memory {
+    fn storage(&self, contract: &AccountId, key: &[u8]) -> Result<Option<Vec<u8>>, WorldError> {
+        Ok(self.storage.get(&(*contract, key.to_vec())).cloned().flatten())
+    }
+    fn code_hash(&self, contract: &AccountId) -> Result<Option<Hash>, WorldError> {
+        Ok(self.contracts.get(contract).copied())
+    }
+    fn code(&self, hash: &Hash) -> Result<Option<Vec<u8>>, WorldError> {
+        Ok(self.codes.get(hash).cloned())
+    }
+}
+
+/// An engine with the three contracts.
+pub(crate) struct Contracts {
+    engine: Engine,
+    world: Arc<Memory>,
+}
+
+fn invocation(mode: Mode, entry: Entry, contract: AccountId, data: Vec<u8>) -> Invocation {
+    let block = BlockInfo::default();
+    Invocation { mode, entry, contract, caller: OWNER, origin: OWNER, data, block, cluster: 0 }
+}
+
+fn module(body: &str) -> Result<Vec<u8>> {
+    let text = format!(
+        r#"(module (import "env" "memory" (memory 2)) (func (export "deploy")) (func (export "call") {body}))"#
+    );
+    Ok(wat::parse_str(text)?)
+}
+
+impl Contracts {
+    /// An engine that runs so many queries at once; the token's bundle is `psp22.contract`.
+    pub(crate) fn new(slots: usize, bundle: &[u8]) -> Result<Self> {
+        let engine = Engine::new(Limits::for_cores(slots))?;
+        let bundle: Value = serde_json::from_slice(bundle)?;
+        let token = bundle["source"]["wasm"].as_str().context("the bundle has no code")?;
+        let work = "(local $i i32) (loop
+            (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 200000))))";
+        let codes = [
+            (TOKEN, hex::decode(token.trim_start_matches("0x"))?),
+            (HOG, module("(loop br 0)")?),
+            (WORK, module(work)?),
+        ];
+        let mut world = Memory::default();
+        for (contract, code) in codes {
+            let hash = engine.validate(&code)?;
+            world.codes.insert(hash, code);
+            world.contracts.insert(contract, hash);
+        }
+        let code_hash = world.contracts.remove(&TOKEN).context("the token was put there")?;
+        let world = Arc::new(world);
+        let new = ([0x9b, 0xae, 0x9d, 0x5e], 1_000_000_u128, None::<String>, None::<String>, 12_u8).encode();
+        let mode = Mode::Command { gas_limit: u64::MAX };
+        let deployed = engine.execute(world.clone(), invocation(mode, Entry::Deploy { code_hash }, TOKEN, new))?;
+        let mut world = Arc::into_inner(world).context("nobody else holds the world")?;
+        world.storage = deployed.changes;
+        world.contracts.insert(TOKEN, code_hash);
+        Ok(Self { engine, world: Arc::new(world) })
+    }
+
+    /// The engine.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Asks the token for a balance.
+    pub(crate) fn balance(&self) -> Result<()> {
+        self.query(TOKEN, ([0x65, 0x68, 0x38, 0x2f], OWNER).encode())
+    }
+
+    /// Asks a contract without messages. The one that burns CPU always fails, by its time limit.
+    pub(crate) fn ask(&self, contract: AccountId) -> Result<()> {
+        self.query(contract, Vec::new())
+    }
+
+    fn query(&self, contract: AccountId, data: Vec<u8>) -> Result<()> {
+        let query = invocation(Mode::Query { ticks: LIMIT }, Entry::Call, contract, data);
+        self.engine.execute(self.world.clone(), query).map(drop).map_err(|failure| anyhow!("{failure}"))
+    }
+
+    /// Moves the engine's clock until `stop`, or longer if queries are under way.
+    pub(crate) fn run_clock(&self, stop: &AtomicBool) {
+        let mut last = Instant::now();
+        while !stop.load(Ordering::Relaxed) || self.engine.query_load().under_way > 0 {
+            std::thread::sleep(TICK);
+            while last.elapsed() >= TICK {
+                self.engine.tick();
+                last += TICK;
+            }
+        }
+    }
+}
+
+/// Sets what it holds when dropped, so that threads end also if a measurement fails.
+pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,68 @@
+//! What a second core brings: queries that only compute, asked by more clients than there are cores, of an engine that
+//! runs one at a time and of one that runs two. Nothing else is shared but the engine, so a ratio below two is its own
+//! doing, or the machine's.
+
+use crate::contracts::{Contracts, StopOnDrop, WORK};
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+/// Clients in a closed loop, for each engine.
+const CLIENTS: usize = 4;
+
+/// Throughput by the number of cores.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Scale {
+    /// Queries per second with one slot.
+    pub one_per_second: f64,
+    /// Queries per second with two slots.
+    pub two_per_second: f64,
+    /// Their ratio; two is perfect. More is better.
+    pub vertical_scale_1_to_2: f64,
+}
+
+/// Measures each engine for `time` in each of some rounds, in turns; the figures are medians. `bundle` is the token's.
+pub fn measure(bundle: &[u8], time: Duration, rounds: usize) -> Result<Scale> {
+    let (one, two) = (Contracts::new(1, bundle)?, Contracts::new(2, bundle)?);
+    let (mut ones, mut twos) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        ones.push(per_second(&one, time)?);
+        twos.push(per_second(&two, time)?);
+    }
+    let (one_per_second, two_per_second) = (median(ones)?, median(twos)?);
+    Ok(Scale { one_per_second, two_per_second, vertical_scale_1_to_2: two_per_second / one_per_second })
+}
+
+fn per_second(contracts: &Contracts, time: Duration) -> Result<f64> {
+    let stop = AtomicBool::new(false);
+    contracts.ask(WORK)?;
+    std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
+        scope.spawn(|| contracts.run_clock(&stop));
+        let client = || -> Result<u32> {
+            let mut count = 0_u32;
+            while !stop.load(Ordering::Relaxed) {
+                contracts.ask(WORK)?;
+                count = count.saturating_add(1);
+            }
+            Ok(count)
+        };
+        let start = Instant::now();
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+        std::thread::sleep(time);
+        stop.store(true, Ordering::Relaxed);
+        let mut count = 0.0;
+        for client in clients {
+            count += f64::from(client.join().ok().context("a client panicked")??);
+        }
+        Ok(count / start.elapsed().as_secs_f64())
+    })
+}
+
+fn median(mut figures: Vec<f64>) -> Result<f64> {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().context("nothing was measured")
+}

@@ -1,0 +1,311 @@
+//! The CPU, shared by weight between contracts that are queried.
+//!
+//! A query's thread needs a *slot* to run, of which there are as many as cores. Upon a query: let it in or refuse it;
+//! wait for a slot; run. Upon a tick, and whenever someone arrives who has precedence: each running query counts the
+//! ticks that it had its slot, ends if its time is over, and gives the slot away if another contract has used less (see
+//! [`fair`]); then it waits for its next turn. Upon its end, or a panic, what it holds goes back.
+//!
+//! - The account is that of the contract that was asked. Its callees run on it.
+//! - Time is counted in whole ticks as they fall. A query that ends between two ticks is free, one in which a tick falls
+//!   pays for all of it; over many queries this comes to the time that they used.
+//! - A query's deadline is wall time from its arrival, waiting included: that is what its caller sees.
+//! - While a host function waits for something outside, it gives the slot away with [`Turn::pause`].
+//! - What is compiled, and what host functions do, cannot be pre-empted. It is counted afterwards.
+
+mod fair;
+#[cfg(test)]
+mod tests;
+
+use crate::{Limits, error::Reason};
+use fair::{Bounds, Fair, Refused, Ticket, Wait};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use phala_primitives::{AccountId, Code};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// What queries do at one moment, as an operator sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueryLoad {
+    /// Queries that were let in and have not ended.
+    pub under_way: usize,
+    /// Those that hold a slot.
+    pub running: usize,
+    /// Those that wait for one. The rest waits for something outside.
+    pub waiting: usize,
+    /// How often a query had to give its slot away since the engine was made.
+    pub preemptions: u64,
+}
+
+pub(crate) struct Scheduler {
+    ticks: AtomicU64,
+    /// No query that waits has an earlier deadline.
+    earliest: AtomicU64,
+    state: Mutex<State>,
+    /// Makes all running queries look whether they have to give their slots away.
+    kick: Box<dyn Fn() + Send + Sync>,
+}
+
+struct State {
+    fair: Fair,
+    parked: BTreeMap<Ticket, Parked>,
+    preemptions: u64,
+}
+
+/// A thread that waits.
+struct Parked {
+    contract: AccountId,
+    deadline: u64,
+    verdict: Option<Verdict>,
+    wake: Arc<Condvar>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Granted,
+    Expired,
+}
+
+impl State {
+    /// Gives free slots to those who wait for them.
+    fn hand_out(&mut self) {
+        while let Some(ticket) = self.fair.grant() {
+            if let Some(parked) = self.parked.get_mut(&ticket) {
+                parked.verdict = Some(Verdict::Granted);
+                parked.wake.notify_one();
+            }
+        }
+    }
+}
+
+impl Scheduler {
+    pub(crate) fn new(limits: &Limits, nested: usize, kick: impl Fn() + Send + Sync + 'static) -> Self {
+        let bounds = Bounds {
+            slots: limits.query_slots.max(1),
+            seats: limits.concurrent_queries.max(1),
+            nested,
+            queries: limits.queries,
+            contract_queries: limits.contract_queries,
+        };
+        Self {
+            ticks: AtomicU64::new(0),
+            earliest: AtomicU64::new(u64::MAX),
+            state: Mutex::new(State { fair: Fair::new(bounds), parked: BTreeMap::new(), preemptions: 0 }),
+            kick: Box::new(kick),
+        }
+    }
+
+    /// Ticks so far.
+    pub(crate) fn now(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// Counts a tick, and ends the waiting of those whose time is over.
+    pub(crate) fn tick(&self) {
+        let now = self.ticks.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if now >= self.earliest.load(Ordering::Relaxed) {
+            self.expire(now);
+        }
+    }
+
+    fn expire(&self, now: u64) {
+        let mut state = self.state.lock();
+        let State { fair, parked, .. } = &mut *state;
+        let mut earliest = u64::MAX;
+        for (ticket, parked) in parked.iter_mut().filter(|(_, parked)| parked.verdict.is_none()) {
+            if parked.deadline > now {
+                earliest = earliest.min(parked.deadline);
+                continue;
+            }
+            fair.withdraw(&parked.contract, *ticket);
+            parked.verdict = Some(Verdict::Expired);
+            parked.wake.notify_one();
+        }
+        self.earliest.store(earliest, Ordering::Relaxed);
+    }
+
+    pub(crate) fn load(&self) -> QueryLoad {
+        let state = self.state.lock();
+        let State { fair, preemptions, .. } = &*state;
+        QueryLoad {
+            under_way: fair.under_way(),
+            running: fair.running(),
+            waiting: fair.waiting(),
+            preemptions: *preemptions,
+        }
+    }
+
+    pub(crate) fn set_weight(&self, contract: AccountId, weight: NonZeroU32) {
+        self.state.lock().fair.set_weight(contract, weight.get());
+    }
+
+    /// Lets a query in and waits until it may run. It ends `ticks` from now.
+    ///
+    /// Errors: `Busy` if too many are under way, `TimeLimit` if it waited all its time.
+    pub(crate) fn enter(self: &Arc<Self>, contract: AccountId, ticks: u64) -> Result<Turn, Reason> {
+        let deadline = self.now().saturating_add(ticks.max(1));
+        self.state.lock().fair.admit(contract).map_err(|refused| match refused {
+            Refused::Queries(limit) => Reason::fault(Code::Busy, format!("{limit} queries are under way")),
+            Refused::ContractQueries(limit) => {
+                Reason::fault(Code::Busy, format!("{limit} queries of {contract} are under way"))
+            }
+        })?;
+        let scheduler = Arc::clone(self);
+        let mut turn = Turn { scheduler, contract, deadline, since: None, seated: false, nested: 0 };
+        turn.obtain(Wait::Start)?;
+        Ok(turn)
+    }
+
+    /// Waits for a slot; the one that `turn` has, if it is pre-empted, goes to another.
+    fn wait(&self, mut state: MutexGuard<'_, State>, turn: &Turn, why: Wait) -> Result<(), Reason> {
+        let ticket = state.fair.enqueue(&turn.contract, why);
+        if why == Wait::Turn {
+            // Not before it waits: a contract that does neither for a moment would lose what it is owed.
+            state.fair.release(&turn.contract);
+        }
+        let wake = Arc::new(Condvar::new());
+        let (contract, deadline) = (turn.contract, turn.deadline);
+        state.parked.insert(ticket, Parked { contract, deadline, verdict: None, wake: Arc::clone(&wake) });
+        state.hand_out();
+        let verdict = |state: &State| state.parked.get(&ticket).map_or(Some(Verdict::Expired), |parked| parked.verdict);
+        if verdict(&state).is_none() {
+            self.earliest.fetch_min(deadline, Ordering::Relaxed);
+            if why != Wait::Turn && state.fair.anyone_outranked() {
+                (self.kick)();
+            }
+        }
+        let verdict = loop {
+            match verdict(&state) {
+                Some(verdict) => break verdict,
+                None => wake.wait(&mut state),
+            }
+        };
+        state.parked.remove(&ticket);
+        match verdict {
+            Verdict::Granted => Ok(()),
+            Verdict::Expired => Err(too_long()),
+        }
+    }
+}
+
+/// A query that was let in. When dropped, all that it holds goes back.
+pub(crate) struct Turn {
+    scheduler: Arc<Scheduler>,
+    /// Whose account it is.
+    contract: AccountId,
+    deadline: u64,
+    /// The tick up to which the time on the slot was counted, if there is a slot.
+    since: Option<u64>,
+    /// Whether it was ever started.
+    seated: bool,
+    /// Instances of callees.
+    nested: usize,
+}
+
+impl Turn {
+    fn obtain(&mut self, why: Wait) -> Result<(), Reason> {
+        let scheduler = Arc::clone(&self.scheduler);
+        scheduler.wait(scheduler.state.lock(), self, why)?;
+        self.since = Some(scheduler.now());
+        self.seated = true;
+        Ok(())
+    }
+
+    /// Ticks until the query's time is over.
+    pub(crate) fn ticks_left(&self) -> u64 {
+        self.deadline.saturating_sub(self.scheduler.now())
+    }
+
+    /// Counts the time on the slot, and returns whether there was any.
+    fn settle(&mut self, state: &mut State) -> bool {
+        let now = self.scheduler.now();
+        let Some(since) = self.since.as_mut() else { return false };
+        let used = now.saturating_sub(std::mem::replace(since, now));
+        state.fair.charge(&self.contract, used);
+        used > 0
+    }
+
+    /// To be called as often as the clock ticks: gives the slot away if it is another's turn, and waits for the next.
+    ///
+    /// Errors: `TimeLimit` if the query's time is over.
+    pub(crate) fn check(&mut self) -> Result<(), Reason> {
+        let scheduler = Arc::clone(&self.scheduler);
+        if scheduler.now() >= self.deadline {
+            return Err(too_long());
+        }
+        let mut state = scheduler.state.lock();
+        let used = self.settle(&mut state);
+        if !state.fair.outranked(&self.contract, used) {
+            return Ok(());
+        }
+        state.preemptions = state.preemptions.saturating_add(1);
+        self.since = None;
+        scheduler.wait(state, self, Wait::Turn)?;
+        self.since = Some(scheduler.now());
+        Ok(())
+    }
+
+    /// Waits for something outside without a slot, and then for a slot. Others run meanwhile; the query's time goes on.
+    ///
+    /// Errors: `TimeLimit` if the query's time is over.
+    pub(crate) fn pause<T>(&mut self, outside: impl FnOnce() -> T) -> Result<T, Reason> {
+        self.give_back();
+        let outcome = outside();
+        if self.scheduler.now() >= self.deadline {
+            return Err(too_long());
+        }
+        self.obtain(Wait::Resume)?;
+        Ok(outcome)
+    }
+
+    fn give_back(&mut self) {
+        let scheduler = Arc::clone(&self.scheduler);
+        let mut state = scheduler.state.lock();
+        self.settle(&mut state);
+        if self.since.take().is_some() {
+            state.fair.release(&self.contract);
+            state.hand_out();
+        }
+    }
+
+    /// Takes an instance for a callee.
+    ///
+    /// Errors: `Busy` if there is none to be had.
+    pub(crate) fn nest(&mut self) -> Result<(), Reason> {
+        if !self.scheduler.state.lock().fair.nest(&self.contract) {
+            return Err(Reason::fault(Code::Busy, "all instances are in use"));
+        }
+        self.nested = self.nested.saturating_add(1);
+        Ok(())
+    }
+
+    /// Gives a callee's instance back.
+    pub(crate) fn unnest(&mut self) {
+        if let Some(nested) = self.nested.checked_sub(1) {
+            self.nested = nested;
+            self.scheduler.state.lock().fair.unnest(&self.contract);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let scheduler = Arc::clone(&self.scheduler);
+        let mut state = scheduler.state.lock();
+        self.settle(&mut state);
+        if self.since.take().is_some() {
+            state.fair.release(&self.contract);
+        }
+        state.fair.leave(&self.contract, self.seated, self.nested);
+        state.hand_out();
+    }
+}
+
+fn too_long() -> Reason {
+    Reason::fault(Code::TimeLimit, "the query's time is over")
+}

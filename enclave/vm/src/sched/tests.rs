@@ -1,0 +1,318 @@
+//! The queue alone, without threads: a model of slots that all tick at once. In the end, what only threads show.
+
+use super::{
+    QueryLoad, Scheduler,
+    fair::{Bounds, Fair, Refused, Ticket, Wait},
+};
+use crate::Limits;
+use phala_primitives::{AccountId, Code};
+use std::{collections::BTreeMap, sync::Arc};
+
+const BOUNDS: Bounds = Bounds { slots: 2, seats: 32, nested: 64, queries: 256, contract_queries: 64 };
+
+fn id(number: u8) -> AccountId {
+    AccountId([number; 32])
+}
+
+/// A query of the model: whose it is, and the ticks that it still needs.
+#[derive(Clone, Copy)]
+struct Job {
+    contract: u8,
+    left: u64,
+    seated: bool,
+    used: bool,
+}
+
+struct Model {
+    fair: Fair,
+    bounds: Bounds,
+    waiting: BTreeMap<Ticket, Job>,
+    running: Vec<Job>,
+    /// Ticks that each contract had.
+    had: BTreeMap<u8, u64>,
+    ended: BTreeMap<u8, u64>,
+    started: Vec<u8>,
+}
+
+impl Model {
+    fn new(bounds: Bounds) -> Self {
+        let (fair, had, ended) = (Fair::new(bounds), BTreeMap::new(), BTreeMap::new());
+        Self { fair, bounds, waiting: BTreeMap::new(), running: vec![], had, ended, started: vec![] }
+    }
+
+    fn arrive(&mut self, contract: u8, left: u64) -> Result<(), Refused> {
+        self.fair.admit(id(contract))?;
+        self.wait(Job { contract, left, seated: false, used: false }, Wait::Start);
+        self.look(false);
+        Ok(())
+    }
+
+    fn wait(&mut self, job: Job, why: Wait) {
+        let ticket = self.fair.enqueue(&id(job.contract), why);
+        self.waiting.insert(ticket, job);
+        if why == Wait::Turn {
+            self.fair.release(&id(job.contract));
+        }
+        self.grant();
+    }
+
+    fn grant(&mut self) {
+        while let Some(ticket) = self.fair.grant() {
+            let job = self.waiting.remove(&ticket).unwrap();
+            self.started.push(job.contract);
+            self.running.push(Job { seated: true, used: false, ..job });
+        }
+        assert!(self.running.len() <= self.bounds.slots);
+        assert_eq!(self.running.len(), self.fair.running());
+        assert_eq!(self.waiting.len(), self.fair.waiting());
+    }
+
+    /// All that run give their slots away where they have to.
+    fn look(&mut self, used: bool) {
+        let mut index = 0;
+        while let Some(job) = self.running.get(index).copied() {
+            if self.fair.outranked(&id(job.contract), used && job.used) {
+                self.running.remove(index);
+                self.wait(job, Wait::Turn);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        for mut job in std::mem::take(&mut self.running) {
+            self.fair.charge(&id(job.contract), 1);
+            *self.had.entry(job.contract).or_default() += 1;
+            job.left -= 1;
+            job.used = true;
+            if job.left > 0 {
+                self.running.push(job);
+                continue;
+            }
+            *self.ended.entry(job.contract).or_default() += 1;
+            self.fair.release(&id(job.contract));
+            self.fair.leave(&id(job.contract), job.seated, 0);
+        }
+        self.grant();
+        self.look(true);
+    }
+
+    fn had(&self, contract: u8) -> u64 {
+        self.had.get(&contract).copied().unwrap_or(0)
+    }
+}
+
+const ENDLESS: u64 = u64::MAX;
+
+fn about(found: u64, expected: u64, ticks: u64) {
+    assert!(found.abs_diff(expected) * 50 <= ticks, "{found} of {ticks} ticks where {expected} are fair");
+}
+
+#[test]
+fn contracts_share_equally_however_many_queries_they_have() {
+    let mut model = Model::new(BOUNDS);
+    for _ in 0..40 {
+        model.arrive(1, ENDLESS).unwrap();
+    }
+    (0..3).for_each(|_| model.arrive(2, ENDLESS).unwrap());
+    (0..1000).for_each(|_| model.tick());
+    about(model.had(1), 1000, 2000);
+    about(model.had(2), 1000, 2000);
+}
+
+#[test]
+fn weights_are_shares() {
+    let mut model = Model::new(Bounds { slots: 3, ..BOUNDS });
+    for (contract, weight) in [(1, 1), (2, 3), (3, 8)] {
+        model.fair.set_weight(id(contract), weight);
+        (0..4).for_each(|_| model.arrive(contract, ENDLESS).unwrap());
+    }
+    (0..4000).for_each(|_| model.tick());
+    for (contract, share) in [(1, 1), (2, 3), (3, 8)] {
+        about(model.had(contract), share * 1000, 12_000);
+    }
+}
+
+#[test]
+fn queries_of_one_contract_take_turns_in_the_order_of_their_arrival() {
+    let mut model = Model::new(Bounds { slots: 1, ..BOUNDS });
+    (0..3).for_each(|_| model.arrive(1, 2).unwrap());
+    let mut left = vec![];
+    for _ in 0..6 {
+        left.push(model.running[0].left);
+        model.tick();
+    }
+    assert_eq!(left, [2, 2, 2, 1, 1, 1]);
+}
+
+#[test]
+fn whoever_arrives_runs_at_once_while_others_use_all_slots() {
+    let mut model = Model::new(BOUNDS);
+    (0..20).for_each(|_| model.arrive(1, ENDLESS).unwrap());
+    (0..100).for_each(|_| model.tick());
+    model.arrive(2, 1).unwrap();
+    assert!(model.running.iter().any(|job| job.contract == 2));
+}
+
+#[test]
+fn idleness_is_no_credit() {
+    let mut model = Model::new(Bounds { slots: 1, ..BOUNDS });
+    model.arrive(1, 1).unwrap();
+    model.tick();
+    model.arrive(2, ENDLESS).unwrap();
+    (0..10_000).for_each(|_| model.tick());
+    model.arrive(1, ENDLESS).unwrap();
+    let before = model.had(1);
+    (0..100).for_each(|_| model.tick());
+    about(model.had(1) - before, 50, 100);
+}
+
+#[test]
+fn one_query_at_a_time_is_no_way_around_the_queue() {
+    let mut model = Model::new(Bounds { slots: 1, ..BOUNDS });
+    model.arrive(1, ENDLESS).unwrap();
+    for _ in 0..1000 {
+        if model.running.iter().chain(model.waiting.values()).all(|job| job.contract != 2) {
+            model.arrive(2, 1).unwrap();
+        }
+        model.tick();
+    }
+    about(model.had(1), 500, 1000);
+}
+
+#[test]
+fn a_contract_that_wants_less_than_its_share_holds_nobody_up() {
+    // The first runs one query and falls far behind the second; a third that comes must not wait for that.
+    let mut model = Model::new(Bounds { slots: 4, ..BOUNDS });
+    model.arrive(1, ENDLESS).unwrap();
+    (0..10).for_each(|_| model.arrive(2, ENDLESS).unwrap());
+    (0..10_000).for_each(|_| model.tick());
+    (0..10).for_each(|_| model.arrive(3, ENDLESS).unwrap());
+    let before = model.had(2);
+    (0..100).for_each(|_| model.tick());
+    assert!(model.had(2) - before > 100, "{}", model.had(2) - before);
+    assert_eq!(model.had(1), 10_100);
+}
+
+#[test]
+fn limits_are_told_apart() {
+    let mut model = Model::new(Bounds { queries: 5, contract_queries: 3, ..BOUNDS });
+    (0..3).for_each(|_| model.arrive(1, 1).unwrap());
+    assert_eq!(model.arrive(1, 1), Err(Refused::ContractQueries(3)));
+    (0..2).for_each(|_| model.arrive(2, 1).unwrap());
+    assert_eq!(model.arrive(2, 1), Err(Refused::Queries(5)));
+    (0..10).for_each(|_| model.tick());
+    assert_eq!(model.fair.under_way(), 0);
+    model.arrive(1, 1).unwrap();
+}
+
+#[test]
+fn no_contract_takes_the_last_seat_of_others() {
+    let mut model = Model::new(Bounds { seats: 8, ..BOUNDS });
+    for contract in 1..4 {
+        (0..20).for_each(|_| model.arrive(contract, ENDLESS).unwrap());
+        (0..200).for_each(|_| model.tick());
+    }
+    model.arrive(9, 1).unwrap();
+    (0..4).for_each(|_| model.tick());
+    assert_eq!(model.ended.get(&9), Some(&1));
+    let mut fair = Fair::new(Bounds { nested: 3, ..BOUNDS });
+    fair.admit(id(1)).unwrap();
+    fair.admit(id(2)).unwrap();
+    assert_eq!([1, 1, 1, 2, 2].map(|contract| fair.nest(&id(contract))), [true, true, false, true, false]);
+    fair.unnest(&id(1));
+    fair.leave(&id(1), true, 1);
+    assert!(fair.nest(&id(2)));
+}
+
+#[test]
+fn those_who_give_up_are_gone() {
+    let mut fair = Fair::new(Bounds { slots: 1, ..BOUNDS });
+    let tickets = [1, 2, 3].map(|contract| {
+        fair.admit(id(contract)).unwrap();
+        fair.enqueue(&id(contract), Wait::Start)
+    });
+    fair.withdraw(&id(1), tickets[0]);
+    fair.leave(&id(1), false, 0);
+    assert_eq!(fair.grant(), Some(tickets[1]));
+    assert_eq!((fair.running(), fair.waiting(), fair.under_way()), (1, 1, 2));
+}
+
+/// Numbers by chance, the same from the same seed: xorshift.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+#[test]
+fn whatever_comes_slots_are_used_and_nobody_starves() {
+    for seed in 1..60 {
+        let mut chance = Chance(seed * 0x9e37_79b9);
+        let slots = 1 + chance.below(4) as usize;
+        let mut model = Model::new(Bounds { slots, seats: slots * 4, ..BOUNDS });
+        model.fair.set_weight(id(1), 1 + chance.below(4) as u32);
+        // The first contract always has endless work; the others come and go.
+        (0..slots + 1).for_each(|_| model.arrive(0, ENDLESS).unwrap());
+        let (mut last, mut longest) = (0, 0);
+        for round in 0..2000 {
+            if chance.below(3) == 0 {
+                let left = 1 + chance.below(20);
+                let _ = model.arrive(1 + chance.below(6) as u8, left);
+            }
+            let before = model.had(0);
+            model.tick();
+            if model.had(0) > before {
+                (longest, last) = (longest.max(round - last), round);
+            }
+            assert_eq!(model.running.len(), slots, "seed {seed}: a slot is idle while queries wait");
+        }
+        assert!(longest < 120, "seed {seed}: {longest} ticks without a turn");
+        // The others' weights are nine at most.
+        assert!(model.had(0) * 10 >= 2000, "seed {seed}: {} ticks", model.had(0));
+    }
+}
+
+#[test]
+fn shares_of_many_contracts_with_random_weights_converge() {
+    for seed in 1..20 {
+        let mut chance = Chance(seed * 0x51_7cc1);
+        let mut model = Model::new(Bounds { slots: 1 + chance.below(2) as usize, ..BOUNDS });
+        let weights: Vec<u64> = (0..5).map(|_| 2 + chance.below(4)).collect();
+        let sum: u64 = weights.iter().sum();
+        for (contract, weight) in weights.iter().enumerate() {
+            model.fair.set_weight(id(contract as u8), *weight as u32);
+            (0..2).for_each(|_| model.arrive(contract as u8, ENDLESS).unwrap());
+        }
+        let ticks = 20_000;
+        (0..ticks).for_each(|_| model.tick());
+        let all = ticks * model.bounds.slots as u64;
+        for (contract, weight) in weights.iter().enumerate() {
+            about(model.had(contract as u8), all * weight / sum, all);
+        }
+    }
+}
+
+#[test]
+fn others_run_while_a_query_waits_for_something_outside() {
+    let scheduler = Arc::new(Scheduler::new(&Limits { query_slots: 1, ..Limits::default() }, 1, || {}));
+    let mut first = scheduler.enter(id(1), 100).unwrap();
+    let answer = first.pause(|| {
+        assert_eq!(scheduler.load(), QueryLoad { under_way: 1, ..QueryLoad::default() });
+        let mut second = scheduler.enter(id(2), 100).unwrap();
+        second.check().unwrap();
+        assert_eq!(scheduler.load().running, 1);
+        7
+    });
+    assert_eq!((answer.unwrap(), scheduler.load().running), (7, 1));
+    let late = first.pause(|| (0..100).for_each(|_| scheduler.tick())).unwrap_err();
+    assert_eq!((late.code(), scheduler.load().running), (Code::TimeLimit, 0));
+    drop(first);
+    assert_eq!(scheduler.load(), QueryLoad::default());
+}
