@@ -1,6 +1,8 @@
 //! Contracts on the VM's engine alone: no network, no encryption, no receipts. What is measured here is how queries
 //! share the cores.
 
+#![expect(clippy::disallowed_methods, reason = "these are threads of their own, beside the runtime")]
+
 use anyhow::{Context, Result, anyhow};
 use codec::Encode;
 use phala_primitives::{AccountId, Hash};

@@ -2,6 +2,8 @@
 //! contract keeps more endless queries under way than there are cores. Both in turns on one engine, so that whatever
 //! else the machine does falls on both.
 
+#![expect(clippy::disallowed_methods, reason = "these are threads of their own, beside the runtime")]
+
 use crate::contracts::{Contracts, HOG, StopOnDrop};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -19,21 +21,21 @@ const ROUNDS: u32 = 4;
 
 /// Times of the light contract's queries, in milliseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Fairness {
+pub(crate) struct Fairness {
     /// Median without a neighbour.
-    pub fairness_alone_p50_ms: f64,
+    pub(crate) fairness_alone_p50_ms: f64,
     /// 99th percentile without a neighbour.
-    pub fairness_alone_p99_ms: f64,
+    pub(crate) fairness_alone_p99_ms: f64,
     /// Median with the hostile contract.
-    pub fairness_light_p50_ms: f64,
+    pub(crate) fairness_light_p50_ms: f64,
     /// 99th percentile with the hostile contract. Less is better.
-    pub fairness_light_p99_ms: f64,
+    pub(crate) fairness_light_p99_ms: f64,
     /// Queries that each figure is made of, at least.
-    pub queries: usize,
+    pub(crate) queries: usize,
 }
 
 /// Measures for `time` on each side. `bundle` is the token's.
-pub fn measure(bundle: &[u8], time: Duration) -> Result<Fairness> {
+pub(crate) fn measure(bundle: &[u8], time: Duration) -> Result<Fairness> {
     let cores = std::thread::available_parallelism()?.get();
     let contracts = Contracts::new(cores, bundle)?;
     let stop = AtomicBool::new(false);

@@ -2,6 +2,8 @@
 //! runs one at a time and of one that runs two. Nothing else is shared but the engine, so a ratio below two is its own
 //! doing, or the machine's.
 
+#![expect(clippy::disallowed_methods, reason = "these are threads of their own, beside the runtime")]
+
 use crate::contracts::{Contracts, StopOnDrop, WORK};
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -15,17 +17,17 @@ const CLIENTS: usize = 4;
 
 /// Throughput by the number of cores.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Scale {
+pub(crate) struct Scale {
     /// Queries per second with one slot.
-    pub one_per_second: f64,
+    pub(crate) one_per_second: f64,
     /// Queries per second with two slots.
-    pub two_per_second: f64,
+    pub(crate) two_per_second: f64,
     /// Their ratio; two is perfect. More is better.
-    pub vertical_scale_1_to_2: f64,
+    pub(crate) vertical_scale_1_to_2: f64,
 }
 
 /// Measures each engine for `time` in each of some rounds, in turns; the figures are medians. `bundle` is the token's.
-pub fn measure(bundle: &[u8], time: Duration, rounds: usize) -> Result<Scale> {
+pub(crate) fn measure(bundle: &[u8], time: Duration, rounds: usize) -> Result<Scale> {
     let (one, two) = (Contracts::new(1, bundle)?, Contracts::new(2, bundle)?);
     let (mut ones, mut twos) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
