@@ -12,10 +12,14 @@
 //! client for the latency, many for the throughput. Rounds are interleaved and their order rotates; the figures are
 //! medians over rounds, and the baseline of the ratios is the faster of the two native servers.
 //!
-//! The table goes to stderr, the figures to `target/bench.json` of the checkout and, as JSON, to stdout.
+//! What does running as a contract cost? The second table answers, see `compute`: kernels natively, as a query, as a
+//! command, and on an interpreter.
+//!
+//! The tables go to stderr, the figures to `target/bench.json` of the checkout and, as JSON, to stdout.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod compute;
 mod load;
 mod native;
 mod network;
@@ -43,11 +47,13 @@ struct Options {
     #[arg(long, default_value_t = 64)]
     accounts: usize,
     #[command(subcommand)]
-    server: Option<Server>,
+    task: Option<Task>,
 }
 
 #[derive(Subcommand)]
-enum Server {
+enum Task {
+    /// Measure the engine alone, without a network.
+    Compute,
     /// Be the native server (started by the measurement itself).
     #[command(hide = true)]
     Native {
@@ -59,11 +65,18 @@ enum Server {
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
-    if let Some(Server::Native { accounts }) = options.server {
-        return native::serve(accounts).await;
+    match options.task {
+        Some(Task::Native { accounts }) => return native::serve(accounts).await,
+        Some(Task::Compute) => {
+            let figures = compute::measure(&checkout()?, options.rounds)?;
+            eprintln!("{}", compute::table(&figures));
+            println!("{}", serde_json::to_string_pretty(&figures)?);
+            return Ok(());
+        }
+        None => {}
     }
     let figures = compare(&options).await?;
-    eprintln!("{}", report::table(&figures));
+    eprintln!("{}\n\n{}", report::table(&figures), compute::table(&figures.compute));
     let json = serde_json::to_string_pretty(&figures)?;
     let path = checkout()?.join("target/bench.json");
     std::fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
@@ -95,7 +108,9 @@ async fn compare(options: &Options) -> Result<Figures> {
         eprintln!("round {}: {}", round + 1, report::line(&measured));
         rounds.push(measured);
     }
-    report::figures(&rounds, options.clients)
+    // Nothing else may run beside the engine.
+    drop((network, native));
+    report::figures(&rounds, options.clients, compute::measure(&checkout()?, options.rounds)?)
 }
 
 async fn row<C: Connect>(server: &'static str, target: &C, load: Load) -> Result<Row> {

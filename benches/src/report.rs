@@ -1,5 +1,6 @@
 //! From measurements to figures: medians over rounds, ratios to the faster native server.
 
+use crate::compute;
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
@@ -26,6 +27,9 @@ pub(crate) struct Figures {
     pub(crate) query_throughput_vs_native: f64,
     /// Our median latency with one client, as a multiple of the faster native server's. Less is better.
     pub(crate) query_p50_vs_native: f64,
+    /// The engine against native code and an interpreter.
+    #[serde(flatten)]
+    pub(crate) compute: compute::Figures,
     /// What the words in `measured` stand for.
     pub(crate) sides: [(&'static str, &'static str); 3],
     /// How many rounds.
@@ -35,7 +39,7 @@ pub(crate) struct Figures {
 }
 
 /// Medians and ratios of rounds that all measured the same servers.
-pub(crate) fn figures(rounds: &[Vec<Row>], clients: usize) -> Result<Figures> {
+pub(crate) fn figures(rounds: &[Vec<Row>], clients: usize, compute: compute::Figures) -> Result<Figures> {
     let mut measured: Vec<Row> = Vec::new();
     for server in ["native http", "native ws", "phala"] {
         for clients in [1, clients] {
@@ -63,7 +67,7 @@ pub(crate) fn figures(rounds: &[Vec<Row>], clients: usize) -> Result<Figures> {
         ("native ws", "axum, WebSocket, no encryption, no authentication, in memory"),
         ("phala", "encrypted session, WebAssembly, encrypted state, signed receipt verified; SIMULATED enclave"),
     ];
-    Ok(Figures { query_throughput_vs_native, query_p50_vs_native, sides, rounds: rounds.len(), measured })
+    Ok(Figures { query_throughput_vs_native, query_p50_vs_native, compute, sides, rounds: rounds.len(), measured })
 }
 
 fn median(mut figures: Vec<f64>) -> Result<f64> {
@@ -112,7 +116,7 @@ mod tests {
                 row("phala", 8, 250.0, 9.0),
             ]
         };
-        let figures = figures(&[round(75.0), round(9000.0), round(60.0)], 8).unwrap();
+        let figures = figures(&[round(75.0), round(9000.0), round(60.0)], 8, compute::Figures::default()).unwrap();
         assert_eq!(figures.query_throughput_vs_native, 0.25);
         assert_eq!(figures.query_p50_vs_native, 1.5);
         assert_eq!(figures.measured.len(), 6);

@@ -131,6 +131,8 @@ impl Lane {
     }
 }
 
+/// Only commands canonicalise NaNs: no replica has to come to what another one's query came to, and it makes arithmetic
+/// of floats several times slower.
 fn config(bound: Bound, instances: usize, limits: &Limits) -> Config {
     let count = u32::try_from(instances).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
@@ -151,7 +153,7 @@ fn config(bound: Bound, instances: usize, limits: &Limits) -> Config {
         .max_wasm_stack(limits.stack_bytes)
         .consume_fuel(bound == Bound::Fuel)
         .epoch_interruption(bound == Bound::Epoch)
-        .cranelift_nan_canonicalization(true)
+        .cranelift_nan_canonicalization(bound == Bound::Fuel)
         .cranelift_opt_level(OptLevel::Speed)
         .wasm_simd(false)
         .wasm_relaxed_simd(false)

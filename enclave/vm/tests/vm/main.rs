@@ -6,4 +6,5 @@ mod calls;
 mod hostile;
 mod ink;
 mod interface;
+mod random;
 mod support;
