@@ -153,7 +153,8 @@ pub(crate) fn table(figures: &Figures) -> String {
     let Figures { instantiate_call_us_p50: nothing, storage_read_us: read, .. } = figures;
     let Figures { storage_write_us: write, nested_call_us: nested, .. } = figures;
     format!(
-        "{table}\nquery: {query:.2} times native ({median:.2} in the median), {wasmi:.3} times wasmi; command: {command:.2} times native\n\
-        empty query: {nothing:.1} µs; one read {read:.2} µs, one write {write:.2} µs, one call of another contract {nested:.1} µs"
+        "{table}\nquery: {query:.2} times native ({median:.2} in the median), {wasmi:.3} times wasmi\n\
+        command: {command:.2} times native\nempty query: {nothing:.1} µs; one read {read:.2} µs, one write {write:.2} µs, \
+        one call of another contract {nested:.1} µs"
     )
 }
