@@ -1,7 +1,7 @@
 //! The same program as a command, as a query and on an interpreter: the same output, storage, revert and failure.
 
 use super::{Counted, Random, for_seeds, interpreter, interpreter::Returned, programs, run};
-use crate::support::Chain;
+use crate::support::{Chain, RETURN, contract};
 use phala_primitives::{AccountId, Code};
 use phala_vm::{Execution, Failure, Mode};
 use std::sync::Arc;
@@ -53,4 +53,24 @@ fn returned(result: Result<Execution, Failure>) -> Option<Returned> {
         Err(_) => return None,
     };
     Some(Returned { flags, data, changes: changes.into_iter().map(|((_, key), value)| (key, value)).collect() })
+}
+
+#[test]
+fn nans_of_commands_have_one_form() {
+    let cases = [
+        ("(f64.div (f64.const 0) (f64.const 0))", 0x7ff8_0000_0000_0000_u64),
+        ("(f64.add (f64.const -nan:0x8000000000123) (f64.const 1))", 0x7ff8_0000_0000_0000),
+        ("(f64.promote_f32 (f32.sqrt (f32.const -1)))", 0x7ff8_0000_0000_0000),
+        ("(f64.max (f64.const 1) (f64.const nan:0x1))", 0x7ff8_0000_0000_0000),
+        // Only bits are moved.
+        ("(f64.neg (f64.const nan:0x123))", 0xfff0_0000_0000_0123),
+        ("(f64.min (f64.const 0) (f64.const -0))", 0x8000_0000_0000_0000),
+    ];
+    let chain = Chain::default();
+    for (number, (value, bits)) in cases.iter().enumerate() {
+        let body =
+            format!("(f64.store (i32.const 0) {value}) (call $return (i32.const 0) (i32.const 0) (i32.const 8))");
+        let contract = chain.place(number as u8 + 1, &contract(RETURN, &body, ""));
+        assert_eq!(chain.call(contract, b"").unwrap().data, bits.to_le_bytes(), "{value}");
+    }
 }
