@@ -1,5 +1,5 @@
-//! Memory for a contract that is instantiated for each call: blocks are powers of two, freed ones wait in a list of their
-//! size, new ones are cut from the end.
+//! Memory for a contract that is instantiated for each call: blocks are powers of two, freed ones wait in a list of
+//! their size, new ones are cut from the end.
 
 use core::{
     alloc::{GlobalAlloc, Layout},

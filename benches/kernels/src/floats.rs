@@ -3,8 +3,8 @@
 use crate::{Random, mix};
 use alloc::{vec, vec::Vec};
 
-/// One over the square root, by Newton's method from a guess of the exponent: `core` has no square root on every target,
-/// and what stands in for it would be measured instead of the engine.
+/// One over the square root, by Newton's method from a guess of the exponent: `core` has no square root, and what would
+/// stand in for it on one side would be measured instead of the engine.
 fn inverse_sqrt(x: f64) -> f64 {
     let guess = f64::from_bits(0x5fe6_eb50_c7b5_37a9 - (x.to_bits() >> 1));
     (0..4).fold(guess, |root, _| root * (1.5 - 0.5 * x * root * root))

@@ -1,7 +1,7 @@
-//! Computations that are compiled twice from this one source: natively, and into the contract `contracts/bench-kernels`.
+//! Computations that are compiled twice from one source: natively, and into the contract `contracts/bench-kernels`.
 //!
-//! Each kernel takes a number of rounds and returns a checksum, which is the same wherever it runs. Inputs are made here
-//! from fixed seeds, so nothing has to be passed in.
+//! Each kernel takes a number of rounds and returns a checksum, which is the same wherever it runs. Inputs are made
+//! here from fixed seeds, so nothing has to be passed in.
 
 #![no_std]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

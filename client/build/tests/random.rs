@@ -40,7 +40,8 @@ fn any(random: &mut Random, depth: usize) -> Value {
         2 => json!(random.next() as i64 >> random.below(64)),
         3 => json!(["", "0x", "0x50564d", "0x0061736d01000000", "ink! 5.1.1", "ink! 6", "é\0"][random.below(7)]),
         4 => json!("x".repeat(1 << random.below(16))),
-        5 => json!(f64::from_bits(random.next())),
+        // A fraction that is the same after it was written and read; metadata of ink! have none at all.
+        5 => json!(random.next() as i16 as f64 / 8.0),
         6 | 7 => (0..random.below(4)).map(|_| any(random, depth - 1)).collect(),
         _ => json!({ (["label", "selector", "wasm", "version", "spec"][random.below(5)]): any(random, depth - 1) }),
     }
@@ -130,6 +131,6 @@ fn check(seed: u64) -> bool {
     assert!(!bundle.constructors().unwrap().is_empty() && bundle.messages().is_ok(), "seed {seed}");
     let again =
         Bundle::parse(&bundle.to_json()).unwrap_or_else(|error| panic!("seed {seed} cannot be read again: {error}"));
-    assert_eq!(again, bundle, "seed {seed} is another when it is read again");
+    assert!(again == bundle, "seed {seed} is another when it is read again");
     true
 }

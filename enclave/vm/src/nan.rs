@@ -142,7 +142,7 @@ mod tests {
         let wasm = wat::parse_str(text).unwrap();
         let result = canonical(&wasm).unwrap();
         wasmparser::Validator::new().validate_all(&result).unwrap();
-        // Four operations: three of the first function, one of the second; two of each width, with local indices of a byte.
+        // Four operations, three of them in the first function, two of each width; indices of locals take a byte.
         let (locals, added) = (2 * 4, 2 * (8 + 5) + 2 * (8 + 9));
         assert_eq!(result.len(), wasm.len() + locals + added);
         let idle = wat::parse_str("(module (memory 1) (data (i32.const 8) \"data\"))").unwrap();

@@ -1,7 +1,7 @@
 //! Random tests. Each takes a number and makes everything from it, so a failure names the number and repeats.
 //!
-//! Without more they run a fixed count of numbers, which takes seconds. `PHALA_FUZZ_SECONDS` lets each go on for so long,
-//! and `PHALA_FUZZ_FROM` is the number to begin with.
+//! Without more they run a fixed count of numbers, which takes seconds. `PHALA_FUZZ_SECONDS` lets each go on for so
+//! long, and `PHALA_FUZZ_FROM` is the number to begin with.
 
 mod differential;
 mod hosts;
