@@ -40,7 +40,7 @@ contracts: $(EXAMPLES:%=bundle-%) ## build the example contracts into target/ink
 $(EXAMPLES:%=bundle-%): bundle-%: build wasm-target
 	@$(BIN)/phala build contracts/examples/$* --out target/ink/$*
 
-bench: ## measure encrypted queries against a plain native server
+bench: ## measure encrypted queries against a plain native server, and contracts against native code
 	$(CARGO) build $(FLAGS) --bin phala --bin bench
 	@$(BIN)/bench
 

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 const ROUNDS: u32 = 4;
 
 /// Times of the light contract's queries, in milliseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Fairness {
     /// Median without a neighbour.
     pub(crate) fairness_alone_p50_ms: f64,

@@ -12,13 +12,15 @@
 //! client for the latency, many for the throughput. Rounds are interleaved and their order rotates; the figures are
 //! medians over rounds, and the baseline of the ratios is the faster of the two native servers.
 //!
-//! How contracts share the cores, and what a second core brings, is measured on the VM's engine alone: `bench fairness`
-//! and `bench scale`.
+//! What does running as a contract cost? The second table answers, see `compute`: kernels natively, as a query, as a
+//! command, and on an interpreter. How contracts share the cores, and what a second core brings, is measured on the
+//! engine alone, too.
 //!
-//! The table goes to stderr, the figures to `target/bench.json` of the checkout and, as JSON, to stdout.
+//! The tables go to stderr, the figures to `target/bench.json` of the checkout and, as JSON, to stdout.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod compute;
 mod contracts;
 mod fairness;
 mod load;
@@ -54,6 +56,8 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Part {
+    /// Measure only the engine against native code and an interpreter.
+    Compute,
     /// Measure only how contracts share the cores of one engine.
     Fairness,
     /// Measure only what a second core brings to one engine.
@@ -72,12 +76,17 @@ async fn main() -> Result<()> {
     let time = Duration::from_secs(options.seconds);
     match options.part {
         Some(Part::Native { accounts }) => return native::serve(accounts).await,
+        Some(Part::Compute) => {
+            let figures = compute::measure(&checkout()?, options.rounds)?;
+            eprintln!("{}", compute::table(&figures));
+            return print(&figures);
+        }
         Some(Part::Fairness) => return print(&fairness::measure(&bundle()?, time)?),
         Some(Part::Scale) => return print(&scale::measure(&bundle()?, time, options.rounds)?),
         None => {}
     }
     let figures = compare(&options).await?;
-    eprintln!("{}", report::table(&figures));
+    eprintln!("{}\n\n{}", report::table(&figures), compute::table(&figures.engine.compute));
     let json = serde_json::to_string_pretty(&figures)?;
     let path = checkout()?.join("target/bench.json");
     std::fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
@@ -119,7 +128,15 @@ async fn compare(options: &Options) -> Result<Figures> {
         eprintln!("round {}: {}", round + 1, report::line(&measured));
         rounds.push(measured);
     }
-    report::figures(&rounds, options.clients)
+    // Nothing else may run beside the engine.
+    drop((network, native));
+    let (bundle, time) = (bundle()?, Duration::from_secs(options.seconds));
+    let engine = report::Engine {
+        compute: compute::measure(&checkout()?, options.rounds)?,
+        fairness: fairness::measure(&bundle, time)?,
+        scale: scale::measure(&bundle, time, options.rounds)?,
+    };
+    report::figures(&rounds, options.clients, engine)
 }
 
 async fn row<C: Connect>(server: &'static str, target: &C, load: Load) -> Result<Row> {

@@ -1,5 +1,6 @@
 //! From measurements to figures: medians over rounds, ratios to the faster native server.
 
+use crate::{compute, fairness::Fairness, scale::Scale};
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
@@ -19,6 +20,20 @@ pub(crate) struct Row {
     pub(crate) p99_us: f64,
 }
 
+/// What was measured of the engine alone.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Engine {
+    /// Against native code and an interpreter.
+    #[serde(flatten)]
+    pub(crate) compute: compute::Figures,
+    /// How contracts share the cores.
+    #[serde(flatten)]
+    pub(crate) fairness: Fairness,
+    /// What a second core brings.
+    #[serde(flatten)]
+    pub(crate) scale: Scale,
+}
+
 /// The outcome of a comparison.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figures {
@@ -26,6 +41,9 @@ pub(crate) struct Figures {
     pub(crate) query_throughput_vs_native: f64,
     /// Our median latency with one client, as a multiple of the faster native server's. Less is better.
     pub(crate) query_p50_vs_native: f64,
+    /// The engine alone.
+    #[serde(flatten)]
+    pub(crate) engine: Engine,
     /// What the words in `measured` stand for.
     pub(crate) sides: [(&'static str, &'static str); 3],
     /// How many rounds.
@@ -35,7 +53,7 @@ pub(crate) struct Figures {
 }
 
 /// Medians and ratios of rounds that all measured the same servers.
-pub(crate) fn figures(rounds: &[Vec<Row>], clients: usize) -> Result<Figures> {
+pub(crate) fn figures(rounds: &[Vec<Row>], clients: usize, engine: Engine) -> Result<Figures> {
     let mut measured: Vec<Row> = Vec::new();
     for server in ["native http", "native ws", "phala"] {
         for clients in [1, clients] {
@@ -63,10 +81,10 @@ pub(crate) fn figures(rounds: &[Vec<Row>], clients: usize) -> Result<Figures> {
         ("native ws", "axum, WebSocket, no encryption, no authentication, in memory"),
         ("phala", "encrypted session, WebAssembly, encrypted state, signed receipt verified; SIMULATED enclave"),
     ];
-    Ok(Figures { query_throughput_vs_native, query_p50_vs_native, sides, rounds: rounds.len(), measured })
+    Ok(Figures { query_throughput_vs_native, query_p50_vs_native, engine, sides, rounds: rounds.len(), measured })
 }
 
-fn median(mut figures: Vec<f64>) -> Result<f64> {
+pub(crate) fn median(mut figures: Vec<f64>) -> Result<f64> {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().context("nothing was measured")
 }
@@ -89,9 +107,18 @@ pub(crate) fn table(figures: &Figures) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
+    let (fairness, scale) = (&figures.engine.fairness, &figures.engine.scale);
     format!(
-        "{table}\nthroughput: {:.2} of the faster native server's\np50, one client: {:.2} times the faster native server's",
-        figures.query_throughput_vs_native, figures.query_p50_vs_native
+        "{table}\nthroughput: {:.2} of the faster native server's\np50, one client: {:.2} times the faster native server's\n\
+         a light contract's query, p99: {:.2} ms alone, {:.2} ms beside one that wants all cores\n\
+         queries that compute: {:.0}/s on one core, {:.0}/s on two, {:.2} times as many",
+        figures.query_throughput_vs_native,
+        figures.query_p50_vs_native,
+        fairness.fairness_alone_p99_ms,
+        fairness.fairness_light_p99_ms,
+        scale.one_per_second,
+        scale.two_per_second,
+        scale.vertical_scale_1_to_2
     )
 }
 
@@ -112,7 +139,7 @@ mod tests {
                 row("phala", 8, 250.0, 9.0),
             ]
         };
-        let figures = figures(&[round(75.0), round(9000.0), round(60.0)], 8).unwrap();
+        let figures = figures(&[round(75.0), round(9000.0), round(60.0)], 8, Engine::default()).unwrap();
         assert_eq!(figures.query_throughput_vs_native, 0.25);
         assert_eq!(figures.query_p50_vs_native, 1.5);
         assert_eq!(figures.measured.len(), 6);

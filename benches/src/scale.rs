@@ -4,7 +4,10 @@
 
 #![expect(clippy::disallowed_methods, reason = "these are threads of their own, beside the runtime")]
 
-use crate::contracts::{Contracts, StopOnDrop, WORK};
+use crate::{
+    contracts::{Contracts, StopOnDrop, WORK},
+    report::median,
+};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::{
@@ -16,7 +19,7 @@ use std::{
 const CLIENTS: usize = 4;
 
 /// Throughput by the number of cores.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Scale {
     /// Queries per second with one slot.
     pub(crate) one_per_second: f64,
@@ -62,9 +65,4 @@ fn per_second(contracts: &Contracts, time: Duration) -> Result<f64> {
         }
         Ok(count / start.elapsed().as_secs_f64())
     })
-}
-
-fn median(mut figures: Vec<f64>) -> Result<f64> {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().context("nothing was measured")
 }

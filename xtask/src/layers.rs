@@ -26,7 +26,8 @@ const LAW: &[(&str, &[&str])] = &[
     ("cli", &["chain", "enclave", "net/consensus", "client", "edge", "simtee"]),
     ("sim", &["chain", "enclave", "net/consensus", "simtee"]),
     ("tests", &["chain/primitives", "enclave/session", "client", "edge/devnet"]),
-    ("benches", &["chain/primitives", "enclave/session", "enclave/vm", "client/rust"]),
+    ("benches/kernels", &[]),
+    ("benches", &["chain/primitives", "enclave/session", "enclave/vm", "client/rust", "benches/kernels"]),
     ("xtask", &[]),
 ];
 

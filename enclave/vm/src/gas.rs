@@ -31,6 +31,8 @@ pub(crate) const MEMORY_PAGE: u64 = 8_000;
 pub(crate) const EVENT: u64 = 60_000;
 /// A byte of an event.
 pub(crate) const EVENT_BYTE: u64 = 40;
+/// Any hash: the last block takes as long as a full one, however few bytes are in it.
+pub(crate) const HASH: u64 = 1_500;
 /// A byte that is hashed by BLAKE2b.
 pub(crate) const BLAKE2_BYTE: u64 = 4;
 /// A byte that is hashed by SHA-256.

@@ -4,7 +4,7 @@
 //! epoch. Each is compiled when it is first called, outside of all locks but its own, so that one compilation serves
 //! all who wait for it and holds up nobody else.
 
-use crate::{Limits, VmError, World, engine::Shared, error::Reason, guest::Host, host, module};
+use crate::{Limits, VmError, World, engine::Shared, error::Reason, guest::Host, host, module, nan};
 use lru::LruCache;
 use parking_lot::Mutex;
 use phala_primitives::{Code, Hash};
@@ -56,6 +56,7 @@ struct Cache {
 }
 
 pub(crate) struct Lane {
+    bound: Bound,
     pub(crate) engine: Engine,
     linker: Linker<Host>,
     cache: Mutex<Cache>,
@@ -69,7 +70,7 @@ impl Lane {
         let mut linker = Linker::new(&engine);
         host::link(&mut linker).map_err(refused)?;
         let cache = Mutex::new(Cache { slots: LruCache::unbounded(), bytes: 0 });
-        Ok(Self { engine, linker, cache, cache_bytes: limits.cache_bytes })
+        Ok(Self { bound, engine, linker, cache, cache_bytes: limits.cache_bytes })
     }
 
     /// Names and types of the host's functions.
@@ -105,7 +106,11 @@ impl Lane {
     fn compile(&self, code: &[u8], shared: &Shared) -> Result<Prepared, VmError> {
         let contract = module::prepare(code, &shared.host_types, &shared.limits)?;
         let refused = |error: wasmtime::Error| VmError::BadModule(format!("{error:#}"));
-        let module = Module::new(&self.engine, &contract.wasm).map_err(refused)?;
+        let wasm = match self.bound {
+            Bound::Fuel => nan::canonical(&contract.wasm)?,
+            Bound::Epoch => contract.wasm,
+        };
+        let module = Module::new(&self.engine, &wasm).map_err(refused)?;
         let export =
             |name: &str| module.get_export_index(name).ok_or_else(|| VmError::BadModule(format!("no export `{name}`")));
         let (call, deploy, memory) = (export("call")?, export("deploy")?, export(module::MEMORY_EXPORT)?);
@@ -157,7 +162,8 @@ fn config(bound: Bound, instances: usize, limits: &Limits) -> Config {
         .max_wasm_stack(limits.stack_bytes)
         .consume_fuel(bound == Bound::Fuel)
         .epoch_interruption(bound == Bound::Epoch)
-        .cranelift_nan_canonicalization(true)
+        // Commands have code for it in the module, see `nan`; no replica has to come to what another's query came to.
+        .cranelift_nan_canonicalization(false)
         .cranelift_opt_level(OptLevel::Speed)
         .wasm_simd(false)
         .wasm_relaxed_simd(false)

@@ -8,7 +8,8 @@
 //!   byte and unit of gas on every replica: no clock, no randomness, no threads, canonical NaNs.
 //! - **Queries** run to a deadline in ticks, which the host's clock gives by [`Engine::tick`]. They may write, and see
 //!   what they wrote; the host discards it. Their code carries no meter, so it is faster. Contracts share the CPU by
-//!   weight: with each tick, a query may have to make room for one of another contract.
+//!   weight: with each tick, a query may have to make room for one of another contract. Their code leaves NaNs as the
+//!   processor makes them: their bits are the one thing in which a query may differ from the same command.
 //!
 //! The interface of contracts is that of `pallet-contracts-uapi` 9 (`seal0`, `seal1`, `seal2`), so unmodified ink! 5
 //! contracts run. What it says about money is answered by zero, and transfers of more fail: no PHA moves into contracts.
@@ -29,6 +30,7 @@ mod host;
 mod lane;
 mod limits;
 mod module;
+mod nan;
 mod overlay;
 mod sched;
 mod world;

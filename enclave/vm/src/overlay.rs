@@ -25,9 +25,16 @@ struct Written {
     mark: u64,
 }
 
+#[derive(Clone, Copy)]
+struct Given {
+    hash: Hash,
+    /// As for what is written.
+    mark: u64,
+}
+
 enum Undo {
     Storage(Key, Option<Written>),
-    Code(AccountId, Option<Hash>),
+    Code(AccountId, Option<Given>),
     Terminated(AccountId),
 }
 
@@ -48,7 +55,7 @@ pub(crate) struct Effects {
 pub(crate) struct Overlay {
     world: Arc<dyn World>,
     storage: BTreeMap<Key, Written>,
-    code: BTreeMap<AccountId, Hash>,
+    code: BTreeMap<AccountId, Given>,
     terminated: BTreeSet<AccountId>,
     undo: Vec<Undo>,
     reads: BTreeMap<Key, Value>,
@@ -143,7 +150,7 @@ impl Overlay {
             return Ok(None);
         }
         match self.code.get(contract) {
-            Some(hash) => Ok(Some(*hash)),
+            Some(given) => Ok(Some(given.hash)),
             None => self.world.code_hash(contract),
         }
     }
@@ -155,8 +162,14 @@ impl Overlay {
 
     /// Gives a new contract its code, or an old one other code.
     pub(crate) fn set_code_hash(&mut self, contract: AccountId, hash: Hash) {
-        let before = self.code.insert(contract, hash);
-        self.undo.push(Undo::Code(contract, before));
+        let mark = self.mark;
+        match self.code.get_mut(&contract) {
+            Some(given) if given.mark == mark => given.hash = hash,
+            _ => {
+                let before = self.code.insert(contract, Given { hash, mark });
+                self.undo.push(Undo::Code(contract, before));
+            }
+        }
     }
 
     /// Ends a contract.
@@ -182,7 +195,7 @@ impl Overlay {
         while self.undo.len() > mark.log {
             match self.undo.pop() {
                 Some(Undo::Storage(key, before)) => self.restore(key, before),
-                Some(Undo::Code(contract, Some(hash))) => drop(self.code.insert(contract, hash)),
+                Some(Undo::Code(contract, Some(given))) => drop(self.code.insert(contract, given)),
                 Some(Undo::Code(contract, None)) => drop(self.code.remove(&contract)),
                 Some(Undo::Terminated(contract)) => drop(self.terminated.remove(&contract)),
                 None => break,
@@ -210,7 +223,8 @@ impl Overlay {
             }
         }
         let lives = |contract: &AccountId| !self.terminated.contains(contract);
-        effects.instantiated = self.code.into_iter().filter(|(contract, _)| lives(contract)).collect();
+        let code = self.code.into_iter().filter(|(contract, _)| lives(contract));
+        effects.instantiated = code.map(|(contract, given)| (contract, given.hash)).collect();
         effects.changes = self
             .storage
             .into_iter()
@@ -279,6 +293,20 @@ mod tests {
         assert_eq!(overlay.undo.len(), 1);
         let refused = overlay.write(AccountId([1; 32]), b"l".to_vec(), Some(vec![0; 600])).unwrap_err();
         assert_eq!(refused.code(), Code::StorageLimit);
+    }
+
+    #[test]
+    fn replacing_code_again_and_again_holds_no_more() {
+        let mut overlay = Overlay::new(Arc::new(Fixed), 1000);
+        let (contract, other) = (AccountId([2; 32]), Hash([9; 32]));
+        overlay.set_code_hash(contract, other);
+        let mark = overlay.begin();
+        for number in 0..100 {
+            overlay.set_code_hash(contract, Hash([number; 32]));
+        }
+        assert_eq!(overlay.undo.len(), 2);
+        overlay.rollback(mark);
+        assert_eq!(overlay.code_hash(&contract).unwrap(), Some(other));
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! What a contract may know: its input, itself, its caller, height and time, other contracts.
 
 use super::{define, status};
-use crate::guest::{Guest, Host, Result, Stop, beyond, trap};
+use crate::{
+    gas,
+    guest::{Guest, Host, Result, Stop, beyond, trap},
+};
 use codec::{Compact, Encode};
 use phala_primitives::Code;
 use wasmtime::Linker;
@@ -121,6 +124,7 @@ fn code_hash(guest: &mut Guest<'_, '_>, account: u32, out: u32, out_len: u32) ->
 }
 
 fn own_code_hash(guest: &mut Guest<'_, '_>, out: u32, out_len: u32) -> Result<()> {
+    guest.charge(gas::STORAGE_READ)?;
     let frame = guest.frame();
     let (contract, running) = (frame.contract, frame.code_hash);
     let hash = guest.machine()?.overlay.code_hash(&contract)?.unwrap_or(running);

@@ -29,7 +29,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 }
 
 fn hash<D: Digest>(guest: &mut Guest<'_, '_>, per_byte: u64, input: u32, input_len: u32, out: u32) -> Result<()> {
-    guest.charge(gas::bytes(per_byte, input_len as usize))?;
+    guest.charge(gas::HASH.saturating_add(gas::bytes(per_byte, input_len as usize)))?;
     let digest = D::digest(guest.view(input, input_len)?);
     guest.write(out, &digest)
 }

@@ -7,4 +7,5 @@ mod fairness;
 mod hostile;
 mod ink;
 mod interface;
+mod random;
 mod support;

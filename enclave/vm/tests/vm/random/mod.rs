@@ -1,0 +1,144 @@
+//! Random tests. Each takes a number and makes everything from it, so a failure names the number and repeats.
+//!
+//! Without more they run a fixed count of numbers, which takes seconds. `PHALA_FUZZ_SECONDS` lets each go on for so
+//! long, and `PHALA_FUZZ_FROM` is the number to begin with.
+
+mod differential;
+mod hosts;
+mod interface;
+mod interpreter;
+mod modules;
+mod prices;
+mod programs;
+
+use crate::support::State;
+use phala_primitives::{AccountId, Hash};
+use phala_vm::{Engine, Execution, Failure, Invocation, Limits, Mode, World, WorldError};
+use std::{
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// SplitMix64: a number for each state, none twice.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0xd134_2543_de82_ef95))
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `end`.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (self.next() % end.max(1) as u64) as usize
+    }
+
+    pub(crate) fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == 0
+    }
+
+    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+
+    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// Names the seed of a test that panics.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the seed is {}: PHALA_FUZZ_FROM={} repeats it", self.0, self.0);
+        }
+    }
+}
+
+/// Runs `test` for `count` numbers, or for as long as the environment says.
+pub(crate) fn for_seeds(count: u64, mut test: impl FnMut(u64)) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let first = number("PHALA_FUZZ_FROM").unwrap_or(0);
+    let time = number("PHALA_FUZZ_SECONDS").map(Duration::from_secs);
+    let begin = Instant::now();
+    let mut seed = first;
+    while time.map_or(seed < first.saturating_add(count), |time| begin.elapsed() < time) {
+        let named = Seed(seed);
+        test(seed);
+        drop(named);
+        seed += 1;
+    }
+    if time.is_some() {
+        eprintln!("{} seeds in {:?}", seed - first, begin.elapsed());
+    }
+}
+
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+    let engine = Engine::new(Limits::default()).unwrap();
+    let clock = engine.clone();
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(Duration::from_millis(10));
+            clock.tick();
+        }
+    });
+    engine
+});
+
+/// An engine that random tests share, whose clock goes.
+pub(crate) fn engine() -> &'static Engine {
+    &ENGINE
+}
+
+/// A state that counts how often it is asked.
+#[derive(Default)]
+pub(crate) struct Counted {
+    pub(crate) state: State,
+    pub(crate) asked: AtomicU64,
+}
+
+impl Counted {
+    fn ask(&self) -> &State {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        &self.state
+    }
+
+    /// A state with one contract.
+    pub(crate) fn with(contract: AccountId, code: &[u8]) -> Arc<Self> {
+        let mut counted = Self::default();
+        let hash = phala_primitives::blake2_256(code);
+        counted.state.codes.insert(hash, code.to_vec());
+        counted.state.contracts.insert(contract, hash);
+        Arc::new(counted)
+    }
+}
+
+impl World for Counted {
+    fn storage(&self, contract: &AccountId, key: &[u8]) -> Result<Option<Vec<u8>>, WorldError> {
+        Ok(self.ask().storage.get(&(*contract, key.to_vec())).cloned())
+    }
+    fn code_hash(&self, contract: &AccountId) -> Result<Option<Hash>, WorldError> {
+        Ok(self.ask().contracts.get(contract).copied())
+    }
+    fn code(&self, hash: &Hash) -> Result<Option<Vec<u8>>, WorldError> {
+        Ok(self.state.codes.get(hash).cloned())
+    }
+    fn has_code(&self, hash: &Hash) -> Result<bool, WorldError> {
+        Ok(self.ask().codes.contains_key(hash))
+    }
+}
+
+pub(crate) fn run(world: &Arc<Counted>, mode: Mode, invocation: Invocation) -> Result<Execution, Failure> {
+    engine().execute(world.clone(), Invocation { mode, ..invocation })
+}
