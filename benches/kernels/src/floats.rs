@@ -40,9 +40,9 @@ fn step(bodies: &mut [Body; 5], time: f64) {
             let square = way[0] * way[0] + way[1] * way[1] + way[2] * way[2] + 1e-9;
             let inverse = inverse_sqrt(square);
             let pull = time * inverse * inverse * inverse;
-            for axis in 0..3 {
-                bodies[i].speed[axis] -= way[axis] * b.mass * pull;
-                bodies[j].speed[axis] += way[axis] * a.mass * pull;
+            for (axis, way) in way.into_iter().enumerate() {
+                bodies[i].speed[axis] -= way * b.mass * pull;
+                bodies[j].speed[axis] += way * a.mass * pull;
             }
         }
     }

@@ -36,7 +36,7 @@ impl Random {
 fn any(random: &mut Random, depth: usize) -> Value {
     match random.below(if depth == 0 { 6 } else { 9 }) {
         0 => Value::Null,
-        1 => json!(random.next() % 2 == 0),
+        1 => json!(random.next().is_multiple_of(2)),
         2 => json!(random.next() as i64 >> random.below(64)),
         3 => json!(["", "0x", "0x50564d", "0x0061736d01000000", "ink! 5.1.1", "ink! 6", "é\0"][random.below(7)]),
         4 => json!("x".repeat(1 << random.below(16))),
