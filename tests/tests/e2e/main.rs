@@ -6,7 +6,8 @@
 //! - [`hostile`]: requests that nobody means well by, over HTTP and WebSocket;
 //! - [`canary`]: no secret in any file, log, metric or packet;
 //! - [`bad_contracts`]: modules and calls that misbehave;
-//! - [`full_disk`]: a worker whose disk is full.
+//! - [`full_disk`]: a worker whose disk is full;
+//! - [`oracle`]: what Phala adds to contracts: HTTP, keys, the log, random numbers.
 //!
 //! Tests take turns: each runs a network of its own on a machine that may have two cores. Nothing sleeps in place of a
 //! signal; every wait has a deadline. Random choices come from a seed that is printed; `PHALA_SEED` sets it.
@@ -24,4 +25,5 @@ mod harness;
 mod hostile;
 mod hpke;
 mod main_job;
+mod oracle;
 mod person;
