@@ -6,6 +6,12 @@
 //! - the first version of WebAssembly, with imported memory and a stack of 64 KiB;
 //! - no path of the builder's machine in the code, or two people's builds would differ.
 //!
+//! ink! passes what crosses to the host through a static buffer of 16 KiB. A contract that depends on `pink` gets
+//! [`PINK_BUFFER`] bytes, for a server's response has to fit; `INK_STATIC_BUFFER_SIZE` in the environment overrides
+//! both. The buffer is memory that a call does not touch unless it needs it, and no part of the code. ink! reads the
+//! variable in a macro, of which Cargo does not know: so a size other than ink!'s own is also a flag, which keeps what
+//! was compiled with it apart.
+//!
 //! Whatever in the profile concerns build scripts and macros too would compile them a second time for the metadata, and
 //! a flag that differs between contracts would compile ink! for each of them. So link-time optimisation, overflow checks
 //! and stripping are flags of the target, and what belongs to one contract is told to the compiler of its crate only.
@@ -18,6 +24,7 @@ use crate::{
 };
 use phala_primitives::Code;
 use std::{
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -38,6 +45,13 @@ const FLAGS: [&str; 6] = [
     "-Cembed-bitcode=yes",
 ];
 
+/// Where ink! looks for the size of its static buffer.
+const BUFFER_VARIABLE: &str = "INK_STATIC_BUFFER_SIZE";
+/// Size of the static buffer of contracts that use the functions of `pink`, in bytes.
+const PINK_BUFFER: u32 = 256 << 10;
+/// Sizes that an author may set. ink! writes arguments and answers there, and the memory has 64 MiB.
+const BUFFERS: RangeInclusive<u32> = (1 << 10)..=(16 << 20);
+
 /// What Cargo is run with.
 pub(crate) struct Setting<'a> {
     pub(crate) project: &'a Project,
@@ -52,22 +66,25 @@ impl Setting<'_> {
     /// Compiles the contract; returns the module's path.
     pub(crate) fn wasm(&self, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
         let manifest = self.project.directory.join("Cargo.toml");
+        let buffer = buffer(std::env::var(BUFFER_VARIABLE).ok().as_deref(), self.project.pink)?;
         self.cargo(tell, |cargo| {
             cargo.args(["rustc", "--lib", "--crate-type", "cdylib", "--release", "--no-default-features"]);
             cargo.args(["--target", TARGET, "--manifest-path"]).arg(&manifest);
-            cargo.envs(PROFILE).env("CARGO_ENCODED_RUSTFLAGS", self.flags().join("\x1f"));
+            cargo.envs(PROFILE).env("CARGO_ENCODED_RUSTFLAGS", self.flags(buffer).join("\x1f"));
+            cargo.envs(buffer.map(|size| (BUFFER_VARIABLE, size.to_string())));
             self.toolchain.apply_target(cargo);
             cargo.args(["--", "-Clto=fat"]).arg(remapped(&self.project.workspace, "."));
         })?;
         Ok(self.target.join(TARGET).join("release").join(format!("{}.wasm", self.project.library)))
     }
 
-    /// Flags for all crates of the target, the same for all contracts.
-    fn flags(&self) -> Vec<String> {
+    /// Flags for all crates of the target, the same for all contracts with this buffer.
+    fn flags(&self, buffer: Option<u32>) -> Vec<String> {
         let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
         let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
         let crates = home.map(|home| remapped(&home, "cargo"));
-        FLAGS.iter().map(|flag| (*flag).to_owned()).chain(crates).collect()
+        let buffer = buffer.map(|size| format!("--cfg=ink_static_buffer=\"{size}\""));
+        FLAGS.iter().map(|flag| (*flag).to_owned()).chain(crates).chain(buffer).collect()
     }
 
     /// Runs Cargo, first without the network: then it takes what is here, and is quick. Returns what it printed.
@@ -96,6 +113,29 @@ impl Setting<'_> {
     }
 }
 
+/// Size of the static buffer: what the author set, or what a contract with `pink` needs. `None` leaves it to ink!.
+fn buffer(set: Option<&str>, pink: bool) -> Result<Option<u32>> {
+    let Some(text) = set else { return Ok(pink.then_some(PINK_BUFFER)) };
+    let size = text.parse().ok().filter(|size| BUFFERS.contains(size));
+    let detail = || format!("{BUFFER_VARIABLE}={text}: give bytes, from {} to {}", BUFFERS.start(), BUFFERS.end());
+    size.map(Some).ok_or_else(|| Error::new(Code::BadArgument, detail()))
+}
+
 fn remapped(path: &Path, name: &str) -> String {
     format!("--remap-path-prefix={}={name}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buffer_is_what_the_author_set_or_what_pink_needs() {
+        let size = |set, pink| buffer(set, pink).ok();
+        assert_eq!((size(None, false), size(None, true)), (Some(None), Some(Some(262_144))));
+        assert_eq!((size(Some("65536"), false), size(Some("65536"), true)), (Some(Some(65_536)), Some(Some(65_536))));
+        for bad in ["", "0", "-1", "64K", "99999999999"] {
+            assert_eq!(buffer(Some(bad), true).unwrap_err().coded.known(), Some(Code::BadArgument), "{bad}");
+        }
+    }
 }

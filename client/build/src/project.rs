@@ -33,6 +33,8 @@ pub(crate) struct Project {
     pub(crate) linkable: bool,
     /// Whether there is a feature `std`.
     pub(crate) std_feature: bool,
+    /// Whether it uses the functions that Phala adds.
+    pub(crate) pink: bool,
 }
 
 #[derive(Deserialize)]
@@ -103,6 +105,7 @@ impl Project {
             library: library.name.replace('-', "_"),
             linkable: library.kind.iter().any(|kind| kind == "lib" || kind == "rlib"),
             std_feature: package.features.contains_key("std"),
+            pink: package.dependencies.iter().any(|dependency| dependency.name == "pink" && dependency.kind.is_none()),
             name: package.name,
             version: package.version,
             authors: package.authors,
@@ -152,7 +155,13 @@ fn check_ink(package: &Package) -> Result<()> {
 /// Cargo, without what the caller's environment would change in a contract's build.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_BUILD_RUSTFLAGS"] {
+    for name in [
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_BUILD_TARGET",
+        "CARGO_BUILD_RUSTFLAGS",
+        "INK_STATIC_BUFFER_SIZE",
+    ] {
         command.env_remove(name);
     }
     // Variables of the package under way, if this runs below `cargo run` or `cargo test`.

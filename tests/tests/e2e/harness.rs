@@ -96,10 +96,18 @@ pub(crate) struct Net {
 impl Net {
     /// Starts a network on free ports with its data in `folder`, and waits until it says that it is ready.
     pub(crate) fn start(folder: &Path, log_filter: &str) -> Self {
+        Self::start_with(folder, log_filter, &[])
+    }
+
+    /// The same with further options.
+    pub(crate) fn start_with(folder: &Path, log_filter: &str, options: &[&str]) -> Self {
         let log = folder.with_extension("log");
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
         let mut command = Command::new(phala_tests::binary().unwrap());
-        command.args(["--json", "dev", "--rpc-port", "0", "--worker-port", "0", "--data-dir"]).arg(folder);
+        command
+            .args(["--json", "dev", "--rpc-port", "0", "--worker-port", "0", "--data-dir"])
+            .arg(folder)
+            .args(options);
         command
             .env("RUST_LOG", log_filter)
             .env("NO_COLOR", "1")

@@ -7,7 +7,8 @@
 //! - [`canary`]: no secret in any file, log, metric or packet;
 //! - [`bad_contracts`]: modules and calls that misbehave;
 //! - [`later`]: answers and timers that call contracts back, while servers fail and a worker dies;
-//! - [`full_disk`]: a worker whose disk is full.
+//! - [`full_disk`]: a worker whose disk is full;
+//! - [`oracle`]: what Phala adds to contracts: HTTP, keys, the log, random numbers.
 //!
 //! Tests take turns: each runs a network of its own on a machine that may have two cores. Nothing sleeps in place of a
 //! signal; every wait has a deadline. Random choices come from a seed that is printed; `PHALA_SEED` sets it.
@@ -26,4 +27,5 @@ mod hostile;
 mod hpke;
 mod later;
 mod main_job;
+mod oracle;
 mod person;
