@@ -1,6 +1,9 @@
 //! The functions with their numbers and encodings.
 
-use crate::types::{HttpError, HttpRequest, HttpResponse, HttpResult, Kept, SigType, StorageQuotaExceeded};
+use crate::{
+    later::Callback,
+    types::{HttpError, HttpRequest, HttpResponse, HttpResult, Kept, SigType, StorageQuotaExceeded},
+};
 use ink::{
     env::{chain_extension::FromStatusCode, DefaultEnvironment, Environment},
     prelude::{string::String, vec::Vec},
@@ -76,6 +79,12 @@ pub trait PinkExt {
     fn worker_sgx_quote() -> Option<Vec<u8>>;
     #[ink(function = 100, handle_status = false)]
     fn log_reader(who: Option<AccountId>, allowed: bool);
+    #[ink(function = 101, handle_status = false)]
+    fn request(request: HttpRequest, timeout_ms: u64, callback: Callback) -> u64;
+    #[ink(function = 102, handle_status = false)]
+    fn set_timer(delay_ms: u64, period_ms: u64, callback: Callback) -> u64;
+    #[ink(function = 103, handle_status = false)]
+    fn cancel_timer(timer: u64);
 }
 
 /// The environment of contracts on Phala: ink!'s own, with [`PinkExt`]. To be named as

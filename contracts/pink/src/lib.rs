@@ -25,8 +25,9 @@
 //! # Queries and commands
 //! A *query* runs on one replica and may touch the outside world: HTTP, the machine's clock, its random numbers, its
 //! cache. A *command* runs on every replica and must come to the same everywhere, so what would differ is refused
-//! there, in the way that each function says; [`is_command`] tells the two apart. What a contract needs from outside
-//! in a command, it fetches and signs in a query, and the command checks the signature: the `oracle` example does so.
+//! there, in the way that each function says; [`is_command`] tells the two apart. A command that needs something
+//! from outside asks for it and is called back ([`request_later`]); or a query fetches and signs it, and the command
+//! checks the signature: the `oracle` example does so.
 //!
 //! # Size of what crosses
 //! Arguments and answers of a call go through ink!'s static buffer, of which they may fill all together what the
@@ -43,6 +44,7 @@ pub mod cache;
 mod ext;
 mod http;
 mod keys;
+mod later;
 mod log;
 #[cfg(feature = "std")]
 pub mod mock;
@@ -54,6 +56,7 @@ pub use http::{batch_http_request, http_request};
 pub use keys::{
     derive_sr25519_key, ecdsa_sign_prehashed, ecdsa_verify_prehashed, public_key, sign, verify, Sr25519Key,
 };
+pub use later::{call_after, call_each, cancel, request_later, Callback};
 pub use log::{allow_log, allow_log_to_all, deny_log, deny_log_to_all, log, Level};
 pub use system::{code_exists, is_command, random, runtime_version, untrusted_time_ms, worker_key};
 pub use types::{HttpError, HttpRequest, HttpResponse, HttpResult, Kept, SigType, StorageQuotaExceeded};

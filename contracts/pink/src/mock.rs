@@ -30,6 +30,8 @@ struct State {
     cache: BTreeMap<Vec<u8>, Vec<u8>>,
     readers: BTreeSet<Option<AccountId>>,
     numbers: u8,
+    jobs: Vec<u64>,
+    named: u64,
 }
 
 /// What a test says to the stand-in, and asks of it.
@@ -80,6 +82,11 @@ impl Mock {
     /// Lines so far: levels from 1 (error) to 5 (trace), and texts.
     pub fn lines(&self) -> Vec<(u8, String)> {
         self.0.borrow().lines.clone()
+    }
+
+    /// Requests and timers that were asked for in commands and not cancelled, by their names.
+    pub fn jobs(&self) -> Vec<u64> {
+        self.0.borrow().jobs.clone()
     }
 
     /// Whether an account other than the owner may read the log.
@@ -176,6 +183,13 @@ impl State {
         (0..length).map(count).collect()
     }
 
+    fn job(&mut self) -> u64 {
+        assert!(self.command, "a query asks for nothing later");
+        self.named += 1;
+        self.jobs.push(self.named);
+        self.named
+    }
+
     fn call(&mut self, function: u16, input: &[u8]) -> Vec<u8> {
         type Bytes = Vec<u8>;
         match function {
@@ -240,6 +254,13 @@ impl State {
             100 => {
                 let (who, allowed) = arguments(input);
                 self.read_by(who, allowed);
+                Bytes::new()
+            }
+            101 | 102 => self.job().encode(),
+            103 => {
+                assert!(self.command, "a query cannot cancel timers");
+                let timer = arguments::<u64>(input);
+                self.jobs.retain(|job| *job != timer);
                 Bytes::new()
             }
             other => panic!("the network has no function {other} of the pink extension"),

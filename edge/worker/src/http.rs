@@ -17,8 +17,8 @@ use crate::{
 };
 use axum::{
     Json, Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, Query, State, WebSocketUpgrade, rejection::BytesRejection, ws},
+    body::Body,
+    extract::{Query, State, WebSocketUpgrade, ws},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -39,6 +39,8 @@ use tokio::sync::{Semaphore, mpsc};
 const MAX_IN_FLIGHT: usize = 256;
 /// Time for the first message of a session.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A request that is too large is read up to this size, in bytes, before it is refused.
+const MAX_DRAINED: usize = 4 * MAX_MESSAGE;
 /// Most entries in one answer to a peer.
 const MAX_ENTRIES: u64 = 64;
 /// Answers to a peer end once they hold this much.
@@ -54,7 +56,6 @@ pub(crate) fn router(status: Arc<Status>) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .layer(DefaultBodyLimit::max(MAX_MESSAGE))
         .layer(tower_http::cors::CorsLayer::permissive())
         .with_state(status)
 }
@@ -97,12 +98,27 @@ async fn info(State(status): State<Arc<Status>>) -> Response {
     .into_response()
 }
 
-async fn call(State(status): State<Arc<Status>>, body: Result<Bytes, BytesRejection>) -> Response {
-    let body = match body {
+/// The body of a request. What is too large is read on for a while, so that its sender gets to read the answer.
+async fn collect(body: Body) -> Result<Vec<u8>, Code> {
+    let (mut stream, mut bytes, mut passed) = (body.into_data_stream(), vec![], 0usize);
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|_| Code::Malformed)?;
+        passed = passed.saturating_add(chunk.len());
+        if passed > MAX_DRAINED {
+            break;
+        }
+        if passed <= MAX_MESSAGE {
+            bytes.extend_from_slice(&chunk);
+        }
+    }
+    if passed > MAX_MESSAGE { Err(Code::TooLarge) } else { Ok(bytes) }
+}
+
+async fn call(State(status): State<Arc<Status>>, body: Body) -> Response {
+    let body = match collect(body).await {
         Ok(body) => body,
-        Err(rejection) => {
-            let status = rejection.status();
-            let code = if status == StatusCode::PAYLOAD_TOO_LARGE { Code::TooLarge } else { Code::Malformed };
+        Err(code) => {
+            let status = if code == Code::TooLarge { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
             return (status, octets(phala_session::Response::Refused(code.into()).encode())).into_response();
         }
     };

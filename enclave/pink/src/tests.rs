@@ -304,3 +304,58 @@ fn logs_go_out_at_once_from_queries_and_with_the_outcome_from_commands() {
     assert!(reverted.reverted() && reverted.effects.is_empty(), "what reverts leaves nothing");
     assert_eq!(scene.town.lines.lock().len(), 1);
 }
+
+/// What is worth knowing of a function of the common interface.
+fn remark(name: &str) -> &'static str {
+    match name {
+        "balance" | "value_transferred" | "minimum_balance" | "weight_to_fee" => "0: contracts hold no PHA yet",
+        "transfer" => "of more than zero: `TransferFailed`",
+        "call_runtime" => "`CallRuntimeFailed`: contracts run beside the chain",
+        "xcm_execute" => "`XcmExecutionFailed`",
+        "xcm_send" => "`XcmSendFailed`",
+        "caller_is_root" => "0",
+        "lock_delegate_dependency" | "unlock_delegate_dependency" => "nothing to do: code is never removed",
+        "debug_message" => "kept in the contract's log",
+        "deposit_event" => "kept in the contract's log",
+        "call_chain_extension" => "the functions below",
+        _ => "",
+    }
+}
+
+fn answer(answer: Answer) -> String {
+    match answer {
+        Answer::Works => "works".into(),
+        Answer::Says(what) => format!("`{what}`"),
+        Answer::Traps => "traps".into(),
+    }
+}
+
+/// `docs/functions.md`, made anew where `PHALA_WRITE_DOCS` is set.
+#[test]
+fn the_table_in_the_documents_is_this_one() {
+    let engine = Engine::new(Limits::default()).unwrap();
+    let mut text = String::from(
+        "# Functions that contracts can call\n\nMade from the program by a test of `enclave/pink`.\n\n\
+         ## The common interface\n\nThat of `pallet-contracts-uapi` 9, in queries and commands alike. Tests: \
+         `enclave/vm/tests/vm/interface.rs` and `calls.rs`, and random programs in `random/`.\n\n\
+         | function | remark |\n| --- | --- |\n",
+    );
+    for (module, name) in engine.functions().filter(|(_, name)| !name.starts_with("seal_")) {
+        text.push_str(&format!("| `{module}::{name}` | {} |\n", remark(name)));
+    }
+    text.push_str(
+        "\nEach function of `seal0` is there as `seal_x` too, its name in older compilers.\n\n\
+         ## What Phala adds\n\nBy `call_chain_extension`, for contracts in the crate `pink`. Tests: \
+         `enclave/pink/src/tests.rs` calls each in both modes; the contract `oracle` and the one in \
+         `tests/tests/e2e/later.rs` call them on a whole network.\n\n\
+         | number | function | query | command | remark |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for Function { id, name, query, command, note } in FUNCTIONS {
+        text.push_str(&format!("| {id} | `{name}` | {} | {} | {note} |\n", answer(*query), answer(*command)));
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/functions.md");
+    if std::env::var_os("PHALA_WRITE_DOCS").is_some() {
+        std::fs::write(path, &text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), text, "PHALA_WRITE_DOCS=1 cargo test -p phala-pink");
+}

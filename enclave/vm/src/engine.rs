@@ -66,6 +66,11 @@ impl Engine {
         })))
     }
 
+    /// Modules and names of the host's functions, as contracts import them.
+    pub fn functions(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.host_types.keys().map(|(module, name)| (module.as_str(), name.as_str()))
+    }
+
     /// The limits that the engine was made with.
     pub fn limits(&self) -> &Limits {
         &self.0.limits
