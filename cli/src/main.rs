@@ -2,7 +2,6 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod abi;
 mod args;
 mod book;
 mod commands;

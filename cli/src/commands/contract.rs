@@ -1,13 +1,13 @@
 //! `phala deploy`, `query` and `send`.
 
 use crate::{
-    abi::{Abi, Decoded},
     args::{Call, Deploy},
     book,
     network::connect,
     output::{Output, REFUSED, Tone},
 };
 use anyhow::{Context, Result};
+use phala_abi::{Abi, Decoded};
 use phala_build::Bundle;
 use phala_client::{Account, Cluster, Contract, Executed, Scope};
 use phala_primitives::{AccountId, Code, Coded};

@@ -5,13 +5,13 @@
 //! same client that anyone uses, and every receipt is verified.
 
 use crate::{
-    abi::{Abi, Decoded},
     args::Demo,
     commands::contract::{abi_of, load_bundle},
     output::{Output, Tone},
 };
 use anyhow::{Context, Result, bail};
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use phala_abi::{Abi, Decoded};
 use phala_client::{Account, Action, Cluster, Contract, Executed, Scope, Session};
 use phala_devnet::{Config, Devnet};
 use phala_primitives::{AccountId, Coded, limits::MAX_COMMAND_GAS};

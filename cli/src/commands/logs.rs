@@ -1,7 +1,6 @@
 //! `phala logs`: what a contract said.
 
 use crate::{
-    abi::Abi,
     args::Logs,
     book,
     commands::contract::{CERTIFICATE_LIFE, load_bundle},
@@ -9,6 +8,7 @@ use crate::{
     output::{Output, Tone},
 };
 use anyhow::Result;
+use phala_abi::Abi;
 use phala_client::{Account, Contract, LogQuery, LogRecord, Said, Scope};
 use phala_primitives::{AccountId, Code, Coded};
 use serde_json::{Value, json};

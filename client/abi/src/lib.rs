@@ -4,18 +4,20 @@
 //! `0x` and hex digits for bytes. An account may be named (`//Alice`) or be an address, and a text need not be quoted.
 //! `scale-value` does the encoding and decoding by the metadata's types.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
+
 use anyhow::{Context, Result, anyhow, bail};
-use phala_client::Account;
-use phala_primitives::{AccountId, Hash};
+use phala_primitives::{AccountId, Code, Coded, Hash};
 use scale_info::{PortableRegistry, TypeDef, TypeDefPrimitive};
 use scale_value::{Composite, Primitive, Value, ValueDef, scale};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use std::str::FromStr;
+use subxt_signer::{SecretUri, sr25519::Keypair};
 
 /// The interface of one contract.
 #[derive(Debug)]
-pub(crate) struct Abi {
+pub struct Abi {
     types: PortableRegistry,
     constructors: Vec<Entry>,
     messages: Vec<Entry>,
@@ -58,18 +60,18 @@ struct TypeRef {
 
 /// An answer, decoded.
 #[derive(Debug)]
-pub(crate) struct Decoded {
+pub struct Decoded {
     /// The value as a person reads it.
-    pub(crate) text: String,
+    pub text: String,
     /// The value for programs.
-    pub(crate) json: Json,
+    pub json: Json,
     /// Whether the contract answered with its own error (`Err(…)`).
-    pub(crate) is_err: bool,
+    pub is_err: bool,
 }
 
 impl Abi {
     /// Reads ink! metadata of version 5.
-    pub(crate) fn new(metadata: &Json) -> Result<Self> {
+    pub fn new(metadata: &Json) -> Result<Self> {
         let part = |path: &str| metadata.pointer(path).cloned().unwrap_or(Json::Null);
         let read = |path: &str| -> Result<Vec<Entry>> {
             serde_json::from_value(part(path)).with_context(|| format!("the metadata has no `{path}` of ink! 5"))
@@ -84,7 +86,7 @@ impl Abi {
     }
 
     /// Input of a constructor or message: selector and arguments.
-    pub(crate) fn encode(&self, name: &str, arguments: &[String]) -> Result<Vec<u8>> {
+    pub fn encode(&self, name: &str, arguments: &[String]) -> Result<Vec<u8>> {
         let entry = self.find(name).ok_or_else(|| anyhow!("there is no constructor or message `{name}`"))?;
         if entry.args.len() != arguments.len() {
             bail!("`{}` takes {} arguments, {} are given", signature(entry), entry.args.len(), arguments.len());
@@ -99,12 +101,12 @@ impl Abi {
     }
 
     /// Whether the message changes the contract (`&mut self`). `None` if there is no such message.
-    pub(crate) fn mutates(&self, message: &str) -> Option<bool> {
+    pub fn mutates(&self, message: &str) -> Option<bool> {
         self.messages.iter().find(|m| m.label == message).map(|m| m.mutates)
     }
 
     /// Decodes what a constructor or message returned.
-    pub(crate) fn decode(&self, name: &str, mut data: &[u8]) -> Result<Decoded> {
+    pub fn decode(&self, name: &str, mut data: &[u8]) -> Result<Decoded> {
         let entry = self.find(name).ok_or_else(|| anyhow!("there is no constructor or message `{name}`"))?;
         let Some(ty) = &entry.return_type else {
             return Ok(Decoded { text: "()".into(), json: Json::Null, is_err: false });
@@ -122,7 +124,7 @@ impl Abi {
     }
 
     /// Name and content of an event.
-    pub(crate) fn event(&self, topics: &[Hash], mut data: &[u8]) -> Result<(String, Decoded)> {
+    pub fn event(&self, topics: &[Hash], mut data: &[u8]) -> Result<(String, Decoded)> {
         let first = topics.first().map(ToString::to_string);
         let known = |event: &&EventEntry| event.signature_topic.is_some() && event.signature_topic == first;
         let event = self.events.iter().find(known).ok_or_else(|| anyhow!("the metadata has no such event"))?;
@@ -143,7 +145,7 @@ impl Abi {
     }
 
     /// One line for each constructor and message, for help.
-    pub(crate) fn signatures(&self) -> Vec<String> {
+    pub fn signatures(&self) -> Vec<String> {
         let messages =
             self.messages.iter().map(|m| format!("{} {}", if m.mutates { "send" } else { "query" }, signature(m)));
         self.constructors.iter().map(|c| format!("constructor {}", signature(c))).chain(messages).collect()
@@ -330,10 +332,20 @@ fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '/' || c == '_'
 }
 
+/// The account that a secret belongs to, such as `//Alice`.
+///
+/// # Errors
+/// `BadKey`, without a trace of the text.
+pub fn account(suri: &str) -> Result<AccountId, Coded> {
+    let uri: SecretUri = suri.trim().parse().map_err(|_| Coded::from(Code::BadKey))?;
+    let pair = Keypair::from_uri(&uri).map_err(|_| Coded::from(Code::BadKey))?;
+    Ok(AccountId(pair.public_key().0))
+}
+
 fn word(word: &str, tail: &str) -> Result<String> {
     if word.starts_with("//") {
-        let account = Account::from_suri(word).map_err(|error| anyhow!("{word} is no account: {error}"))?;
-        return Ok(format!("0x{}", hex::encode(account.id().0)));
+        let account = account(word).map_err(|error| anyhow!("{word} is no account: {error}"))?;
+        return Ok(format!("0x{}", hex::encode(account.0)));
     }
     if word.starts_with(|c: char| c.is_ascii_digit()) && word.chars().all(|c| c.is_ascii_digit() || c == '_') {
         return Ok(word.replace('_', ""));
@@ -356,7 +368,7 @@ mod tests {
 
     fn psp22() -> Abi {
         let bundle =
-            std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../contracts/fixtures/psp22.contract")).unwrap();
+            std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/fixtures/psp22.contract")).unwrap();
         Abi::new(&serde_json::from_slice(&bundle).unwrap()).unwrap()
     }
 

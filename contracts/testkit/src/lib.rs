@@ -1,0 +1,261 @@
+//! Runs contracts on the real engine in a test, without a network.
+//!
+//! ```no_run
+//! use phala_testkit::Chain;
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let chain = Chain::new()?;
+//! let token = chain.deploy("target/ink/psp22/psp22.contract", "new", &["1000", "None", "None", "12"])?;
+//! token.call("PSP22::transfer", &["//Bob", "10", "[]"])?;
+//! assert_eq!(token.query("PSP22::balance_of", &["//Bob"])?.text, "10");
+//! println!("{}", chain.gas_report());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Arguments and answers are written as on the command line; raw SCALE is taken as well. Engine, limits, gas and the
+//! functions of `pink` are those of a replica, and so are keys and signatures, under a fixed secret. Instead of a log on
+//! which replicas agree, each command is an entry of its own, and time passes only by [`Chain::advance`]. The outside
+//! world answers what the test says by [`Chain::respond`] and [`Chain::fail`]; without that it cannot be reached.
+//!
+//! Deliberately absent: a clock that ends long queries, encryption, sessions, receipts, the chain. A network of one's own, `phala dev`, has them.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod contract;
+mod gas;
+mod state;
+mod town;
+
+pub use contract::{Answer, Contract, Said};
+pub use phala_pink::{Callback, Effect, HttpError};
+pub use state::Snapshot;
+
+use anyhow::{Context, Result, anyhow};
+use codec::DecodeAll;
+use contract::Interface;
+use parking_lot::Mutex;
+use phala_build::Bundle;
+use phala_pink::{Cache, Pink};
+use phala_primitives::{AccountId, limits::MAX_COMMAND_GAS, records::contract_address};
+use phala_vm::{BlockInfo, Engine, Entry, Execution, Invocation, Limits, Mode};
+use state::State;
+use std::{path::Path, sync::Arc};
+use town::Town;
+
+/// The cluster that contracts run in.
+const CLUSTER: u32 = 0;
+/// Time between entries, in milliseconds.
+const BLOCK_MS: u64 = 1000;
+/// Level of debug messages in a log.
+const DEBUG: u8 = 4;
+/// How long a query may take, as far as requests to the outside are concerned.
+const QUERY_MS: u64 = 10_000;
+
+/// A cluster of one, in memory. Clones are the same cluster.
+#[derive(Clone)]
+pub struct Chain {
+    inner: Arc<Inner>,
+    caller: AccountId,
+}
+
+struct Inner {
+    engine: Engine,
+    town: Arc<Town>,
+    cache: Arc<Cache>,
+    state: Mutex<Arc<State>>,
+    gas: Mutex<gas::Report>,
+}
+
+/// What is executed.
+pub(crate) struct Work<'a> {
+    pub(crate) entry: Entry,
+    pub(crate) contract: AccountId,
+    pub(crate) data: Vec<u8>,
+    /// For the gas report.
+    pub(crate) label: (&'a str, &'a str),
+}
+
+impl Chain {
+    /// An empty cluster, called by `//Alice`.
+    ///
+    /// # Errors
+    /// The machine has no address space for the engine.
+    pub fn new() -> Result<Self> {
+        let (town, cache) = (Arc::new(Town::default()), Arc::new(Cache::default()));
+        let pink = Pink::new([7; 32], [9; 32], QUERY_MS, town.clone(), cache.clone());
+        let limits = Limits { concurrent_queries: 4, concurrent_commands: 1, ..Limits::default() };
+        let engine = Engine::with_extension(limits, Arc::new(pink))?;
+        let inner = Inner { engine, town, cache, state: Mutex::default(), gas: Mutex::default() };
+        Ok(Self { inner: Arc::new(inner), caller: phala_abi::account("//Alice")? })
+    }
+
+    /// An account by name: `//Alice`.
+    ///
+    /// # Errors
+    /// `BadKey` if it is no name.
+    pub fn account(&self, name: &str) -> Result<AccountId> {
+        phala_abi::account(name).map_err(|error| anyhow!(error))
+    }
+
+    /// The same cluster, called by another account.
+    ///
+    /// # Errors
+    /// `BadKey` if it is no name.
+    pub fn by(&self, name: &str) -> Result<Self> {
+        Ok(Self { inner: self.inner.clone(), caller: self.account(name)? })
+    }
+
+    /// Creates a contract from a bundle, with arguments as on the command line.
+    ///
+    /// # Errors
+    /// The bundle cannot be read, the arguments do not fit, or the constructor failed or refused.
+    pub fn deploy(&self, bundle: impl AsRef<Path>, constructor: &str, arguments: &[&str]) -> Result<Contract> {
+        let path = bundle.as_ref();
+        let bundle =
+            Bundle::load(path).map_err(|error| anyhow!(error.coded)).with_context(|| path.display().to_string())?;
+        self.deploy_bundle(&bundle, constructor, arguments)
+    }
+
+    /// The same, from a bundle in memory.
+    ///
+    /// # Errors
+    /// The arguments do not fit, or the constructor failed or refused.
+    pub fn deploy_bundle(&self, bundle: &Bundle, constructor: &str, arguments: &[&str]) -> Result<Contract> {
+        let interface = Interface::new(bundle)?;
+        let data = interface.encode(constructor, arguments)?;
+        let (address, execution) = self.create(&bundle.code, data, (&bundle.name, constructor))?;
+        let answer = interface.answer(constructor, &execution)?;
+        if answer.reverted || answer.is_err {
+            return Err(anyhow!("the constructor refused: {}", answer.text));
+        }
+        Ok(Contract::new(self.clone(), address, Some(Arc::new(interface))))
+    }
+
+    /// Creates a contract from code; `data` is the constructor's selector and arguments in SCALE. Its messages are
+    /// called by raw SCALE too.
+    ///
+    /// # Errors
+    /// The code is no contract, or the constructor failed or refused.
+    pub fn deploy_raw(&self, code: &[u8], data: Vec<u8>) -> Result<Contract> {
+        let (address, execution) = self.create(code, data, ("code", "constructor"))?;
+        if execution.reverted() {
+            return Err(anyhow!("the constructor reverted with {:?}", execution.data));
+        }
+        Ok(Contract::new(self.clone(), address, None))
+    }
+
+    fn create(&self, code: &[u8], data: Vec<u8>, label: (&str, &str)) -> Result<(AccountId, Execution)> {
+        let code_hash = self.inner.engine.validate(code)?;
+        let salt = {
+            let mut state = self.inner.state.lock();
+            let state = Arc::make_mut(&mut state);
+            state.codes.entry(code_hash).or_insert_with(|| Arc::new(code.to_vec()));
+            state.deployed = state.deployed.saturating_add(1);
+            state.deployed.to_le_bytes()
+        };
+        let contract = contract_address(&self.caller, CLUSTER, &code_hash, &salt);
+        let execution = self.command(Work { entry: Entry::Deploy { code_hash }, contract, data, label })?;
+        if !execution.reverted() {
+            Arc::make_mut(&mut self.inner.state.lock()).owners.insert(contract, self.caller);
+        }
+        Ok((contract, execution))
+    }
+
+    /// Lets so many entries and as many seconds pass.
+    pub fn advance(&self, entries: u64) {
+        self.advance_time(entries, entries.saturating_mul(BLOCK_MS));
+    }
+
+    /// Lets so many entries and milliseconds pass.
+    pub fn advance_time(&self, entries: u64, milliseconds: u64) {
+        let mut state = self.inner.state.lock();
+        let block = &mut Arc::make_mut(&mut state).block;
+        block.height = block.height.saturating_add(entries);
+        block.time_ms = block.time_ms.saturating_add(milliseconds);
+        self.inner.town.set_time(block.time_ms);
+    }
+
+    /// Height and time of the next command.
+    pub fn block(&self) -> BlockInfo {
+        self.inner.state.lock().block
+    }
+
+    /// Answers requests of this URL from now on.
+    pub fn respond(&self, url: &str, status: u16, body: impl Into<Vec<u8>>) {
+        self.inner.town.respond(url, status, body.into());
+    }
+
+    /// Lets requests of this URL fail from now on: [`HttpError::Timeout`] for a server that does not answer in time.
+    pub fn fail(&self, url: &str, error: HttpError) {
+        self.inner.town.fail(url, error);
+    }
+
+    /// Requests and timers that contracts asked for in commands, in their order. The network performs them and calls
+    /// back; here a test looks at them, and calls the callback itself.
+    pub fn jobs(&self) -> Vec<(AccountId, Effect)> {
+        self.inner.state.lock().jobs.clone()
+    }
+
+    /// State, log and time as they are now. Caches and canned responses are not in it.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.inner.state.lock().clone())
+    }
+
+    /// Goes back to a snapshot.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        *self.inner.state.lock() = snapshot.0.clone();
+        self.inner.town.set_time(snapshot.0.block.time_ms);
+    }
+
+    /// Gas of all commands so far, by contract and message, as a table.
+    pub fn gas_report(&self) -> String {
+        self.inner.gas.lock().to_string()
+    }
+
+    /// Executes a command and keeps what it changed.
+    pub(crate) fn command(&self, work: Work<'_>) -> Result<Execution> {
+        self.advance(1);
+        let (label, contract) = (work.label, work.contract);
+        let mode = Mode::Command { gas_limit: MAX_COMMAND_GAS };
+        let execution = self.run(mode, work).map_err(|failure| anyhow!(failure.coded()))?;
+        self.inner.gas.lock().add(label, execution.gas_used);
+        self.apply(contract, &execution)?;
+        Ok(execution)
+    }
+
+    /// Executes a query and forgets what it changed.
+    pub(crate) fn query(&self, work: Work<'_>) -> Result<Execution> {
+        // No clock ticks: a query may take as long as it likes.
+        self.run(Mode::Query { ticks: 1 }, work).map_err(|failure| anyhow!(failure.coded()))
+    }
+
+    fn run(&self, mode: Mode, work: Work<'_>) -> Result<Execution, phala_vm::Failure> {
+        let state = self.inner.state.lock().clone();
+        let (caller, block) = (self.caller, state.block);
+        let Work { entry, contract, data, .. } = work;
+        let invocation = Invocation { mode, entry, contract, caller, origin: caller, data, block, cluster: CLUSTER };
+        self.inner.engine.execute(state, invocation)
+    }
+
+    fn apply(&self, contract: AccountId, execution: &Execution) -> Result<()> {
+        let mut state = self.inner.state.lock();
+        let state = Arc::make_mut(&mut state);
+        state.apply(execution);
+        for effect in &execution.effects {
+            match Effect::decode_all(&mut &*effect.data)? {
+                Effect::Cache(op) => self.inner.cache.apply(effect.contract, &op, state.block.time_ms),
+                Effect::Log { level, text } => state.say(effect.contract, Said::Line { level, text }),
+                Effect::LogReader { who, allowed: true } => drop(state.readers.insert((effect.contract, who))),
+                Effect::LogReader { who, allowed: false } => drop(state.readers.remove(&(effect.contract, who))),
+                Effect::CancelTimer { id } => state.cancel(effect.contract, id),
+                job => state.jobs.push((effect.contract, job)),
+            }
+        }
+        if !execution.debug.is_empty() {
+            let text = String::from_utf8_lossy(&execution.debug).into_owned();
+            state.say(contract, Said::Line { level: DEBUG, text });
+        }
+        Ok(())
+    }
+}
