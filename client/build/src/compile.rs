@@ -9,8 +9,8 @@
 //! ink! passes what crosses to the host through a static buffer of 16 KiB. A contract that depends on `pink` gets
 //! [`PINK_BUFFER`] bytes, for a server's response has to fit; `INK_STATIC_BUFFER_SIZE` in the environment overrides
 //! both. The buffer is memory that a call does not touch unless it needs it, and no part of the code. ink! reads the
-//! variable in a macro, of which Cargo does not know: so a size other than ink!'s own is also a flag, which keeps what
-//! was compiled with it apart.
+//! variable in a macro, of which Cargo does not know: so what is compiled with another size than ink!'s own has a target
+//! folder of its own, and neither is taken for the other.
 //!
 //! Whatever in the profile concerns build scripts and macros too would compile them a second time for the metadata, and
 //! a flag that differs between contracts would compile ink! for each of them. So link-time optimisation, overflow checks
@@ -67,24 +67,28 @@ impl Setting<'_> {
     pub(crate) fn wasm(&self, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
         let manifest = self.project.directory.join("Cargo.toml");
         let buffer = buffer(std::env::var(BUFFER_VARIABLE).ok().as_deref(), self.project.pink)?;
-        self.cargo(tell, |cargo| {
+        let target = match buffer {
+            Some(size) => self.target.join(format!("buffer-{size}")),
+            None => self.target.to_owned(),
+        };
+        let Setting { project, toolchain, offline, .. } = *self;
+        Setting { project, toolchain, target: &target, offline }.cargo(tell, |cargo| {
             cargo.args(["rustc", "--lib", "--crate-type", "cdylib", "--release", "--no-default-features"]);
             cargo.args(["--target", TARGET, "--manifest-path"]).arg(&manifest);
-            cargo.envs(PROFILE).env("CARGO_ENCODED_RUSTFLAGS", self.flags(buffer).join("\x1f"));
+            cargo.envs(PROFILE).env("CARGO_ENCODED_RUSTFLAGS", self.flags().join("\x1f"));
             cargo.envs(buffer.map(|size| (BUFFER_VARIABLE, size.to_string())));
             self.toolchain.apply_target(cargo);
             cargo.args(["--", "-Clto=fat"]).arg(remapped(&self.project.workspace, "."));
         })?;
-        Ok(self.target.join(TARGET).join("release").join(format!("{}.wasm", self.project.library)))
+        Ok(target.join(TARGET).join("release").join(format!("{}.wasm", self.project.library)))
     }
 
-    /// Flags for all crates of the target, the same for all contracts with this buffer.
-    fn flags(&self, buffer: Option<u32>) -> Vec<String> {
+    /// Flags for all crates of the target, the same for all contracts.
+    fn flags(&self) -> Vec<String> {
         let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
         let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
         let crates = home.map(|home| remapped(&home, "cargo"));
-        let buffer = buffer.map(|size| format!("--cfg=ink_static_buffer=\"{size}\""));
-        FLAGS.iter().map(|flag| (*flag).to_owned()).chain(crates).chain(buffer).collect()
+        FLAGS.iter().map(|flag| (*flag).to_owned()).chain(crates).collect()
     }
 
     /// Runs Cargo, first without the network: then it takes what is here, and is quick. Returns what it printed.
