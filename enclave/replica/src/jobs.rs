@@ -179,8 +179,8 @@ impl Jobs {
             return None;
         }
         let timer = self.remove_timer(layer, id)?;
-        if timer.period_ms > 0 {
-            let late = now_ms.saturating_sub(due_ms) / timer.period_ms;
+        // A timer that calls once has no period.
+        if let Some(late) = now_ms.saturating_sub(due_ms).checked_div(timer.period_ms) {
             let next = due_ms.saturating_add(timer.period_ms.saturating_mul(late.saturating_add(1)));
             let again = Timer { due_ms: next, ..timer.clone() };
             layer.write(&TIMERS, &id.to_be_bytes(), &again);
