@@ -308,7 +308,8 @@ impl State {
     }
 
     fn create(db: &Database) -> Result<(), StateError> {
-        let txn = db.begin_write()?;
+        let mut txn = db.begin_write()?;
+        txn.set_two_phase_commit(true);
         txn.open_table(VALUES)?;
         txn.open_table(NODES)?;
         txn.open_table(PATHS)?;
@@ -360,6 +361,9 @@ impl State {
             Durability::Durable => redb::Durability::Immediate,
         })
         .map_err(|error| StateError::Disk(error.to_string()))?;
+        // In one phase, the header may be written before what it leads to. Who is killed in between leaves a database
+        // that finds out by reading what is not there; but a block that was never written cannot be opened.
+        txn.set_two_phase_commit(true);
         let (root, version) = match commit.changes.is_empty() && commit.removals.is_empty() {
             true => (applied.root, version),
             false => self.write(&txn, &before, &commit)?,

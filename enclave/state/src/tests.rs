@@ -427,7 +427,6 @@ impl StorageBackend for Tape {
 /// A process that is killed has written all up to some step, and of that perhaps a part. What follows is lost, synced or
 /// not.
 #[test]
-#[ignore = "it fails: after some steps a block that was never written is read when the store is opened"]
 fn a_process_killed_at_any_write_leaves_a_store_that_opens() {
     let tape = Tape::default();
     let state = State::open(tape.clone(), keys()).unwrap();
