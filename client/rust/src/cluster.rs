@@ -206,7 +206,7 @@ impl Cluster {
 
     /// Records of a contract's log, which its owner may read and whom the contract allows. With `queries`, what queries
     /// said to the replica that was asked last; otherwise what commands said, which is the same everywhere. Waits up to
-    /// `wait` (at most 20 s) if there is none from this number on.
+    /// `query.wait_ms`, at most 20 s and less than the client's own patience of 15 s, if there is none yet.
     pub async fn log(&self, query: &LogQuery) -> Result<LogPage, Coded> {
         match self.ask(Ask::Logs(query)).await?.1 {
             Answer::Logs(page) => Ok(page),

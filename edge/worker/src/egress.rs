@@ -19,7 +19,6 @@ use std::{
     collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::Arc,
     time::Duration,
 };
 use tokio::sync::Semaphore;
@@ -126,7 +125,7 @@ impl Resolve for Resolver {
 pub(crate) struct Egress {
     client: Client,
     policy: EgressPolicy,
-    all: Arc<Semaphore>,
+    all: Semaphore,
     contracts: Mutex<BTreeMap<AccountId, usize>>,
 }
 
@@ -166,7 +165,7 @@ impl Egress {
             .connect_timeout(CONNECT)
             .build()
             .map_err(unusable)?;
-        Ok(Self { client, policy, all: Arc::new(Semaphore::new(MAX_AT_ONCE)), contracts: Mutex::default() })
+        Ok(Self { client, policy, all: Semaphore::new(MAX_AT_ONCE), contracts: Mutex::default() })
     }
 
     /// Makes requests at once; as many results, in the same order.

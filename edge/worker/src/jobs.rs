@@ -2,9 +2,9 @@
 
 use crate::{egress::Egress, service::now_ms};
 use codec::Encode;
-use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures::{StreamExt, stream::FuturesUnordered};
 use phala_pink::{HttpError, HttpResult};
-use phala_primitives::{AccountId, Coded};
+use phala_primitives::AccountId;
 use phala_replica::{Replica, jobs::Wanted};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -64,12 +64,9 @@ async fn one(replica: Arc<Replica>, egress: Arc<Egress>, wanted: Arc<Wanted>) ->
         response = HttpResult::Err(HttpError::ResponseTooLarge).encode();
     }
     // A queue that is full, or a cluster that does not decide: somebody's next turn comes.
-    let delivered: Result<_, Coded> = match replica.deliver(wanted.id, response, now_ms()) {
-        Ok(ticket) => ticket.map(|_| Ok(())).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = delivered {
-        tracing::debug!(%error, "a response waits for another turn");
+    match replica.deliver(wanted.id, response, now_ms()) {
+        Ok(ticket) => drop(ticket.await),
+        Err(error) => tracing::debug!(%error, "a response waits for another turn"),
     }
     wanted.id
 }

@@ -3,8 +3,10 @@
 use parking_lot::Mutex;
 use phala_primitives::AccountId;
 use phala_session::{LogPage, LogQuery, LogRecord, Said};
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 use tokio::sync::{Notify, futures::OwnedNotified};
 
 /// Most lines that are kept of a contract.

@@ -31,7 +31,7 @@ use phala_light::LightClient;
 use phala_pink::{CacheOp, Callback, Effect, HttpError, HttpResult};
 use phala_primitives::{
     AccountId, ClusterId, Code, Coded, Fact, Hash, PublicKey, blake2_256,
-    limits::{MAX_COMMAND_LIFE_MS, MAX_ENTRY_GAS},
+    limits::{MAX_COMMAND_LIFE_MS, MAX_ENTRY_COMMANDS, MAX_ENTRY_GAS},
     records::{CodeRecord, ContractRecord, contract_address},
     storage,
 };
@@ -190,8 +190,8 @@ impl Executor {
                 break;
             }
             let Some(timer) = self.jobs.lock().fire(layer, header.time_ms) else { break };
-            // After all commands that an entry may hold.
-            let index = u32::MAX - number;
+            // After the places of all commands that an entry may hold.
+            let index = MAX_ENTRY_COMMANDS as u32 + number;
             let block = BlockInfo { height: header.height, time_ms: header.time_ms, index };
             let arguments = (timer.id, &timer.callback.tag).encode();
             gas = gas.saturating_add(self.call_back(layer, block, timer.contract, &timer.callback, &arguments)?);

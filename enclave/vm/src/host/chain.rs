@@ -147,12 +147,15 @@ fn account_reentrance_count(guest: &mut Guest<'_, '_>, account: u32) -> Result<u
     count(guest, &contract)
 }
 
-/// A number that no other call of this function returns in this cluster, as long as a command makes less than 2^16
-/// contracts.
+/// A number that no other call of this function returns in this cluster, as long as an execution makes less than 2^16
+/// contracts, and an entry has at most 512 executions: the first 256 places are those of commands, then come timers.
 fn instantiation_nonce(guest: &mut Guest<'_, '_>) -> Result<u64> {
     let machine = guest.machine()?;
     let (height, index) = (machine.block.height, u64::from(machine.block.index));
-    Ok((height << 24).wrapping_add((index & 0xff) << 16).wrapping_add(machine.created & 0xffff))
+    Ok(((index >> 8) << 63)
+        .wrapping_add(height << 24)
+        .wrapping_add((index & 0xff) << 16)
+        .wrapping_add(machine.created & 0xffff))
 }
 
 /// Clusters never remove code, so there is nothing to lock.

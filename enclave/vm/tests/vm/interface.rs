@@ -63,6 +63,22 @@ fn a_contract_learns_of_others() {
 }
 
 #[test]
+fn no_two_executions_of_an_entry_have_the_same_nonce() {
+    let imports = [RETURN, r#"(import "seal0" "instantiation_nonce" (func $nonce (result i64)))"#].concat();
+    let call = "(i64.store (i32.const 64) (call $nonce)) (call $return (i32.const 0) (i32.const 64) (i32.const 8))";
+    let chain = Chain::default();
+    let door = chain.place(1, &contract(&imports, call, ""));
+    let nonce = |index| {
+        let mut invocation = Chain::invocation(door, &[]);
+        invocation.block.index = index;
+        chain.run(invocation).unwrap().data
+    };
+    // 256 commands and as many timers.
+    let nonces: std::collections::BTreeSet<Vec<u8>> = (0..512).map(nonce).collect();
+    assert_eq!(nonces.len(), 512);
+}
+
+#[test]
 fn storage_answers_with_old_lengths() {
     let imports = [
         SET,
