@@ -8,12 +8,11 @@
 
 mod contract;
 mod engine;
-mod interpreter;
 
 use anyhow::{Context, Result, ensure};
 use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 use engine::{Message, Operation, Vm};
-use interpreter::Interpreter;
+use phala_interpreter::Interpreter;
 use phala_kernels::KERNELS;
 use serde::Serialize;
 use std::{path::Path, time::Instant};
@@ -68,7 +67,7 @@ pub(crate) fn measure(checkout: &Path, rounds: usize) -> Result<Figures> {
     ensure!(rounds > 0, "all numbers must be above zero");
     eprintln!("compiling the kernels as a contract");
     let code = contract::compile(checkout)?;
-    let (vm, interpreter) = (Vm::new(&code)?, Interpreter::new(&code)?);
+    let (vm, interpreter) = (Vm::new(&code)?, Interpreter::new()?);
     eprintln!("measuring {} kernels in {rounds} rounds", KERNELS.len());
     let mut measured = vec![[const { Vec::new() }; 4]; KERNELS.len()];
     for round in 0..rounds {
@@ -83,7 +82,7 @@ pub(crate) fn measure(checkout: &Path, rounds: usize) -> Result<Figures> {
                     0 => kernel(std::hint::black_box(runs)),
                     1 => vm.query(message)?,
                     2 => vm.command(message)?,
-                    _ => interpreter.call(message)?,
+                    _ => vm.interpret(&interpreter, message)?,
                 };
                 measured[number][side].push(begin.elapsed().as_secs_f64() * 1e3);
                 ensure!(answer == expected, "{name} on side {side} comes to {answer:x}, not to {expected:x}");

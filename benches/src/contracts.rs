@@ -5,11 +5,10 @@
 
 use anyhow::{Context, Result, anyhow};
 use codec::Encode;
-use phala_primitives::{AccountId, Hash};
-use phala_vm::{BlockInfo, Engine, Entry, Invocation, Limits, Mode, World, WorldError};
+use phala_primitives::AccountId;
+use phala_vm::{BlockInfo, Engine, Entry, Invocation, Limits, MemoryWorld, Mode};
 use serde_json::Value;
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -28,30 +27,10 @@ pub(crate) const HOG: AccountId = AccountId([2; 32]);
 pub(crate) const WORK: AccountId = AccountId([3; 32]);
 const OWNER: AccountId = AccountId([7; 32]);
 
-/// State in memory.
-#[derive(Default)]
-struct Memory {
-    storage: BTreeMap<(AccountId, Vec<u8>), Option<Vec<u8>>>,
-    contracts: BTreeMap<AccountId, Hash>,
-    codes: BTreeMap<Hash, Vec<u8>>,
-}
-
-impl World for Memory {
-    fn storage(&self, contract: &AccountId, key: &[u8]) -> Result<Option<Vec<u8>>, WorldError> {
-        Ok(self.storage.get(&(*contract, key.to_vec())).cloned().flatten())
-    }
-    fn code_hash(&self, contract: &AccountId) -> Result<Option<Hash>, WorldError> {
-        Ok(self.contracts.get(contract).copied())
-    }
-    fn code(&self, hash: &Hash) -> Result<Option<Vec<u8>>, WorldError> {
-        Ok(self.codes.get(hash).cloned())
-    }
-}
-
 /// An engine with the three contracts.
 pub(crate) struct Contracts {
     engine: Engine,
-    world: Arc<Memory>,
+    world: Arc<MemoryWorld>,
 }
 
 fn invocation(mode: Mode, entry: Entry, contract: AccountId, data: Vec<u8>) -> Invocation {
@@ -79,11 +58,10 @@ impl Contracts {
             (HOG, module("(loop br 0)")?),
             (WORK, module(work)?),
         ];
-        let mut world = Memory::default();
+        let mut world = MemoryWorld::default();
         for (contract, code) in codes {
-            let hash = engine.validate(&code)?;
-            world.codes.insert(hash, code);
-            world.contracts.insert(contract, hash);
+            engine.validate(&code)?;
+            world.place(contract, &code);
         }
         let code_hash = world.contracts.remove(&TOKEN).context("the token was put there")?;
         let world = Arc::new(world);
@@ -91,8 +69,7 @@ impl Contracts {
         let mode = Mode::Command { gas_limit: u64::MAX };
         let deployed = engine.execute(world.clone(), invocation(mode, Entry::Deploy { code_hash }, TOKEN, new))?;
         let mut world = Arc::into_inner(world).context("nobody else holds the world")?;
-        world.storage = deployed.changes;
-        world.contracts.insert(TOKEN, code_hash);
+        world.apply(&deployed);
         Ok(Self { engine, world: Arc::new(world) })
     }
 

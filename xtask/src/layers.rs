@@ -28,8 +28,9 @@ const LAW: &[(&str, &[&str])] = &[
     ("cli", &["chain", "enclave", "net/consensus", "client", "edge", "simtee"]),
     ("sim", &["chain", "enclave", "net/consensus", "simtee"]),
     ("tests", &["chain/primitives", "enclave/session", "client", "edge/devnet"]),
+    ("benches/interpreter", &["chain/primitives", "enclave/vm"]),
     ("benches/kernels", &[]),
-    ("benches", &["chain/primitives", "enclave/session", "enclave/vm", "client/rust", "benches/kernels"]),
+    ("benches", &["chain/primitives", "enclave/session", "enclave/vm", "client/rust", "benches"]),
     ("xtask", &[]),
 ];
 
@@ -37,6 +38,7 @@ const LAW: &[(&str, &[&str])] = &[
 const KEEPERS: &[(&str, &[&str], &str)] = &[
     ("commonware-", &["net/consensus"], "its generic types are instantiated in one crate"),
     ("wasmtime", &["enclave/vm"], "the engine lies behind one interface"),
+    ("wasmi", &["benches/interpreter"], "one set of host functions serves tests and benchmarks"),
 ];
 
 /// What an enclave crate may not depend on outside of its tests.

@@ -1,4 +1,4 @@
-//! Compiles the kernels as `phala build` compiles contracts, but for speed instead of size.
+//! Compiles the kernels as `phala build` compiles contracts that say `optimize = "speed"`.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::{
@@ -7,8 +7,8 @@ use std::{
 };
 
 const TARGET: &str = "wasm32v1-none";
-const FLAGS: &str =
-    "-Clink-arg=-zstack-size=65536 -Clink-arg=--import-memory -Ctarget-cpu=mvp -Cstrip=symbols -Cembed-bitcode=yes";
+const FLAGS: &str = "-Clink-arg=-zstack-size=65536 -Clink-arg=--import-memory -Ctarget-cpu=mvp -Cstrip=symbols -Cembed-bitcode=yes \
+    -Ctarget-feature=+simd128,+bulk-memory,+sign-ext,+nontrapping-fptoint,+multivalue";
 
 /// The module, compiled now if its sources changed. Its files lie beside those of this program.
 pub(crate) fn compile(checkout: &Path) -> Result<Vec<u8>> {

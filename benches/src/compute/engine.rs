@@ -1,14 +1,17 @@
 //! The kernels on our engine, over a state in memory.
 
 use anyhow::{Context, Result, ensure};
-use phala_primitives::{AccountId, Hash};
-use phala_vm::{BlockInfo, Engine, Entry, Invocation, Limits, Mode, World, WorldError};
+use phala_interpreter::Interpreter;
+use phala_primitives::AccountId;
+use phala_vm::{BlockInfo, Engine, Entry, Invocation, Limits, MemoryWorld, Mode};
 use std::sync::Arc;
 
 const CALLER: AccountId = AccountId([1; 32]);
 const CONTRACT: AccountId = AccountId([2; 32]);
 /// A second contract of the same code.
 const CALLEE: AccountId = AccountId([3; 32]);
+/// The key that is read, and what its value holds.
+const KEY: [u8; 4] = 1_u32.to_le_bytes();
 /// More than any kernel takes.
 const GAS: u64 = 1 << 50;
 
@@ -37,37 +40,21 @@ impl Message {
     }
 }
 
-/// Two contracts of one code, and one value in storage.
-struct State {
-    code: Vec<u8>,
-    hash: Hash,
-}
-
-impl World for State {
-    fn storage(&self, _: &AccountId, _: &[u8]) -> Result<Option<Vec<u8>>, WorldError> {
-        Ok(Some(vec![7; 32]))
-    }
-
-    fn code_hash(&self, _: &AccountId) -> Result<Option<Hash>, WorldError> {
-        Ok(Some(self.hash))
-    }
-
-    fn code(&self, _: &Hash) -> Result<Option<Vec<u8>>, WorldError> {
-        Ok(Some(self.code.clone()))
-    }
-}
-
 /// An engine with the contract compiled for both modes.
 pub(crate) struct Vm {
     engine: Engine,
-    state: Arc<State>,
+    world: Arc<MemoryWorld>,
 }
 
 impl Vm {
     pub(crate) fn new(code: &[u8]) -> Result<Self> {
         let engine = Engine::new(Limits::default())?;
-        let hash = engine.validate(code)?;
-        let vm = Self { engine, state: Arc::new(State { code: code.to_vec(), hash }) };
+        engine.validate(code)?;
+        let mut world = MemoryWorld::default();
+        world.place(CONTRACT, code);
+        world.place(CALLEE, code);
+        world.storage.insert((CONTRACT, KEY.to_vec()), vec![7; 32]);
+        let vm = Self { engine, world: Arc::new(world) };
         vm.run(Mode::Command { gas_limit: GAS }, Vec::new())?;
         vm.nothing().map(|()| vm)
     }
@@ -87,17 +74,27 @@ impl Vm {
         self.run(Mode::Query { ticks: 1 }, Vec::new()).map(drop)
     }
 
+    /// The message on another engine.
+    pub(crate) fn interpret(&self, interpreter: &Interpreter, message: Message) -> Result<u64> {
+        let (mut world, mode) = (MemoryWorld::clone(&self.world), Mode::Query { ticks: 1 });
+        let outcome = interpreter.call(&mut world, &invocation(mode, message.encode()))?;
+        ensure!(outcome.flags == 0, "the contract reverted");
+        number(&outcome.data)
+    }
+
     fn run(&self, mode: Mode, data: Vec<u8>) -> Result<Vec<u8>> {
-        let (contract, caller, block) = (CONTRACT, CALLER, BlockInfo::default());
-        let invocation =
-            Invocation { mode, entry: Entry::Call, contract, caller, origin: caller, data, block, cluster: 0 };
-        let execution = self.engine.execute(self.state.clone(), invocation)?;
+        let execution = self.engine.execute(self.world.clone(), invocation(mode, data))?;
         ensure!(!execution.reverted(), "the contract reverted");
         Ok(execution.data)
     }
 }
 
-/// The answer of a contract or interpreter.
-pub(crate) fn number(answer: &[u8]) -> Result<u64> {
+fn invocation(mode: Mode, data: Vec<u8>) -> Invocation {
+    let (contract, caller, block) = (CONTRACT, CALLER, BlockInfo::default());
+    Invocation { mode, entry: Entry::Call, contract, caller, origin: caller, data, block, cluster: 0 }
+}
+
+/// The answer of a contract.
+fn number(answer: &[u8]) -> Result<u64> {
     Ok(u64::from_le_bytes(answer.try_into().context("the answer is no number")?))
 }

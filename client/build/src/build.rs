@@ -7,7 +7,7 @@ use crate::{
     error::{Error, Result},
     module,
     progress::{Event, Reporter, Stage},
-    project::Project,
+    project::{Optimize, Project},
     target::Toolchain,
 };
 use phala_primitives::blake2_256;
@@ -16,6 +16,16 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
+
+/// What `wasm-opt` may use in code that is made for speed: what the compiler may.
+const FAST_FEATURES: [&str; 6] = [
+    "--mvp-features",
+    "--enable-simd",
+    "--enable-bulk-memory",
+    "--enable-sign-ext",
+    "--enable-nontrapping-float-to-int",
+    "--enable-multivalue",
+];
 
 /// How to build.
 #[derive(Clone, Debug)]
@@ -81,7 +91,7 @@ pub fn build(path: impl AsRef<Path>, options: &Options, tell: &mut dyn FnMut(Eve
     let mut build_info = Map::new();
     build_info.insert("builder".into(), format!("phala-build {}", env!("CARGO_PKG_VERSION")).into());
     let optimised = reporter.stage(Stage::Optimise, |tell| {
-        let (wasm, version) = optimise(raw, &target, options.optimise, tell)?;
+        let (wasm, version) = optimise(raw, &target, project.optimize, options.optimise, tell)?;
         let note = if version.is_null() { "wasm-opt is not used".to_owned() } else { size(&wasm) };
         build_info.insert("wasm_opt".into(), version);
         Ok::<_, Error>((wasm, note))
@@ -135,7 +145,13 @@ fn target_folder(options: &Options, project: &Project) -> Result<PathBuf> {
 }
 
 /// The code after `wasm-opt` and that program's version; the code as it was and null if it is not there or fails.
-fn optimise(raw: Vec<u8>, target: &Path, wanted: bool, tell: &mut dyn FnMut(&str)) -> Result<(Vec<u8>, Value)> {
+fn optimise(
+    raw: Vec<u8>,
+    target: &Path,
+    aim: Optimize,
+    wanted: bool,
+    tell: &mut dyn FnMut(&str),
+) -> Result<(Vec<u8>, Value)> {
     let version = Command::new("wasm-opt").arg("--version").output();
     let Some(version) = version.ok().filter(|output| wanted && output.status.success()) else {
         return Ok((raw, Value::Null));
@@ -145,7 +161,11 @@ fn optimise(raw: Vec<u8>, target: &Path, wanted: bool, tell: &mut dyn FnMut(&str
     let (before, after) = (target.join(format!("{name}.wasm")), target.join(format!("{name}.opt.wasm")));
     std::fs::write(&before, &raw).map_err(|error| Error::file(&before, &error))?;
     let mut wasm_opt = Command::new("wasm-opt");
-    wasm_opt.args(["-Oz", "--mvp-features", "--zero-filled-memory"]).arg(&before).arg("-o").arg(&after);
+    match aim {
+        Optimize::Size => wasm_opt.args(["-Oz", "--mvp-features"]),
+        Optimize::Speed => wasm_opt.arg("-O3").args(FAST_FEATURES),
+    };
+    wasm_opt.arg("--zero-filled-memory").arg(&before).arg("-o").arg(&after);
     let outcome = command::run(&mut wasm_opt, &[], tell)?;
     let optimised = std::fs::read(&after).ok().filter(|_| outcome.success);
     for path in [before, after] {

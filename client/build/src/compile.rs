@@ -6,6 +6,15 @@
 //! - the first version of WebAssembly, with imported memory and a stack of 64 KiB;
 //! - no path of the builder's machine in the code, or two people's builds would differ.
 //!
+//! A contract that computes much says so in its `Cargo.toml`, and gets `opt-level = 3` and all of WebAssembly that the
+//! network runs: SIMD, copying and filling memory, sign extension, saturating conversions, several results. Its code is
+//! larger, which makes its upload dearer, and each call a little.
+//!
+//! ```toml
+//! [package.metadata.phala]
+//! optimize = "speed"      # or "size", which is what is done otherwise
+//! ```
+//!
 //! ink! passes what crosses to the host through a static buffer of 16 KiB. A contract that depends on `pink` gets
 //! [`PINK_BUFFER`] bytes, for a server's response has to fit; `INK_STATIC_BUFFER_SIZE` in the environment overrides
 //! both. The buffer is memory that a call does not touch unless it needs it, and no part of the code. ink! reads the
@@ -19,7 +28,7 @@
 use crate::{
     command,
     error::{Error, Result},
-    project::{Project, cargo},
+    project::{Optimize, Project, cargo},
     target::{TARGET, Toolchain},
 };
 use phala_primitives::Code;
@@ -29,9 +38,9 @@ use std::{
     process::Command,
 };
 
-const PROFILE: [(&str, &str); 4] = [
+const OPT_LEVEL: &str = "CARGO_PROFILE_RELEASE_OPT_LEVEL";
+const PROFILE: [(&str, &str); 3] = [
     ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
-    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "z"),
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
     ("CARGO_PROFILE_RELEASE_DEBUG", "0"),
 ];
@@ -44,6 +53,9 @@ const FLAGS: [&str; 6] = [
     // Cargo would leave it out, for it does not know of the link-time optimisation.
     "-Cembed-bitcode=yes",
 ];
+
+/// What code that is made for speed may use beyond the first version of WebAssembly.
+const FAST: &str = "-Ctarget-feature=+simd128,+bulk-memory,+sign-ext,+nontrapping-fptoint,+multivalue";
 
 /// Where ink! looks for the size of its static buffer.
 const BUFFER_VARIABLE: &str = "INK_STATIC_BUFFER_SIZE";
@@ -67,15 +79,22 @@ impl Setting<'_> {
     pub(crate) fn wasm(&self, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
         let manifest = self.project.directory.join("Cargo.toml");
         let buffer = buffer(std::env::var(BUFFER_VARIABLE).ok().as_deref(), self.project.pink)?;
-        let target = match buffer {
-            Some(size) => self.target.join(format!("buffer-{size}")),
-            None => self.target.to_owned(),
-        };
+        let mut target = self.target.to_owned();
+        if self.project.optimize == Optimize::Speed {
+            target.push("speed");
+        }
+        if let Some(size) = buffer {
+            target.push(format!("buffer-{size}"));
+        }
         let Setting { project, toolchain, offline, .. } = *self;
         Setting { project, toolchain, target: &target, offline }.cargo(tell, |cargo| {
             cargo.args(["rustc", "--lib", "--crate-type", "cdylib", "--release", "--no-default-features"]);
             cargo.args(["--target", TARGET, "--manifest-path"]).arg(&manifest);
-            cargo.envs(PROFILE).env("CARGO_ENCODED_RUSTFLAGS", self.flags().join("\x1f"));
+            let level = match self.project.optimize {
+                Optimize::Size => "z",
+                Optimize::Speed => "3",
+            };
+            cargo.envs(PROFILE).env(OPT_LEVEL, level).env("CARGO_ENCODED_RUSTFLAGS", self.flags().join("\x1f"));
             cargo.envs(buffer.map(|size| (BUFFER_VARIABLE, size.to_string())));
             self.toolchain.apply_target(cargo);
             cargo.args(["--", "-Clto=fat"]).arg(remapped(&self.project.workspace, "."));
@@ -83,12 +102,13 @@ impl Setting<'_> {
         Ok(target.join(TARGET).join("release").join(format!("{}.wasm", self.project.library)))
     }
 
-    /// Flags for all crates of the target, the same for all contracts.
+    /// Flags for all crates of the target, the same for all contracts of one aim.
     fn flags(&self) -> Vec<String> {
         let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
         let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
         let crates = home.map(|home| remapped(&home, "cargo"));
-        FLAGS.iter().map(|flag| (*flag).to_owned()).chain(crates).collect()
+        let fast = (self.project.optimize == Optimize::Speed).then(|| FAST.to_owned());
+        FLAGS.iter().map(|flag| (*flag).to_owned()).chain(fast).chain(crates).collect()
     }
 
     /// Runs Cargo, first without the network: then it takes what is here, and is quick. Returns what it printed.

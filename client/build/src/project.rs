@@ -35,6 +35,19 @@ pub(crate) struct Project {
     pub(crate) std_feature: bool,
     /// Whether it uses the functions that Phala adds.
     pub(crate) pink: bool,
+    /// What its code is made good at.
+    pub(crate) optimize: Optimize,
+}
+
+/// What the compiler aims at: `optimize` in the manifest's `[package.metadata.phala]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Optimize {
+    /// Small code, which is what uploads and short calls cost.
+    #[default]
+    Size,
+    /// Fast code, for contracts that compute.
+    Speed,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +65,23 @@ struct Package {
     dependencies: Vec<Dependency>,
     targets: Vec<Target>,
     features: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    metadata: Option<Tables>,
+}
+
+/// What a manifest says to tools other than Cargo.
+#[derive(Deserialize)]
+struct Tables {
+    #[serde(default)]
+    phala: Settings,
+}
+
+/// What it says to this one.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    #[serde(default)]
+    optimize: Optimize,
 }
 
 #[derive(Deserialize)]
@@ -106,6 +136,7 @@ impl Project {
             linkable: library.kind.iter().any(|kind| kind == "lib" || kind == "rlib"),
             std_feature: package.features.contains_key("std"),
             pink: package.dependencies.iter().any(|dependency| dependency.name == "pink" && dependency.kind.is_none()),
+            optimize: package.metadata.map(|tables| tables.phala.optimize).unwrap_or_default(),
             name: package.name,
             version: package.version,
             authors: package.authors,

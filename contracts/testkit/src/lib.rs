@@ -150,7 +150,7 @@ impl Chain {
         let salt = {
             let mut state = self.inner.state.lock();
             let state = Arc::make_mut(&mut state);
-            state.codes.entry(code_hash).or_insert_with(|| Arc::new(code.to_vec()));
+            Arc::make_mut(&mut state.world).upload(code);
             state.deployed = state.deployed.saturating_add(1);
             state.deployed.to_le_bytes()
         };
@@ -231,11 +231,14 @@ impl Chain {
     }
 
     fn run(&self, mode: Mode, work: Work<'_>) -> Result<Execution, phala_vm::Failure> {
-        let state = self.inner.state.lock().clone();
-        let (caller, block) = (self.caller, state.block);
+        let (world, block) = {
+            let state = self.inner.state.lock();
+            (state.world.clone(), state.block)
+        };
+        let caller = self.caller;
         let Work { entry, contract, data, .. } = work;
         let invocation = Invocation { mode, entry, contract, caller, origin: caller, data, block, cluster: CLUSTER };
-        self.inner.engine.execute(state, invocation)
+        self.inner.engine.execute(world, invocation)
     }
 
     fn apply(&self, contract: AccountId, execution: &Execution) -> Result<()> {

@@ -1,10 +1,15 @@
 //! Contracts that call every function, in both modes.
 
+#[path = "../../vm/tests/vm/functions/table.rs"]
+#[allow(dead_code, unreachable_pub, reason = "only the names are wanted here")]
+mod calls;
+
 use crate::{types::SigType, *};
+use calls::{CASES, Outcome};
 use codec::{Decode, DecodeAll, Encode};
 use parking_lot::Mutex;
-use phala_primitives::{AccountId, Code, Hash, blake2_256};
-use phala_vm::{BlockInfo, Engine, Entry, Execution, Failure, Invocation, Limits, Mode, World, WorldError};
+use phala_primitives::{AccountId, Code, Hash};
+use phala_vm::{BlockInfo, Engine, Entry, Execution, Failure, Invocation, Limits, MemoryWorld, Mode};
 use std::sync::Arc;
 
 const CONTRACT: AccountId = AccountId([1; 32]);
@@ -28,20 +33,6 @@ const DOOR: &str = r#"(module
         (drop (call $ext (i32.load (i32.const 8)) (i32.const 12) (i32.sub (local.get $len) (i32.const 4))
             (i32.const 40000) (i32.const 0)))
         (call $return (local.get $revert) (i32.const 40000) (i32.load (i32.const 0)))))"#;
-
-struct Chain(Vec<u8>);
-
-impl World for Chain {
-    fn storage(&self, _: &AccountId, _: &[u8]) -> Result<Option<Vec<u8>>, WorldError> {
-        Ok(None)
-    }
-    fn code_hash(&self, contract: &AccountId) -> Result<Option<Hash>, WorldError> {
-        Ok([CONTRACT, OTHER].contains(contract).then(|| blake2_256(&self.0)))
-    }
-    fn code(&self, hash: &Hash) -> Result<Option<Vec<u8>>, WorldError> {
-        Ok((*hash == blake2_256(&self.0)).then(|| self.0.clone()))
-    }
-}
 
 /// An outside world whose clock is set by hand and whose only server repeats what it is told.
 #[derive(Default)]
@@ -75,7 +66,7 @@ struct Scene {
     engine: Engine,
     town: Arc<Town>,
     cache: Arc<Cache>,
-    code: Vec<u8>,
+    world: Arc<MemoryWorld>,
     block: BlockInfo,
     caller: AccountId,
 }
@@ -87,7 +78,11 @@ impl Scene {
         let pink = Pink::new([7; 32], [9; 32], 10_000, town.clone(), cache.clone());
         let engine = Engine::with_extension(Limits::default(), Arc::new(pink)).unwrap();
         let block = BlockInfo { height: 5, time_ms: 1_700_000_000_000, index: 1 };
-        Self { engine, town, cache, code: wat::parse_str(DOOR).unwrap(), block, caller: OTHER }
+        let (door, mut world) = (wat::parse_str(DOOR).unwrap(), MemoryWorld::default());
+        for contract in [CONTRACT, OTHER] {
+            world.place(contract, &door);
+        }
+        Self { engine, town, cache, world: Arc::new(world), block, caller: OTHER }
     }
 
     fn run(&self, contract: AccountId, mode: Mode, id: u32, input: &[u8], revert: bool) -> Result<Execution, Failure> {
@@ -95,7 +90,7 @@ impl Scene {
         let (caller, block) = (self.caller, self.block);
         let invocation =
             Invocation { mode, entry: Entry::Call, contract, caller, origin: caller, data, block, cluster: 0 };
-        self.engine.execute(Arc::new(Chain(self.code.clone())), invocation)
+        self.engine.execute(self.world.clone(), invocation)
     }
 
     fn query<T: Decode>(&self, id: u32, input: impl Encode) -> T {
@@ -310,15 +305,59 @@ fn remark(name: &str) -> &'static str {
     match name {
         "balance" | "value_transferred" | "minimum_balance" | "weight_to_fee" => "0: contracts hold no PHA yet",
         "transfer" => "of more than zero: `TransferFailed`",
-        "call_runtime" => "`CallRuntimeFailed`: contracts run beside the chain",
-        "xcm_execute" => "`XcmExecutionFailed`",
-        "xcm_send" => "`XcmSendFailed`",
+        "call_runtime" | "xcm_execute" | "xcm_send" => "contracts run beside the chain, not in its runtime",
         "caller_is_root" => "0",
         "lock_delegate_dependency" | "unlock_delegate_dependency" => "nothing to do: code is never removed",
         "debug_message" => "kept in the contract's log",
         "deposit_event" => "kept in the contract's log",
         "call_chain_extension" => "the functions below",
+        "set_transient_storage" => "forgotten after the command or query; undone with the call that wrote it",
+        "gas_left" => "in a query, without end",
+        "delegate_call" => "on the caller's storage, in its name",
+        "set_code_hash" => "from the next call on",
+        "instantiation_nonce" => "another in each execution",
+        "reentrance_count" | "account_reentrance_count" => "without code that was delegated to",
         _ => "",
+    }
+}
+
+/// Contracts of ink! 5.1 whose bundles are fixtures of tests.
+const INK: [(&str, &str); 3] = [
+    ("flipper", include_str!("../../../contracts/fixtures/flipper.contract")),
+    ("psp22", include_str!("../../../contracts/fixtures/psp22.contract")),
+    ("oracle", include_str!("../../../contracts/fixtures/oracle.contract")),
+];
+/// The functions that random programs call on this engine and on wasmi.
+const INTERPRETER: &str = include_str!("../../../benches/interpreter/src/host.rs");
+
+/// Whether a bundle's module imports a function: both names stand there with their lengths.
+fn imports(bundle: &str, module: &str, name: &str) -> bool {
+    let name = if name == "return" { "seal_return" } else { name };
+    let text = |text: &str| {
+        format!("{:02x}{}", text.len(), text.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}")))
+    };
+    bundle.contains(&(text(module) + &text(name)))
+}
+
+/// What calls a function in tests. Each is called by a contract of its own.
+fn callers(module: &str, name: &str) -> String {
+    let mut callers = vec!["its own"];
+    callers.extend(INK.iter().filter(|(_, bundle)| imports(bundle, module, name)).map(|(contract, _)| *contract));
+    let there = if name == "return" { "seal_return" } else { name };
+    if INTERPRETER.contains(&format!("\"{module}\" \"{there}\"")) {
+        callers.push("random");
+    }
+    callers.join(", ")
+}
+
+/// What a function of the common interface does in queries and commands.
+fn common(case: &calls::Case) -> &'static str {
+    match (&case.result, case.function) {
+        (_, "seal0::call_runtime") => "`CallRuntimeFailed`",
+        (_, "seal0::xcm_execute") => "`XcmExecutionFailed`",
+        (_, "seal0::xcm_send") => "`XcmSendFailed`",
+        (Outcome::Traps, _) => "see below",
+        _ => "works",
     }
 }
 
@@ -336,12 +375,17 @@ fn the_table_in_the_documents_is_this_one() {
     let engine = Engine::new(Limits::default()).unwrap();
     let mut text = String::from(
         "# Functions that contracts can call\n\nMade from the program by a test of `enclave/pink`.\n\n\
-         ## The common interface\n\nThat of `pallet-contracts-uapi` 9, in queries and commands alike. Tests: \
-         `enclave/vm/tests/vm/interface.rs` and `calls.rs`, and random programs in `random/`.\n\n\
-         | function | remark |\n| --- | --- |\n",
+         ## The common interface\n\nThat of `pallet-contracts-uapi` 9, and transient storage, in queries and commands \
+         alike. Each is tested by a contract of its own in `enclave/vm/tests/vm/functions/table.rs`, without which the \
+         tests fail; by the ink! 5.1 contracts that are named; and, where it says random, by random programs that must \
+         do the same on the interpreter wasmi. What they do to each other is in `calls.rs` and `interface.rs` beside.\n\n\
+         | function | query | command | called by | remark |\n| --- | --- | --- | --- | --- |\n",
     );
     for (module, name) in engine.functions().filter(|(_, name)| !name.starts_with("seal_")) {
-        text.push_str(&format!("| `{module}::{name}` | {} |\n", remark(name)));
+        let function = format!("{module}::{name}");
+        let case = CASES.iter().find(|case| case.function == function).expect(&function);
+        let (does, callers) = (common(case), callers(module, name));
+        text.push_str(&format!("| `{function}` | {does} | {does} | {callers} | {} |\n", remark(name)));
     }
     text.push_str(
         "\nEach function of `seal0` is there as `seal_x` too, its name in older compilers.\n\n\

@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "this is the host, whose clock it is")]
 
-use phala_primitives::{AccountId, Hash};
-use phala_vm::{BlockInfo, Engine, Entry, Execution, Invocation, Limits, Mode, World, WorldError};
+use phala_primitives::AccountId;
+use phala_vm::{BlockInfo, Engine, Entry, Invocation, Limits, MemoryWorld, Mode};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -13,26 +13,6 @@ use std::{
 
 const ROUNDS: usize = 20_000;
 const CONTRACT: AccountId = AccountId([1; 32]);
-
-/// One contract with one value.
-struct One {
-    hash: Hash,
-    code: Vec<u8>,
-    deployed: Option<Execution>,
-}
-
-impl World for One {
-    fn storage(&self, contract: &AccountId, key: &[u8]) -> Result<Option<Vec<u8>>, WorldError> {
-        let changes = self.deployed.as_ref().map(|execution| &execution.changes);
-        Ok(changes.and_then(|changes| changes.get(&(*contract, key.to_vec())).cloned().flatten()))
-    }
-    fn code_hash(&self, _: &AccountId) -> Result<Option<Hash>, WorldError> {
-        Ok(self.deployed.as_ref().map(|_| self.hash))
-    }
-    fn code(&self, _: &Hash) -> Result<Option<Vec<u8>>, WorldError> {
-        Ok(Some(self.code.clone()))
-    }
-}
 
 fn invocation(mode: Mode, entry: Entry, data: &[u8]) -> Invocation {
     let (block, account) = (BlockInfo::default(), AccountId([2; 32]));
@@ -51,7 +31,7 @@ fn resident_kib() -> u64 {
     pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4
 }
 
-fn measure(name: &str, engine: &Engine, world: &Arc<One>, mode: Mode, data: &[u8]) {
+fn measure(name: &str, engine: &Engine, world: &Arc<MemoryWorld>, mode: Mode, data: &[u8]) {
     let once = || {
         let start = Instant::now();
         engine.execute(world.clone(), invocation(mode, Entry::Call, data)).unwrap();
@@ -87,12 +67,11 @@ fn contract(engine: &Engine, pages: u8) {
     let import = b"\x03env\x06memory\x02\x00";
     let limits = code.windows(import.len()).position(|bytes| bytes == import).unwrap() + import.len();
     code[limits] = pages;
-    let hash = engine.validate(&code).unwrap();
-    let mut world = One { hash, code, deployed: None };
+    let mut world = MemoryWorld::default();
+    let hash = world.upload(&code);
     let command = Mode::Command { gas_limit: 1_000_000_000 };
     let new = invocation(command, Entry::Deploy { code_hash: hash }, &[0x9b, 0xae, 0x9d, 0x5e, 1]);
-    let fresh = One { hash, code: world.code.clone(), deployed: None };
-    world.deployed = Some(engine.execute(Arc::new(fresh), new).unwrap());
+    world.apply(&engine.execute(Arc::new(world.clone()), new).unwrap());
     let world = Arc::new(world);
     let query = Mode::Query { ticks: 100 };
     measure("query get", engine, &world, query, &[0x2f, 0x86, 0x5b, 0xd9]);

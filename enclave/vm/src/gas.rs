@@ -21,6 +21,10 @@ pub(crate) const STORAGE_READ_BYTE: u64 = 10;
 pub(crate) const STORAGE_WRITE: u64 = 60_000;
 /// A byte of key or value that is written.
 pub(crate) const STORAGE_WRITE_BYTE: u64 = 40;
+/// Looking for a key in transient storage, or writing it: it never leaves this machine's memory.
+pub(crate) const TRANSIENT: u64 = 1_500;
+/// A byte of key or value in transient storage.
+pub(crate) const TRANSIENT_BYTE: u64 = 2;
 /// Starting a contract: instance, checkpoint, lookups.
 pub(crate) const FRAME: u64 = 40_000;
 /// A byte of the code that a frame runs.

@@ -165,10 +165,11 @@ fn config(bound: Bound, instances: usize, limits: &Limits) -> Config {
         // Commands have code for it in the module, see `nan`; no replica has to come to what another's query came to.
         .cranelift_nan_canonicalization(false)
         .cranelift_opt_level(OptLevel::Speed)
-        .wasm_simd(false)
+        .wasm_simd(true)
         .wasm_relaxed_simd(false)
         .relaxed_simd_deterministic(true)
-        .wasm_bulk_memory(false)
+        // Of which modules use copying and filling only. Both cost a unit of fuel per byte, and look at the epoch once.
+        .wasm_bulk_memory(true)
         .wasm_multi_memory(false)
         .wasm_memory64(false)
         .wasm_tail_call(false)

@@ -1,8 +1,10 @@
 //! Which modules are contracts, and the form in which they are compiled.
 //!
-//! A contract is plain WebAssembly (MVP with mutable globals, sign extension and saturating conversions, which is what
-//! `wasm32v1-none` emits), imports functions of the host alone, has a memory, and exports `deploy` and `call`. It must
-//! not run code when instantiated. All else is refused at upload, with a text that names it.
+//! A contract is plain WebAssembly: the first version with mutable globals, which is what `wasm32v1-none` emits, and
+//! what makes heavy code fast: sign extension, saturating conversions, several results, SIMD, and copying and filling
+//! memory. All of it is the same on every machine, NaNs aside, for which see [`nan`](crate::nan). It imports functions of
+//! the host alone, has a memory, and exports `deploy` and `call`. It must not run code when instantiated. All else is
+//! refused at upload, with a text that names it: relaxed SIMD, as it depends on the machine, above all.
 //!
 //! ink! contracts import their memory. A memory that the host makes would be mapped anew for each call, so the import
 //! is rewritten to a memory of the module's own, which the pooling allocator serves from a warm slot and initialises
@@ -42,6 +44,8 @@ fn features() -> WasmFeatures {
         | WasmFeatures::SIGN_EXTENSION
         | WasmFeatures::SATURATING_FLOAT_TO_INT
         | WasmFeatures::MULTI_VALUE
+        | WasmFeatures::SIMD
+        | WasmFeatures::BULK_MEMORY_OPT
         | WasmFeatures::FLOATS
         | WasmFeatures::GC_TYPES
 }

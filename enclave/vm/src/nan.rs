@@ -3,7 +3,8 @@
 //! Which bits arithmetic gives to a NaN is the processor's choice. Commands therefore run a form of the contract in which
 //! every operation that may make a NaN is followed by a choice between its result and the canonical NaN: the result is
 //! taken if it is at least itself, which all numbers are and no NaN is. The engine's own way of doing this blends vectors,
-//! which lengthens every chain of operations; a comparison that always goes the same way costs almost nothing.
+//! which lengthens every chain of operations; a comparison that always goes the same way costs almost nothing. Vectors
+//! are blended lane by lane, as there is no other way: a lane is taken if it equals itself.
 //!
 //! The code that is added is metered like the contract's own: arithmetic of floats takes six units of gas more.
 //! Operations that only move bits (loads, signs, reinterpretation) are the same everywhere and stay as they are.
@@ -12,13 +13,46 @@ use crate::VmError;
 use wasm_encoder::{CodeSection, Function, Module, RawSection};
 use wasmparser::{BinaryReaderError, FunctionBody, Operator, Parser, Payload, ValType};
 
-/// `local.tee`, `local.get`, `select`.
+/// `local.tee`, `local.get`.
 const TEE: u8 = 0x22;
 const GET: u8 = 0x20;
-const SELECT: u8 = 0x1b;
-/// A constant canonical NaN, and the comparison for "at least", of each width.
-const NAN_32: (&[u8], u8) = (&[0x43, 0, 0, 0xc0, 0x7f], 0x60);
-const NAN_64: (&[u8], u8) = (&[0x44, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f], 0x66);
+
+/// Results that may be NaNs. Each has a local of its own type in the function; see [`Kind::local`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    F32,
+    F64,
+    F32x4,
+    F64x2,
+}
+
+impl Kind {
+    /// A constant canonical NaN, and the operations that compare and choose.
+    fn parts(self) -> (&'static [u8], &'static [u8]) {
+        match self {
+            // At least; select.
+            Self::F32 => (&[0x43, 0, 0, 0xc0, 0x7f], &[0x60, 0x1b]),
+            Self::F64 => (&[0x44, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f], &[0x66, 0x1b]),
+            // Equal; bitselect.
+            Self::F32x4 => (
+                &[0xfd, 0x0c, 0, 0, 0xc0, 0x7f, 0, 0, 0xc0, 0x7f, 0, 0, 0xc0, 0x7f, 0, 0, 0xc0, 0x7f],
+                &[0xfd, 0x41, 0xfd, 0x52],
+            ),
+            Self::F64x2 => {
+                (&[0xfd, 0x0c, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f], &[0xfd, 0x47, 0xfd, 0x52])
+            }
+        }
+    }
+
+    /// Type of its local; vectors share one.
+    fn local(self) -> wasm_encoder::ValType {
+        match self {
+            Self::F32 => wasm_encoder::ValType::F32,
+            Self::F64 => wasm_encoder::ValType::F64,
+            Self::F32x4 | Self::F64x2 => wasm_encoder::ValType::V128,
+        }
+    }
+}
 
 fn bad(error: impl std::fmt::Display) -> VmError {
     VmError::BadModule(error.to_string())
@@ -74,8 +108,13 @@ fn function(wasm: &[u8], body: &FunctionBody<'_>, parameters: usize) -> Result<F
         count = count.saturating_add(number);
         locals.push((number, number_type(ty)?));
     }
-    let (narrow, wide) = (count, count.saturating_add(1));
-    locals.extend([(1, wasm_encoder::ValType::F32), (1, wasm_encoder::ValType::F64)]);
+    let mut added: Vec<wasm_encoder::ValType> = Vec::new();
+    for operator in body.get_operators_reader().map_err(bad)? {
+        if let Some(kind) = kind(&operator.map_err(bad)?).filter(|kind| !added.contains(&kind.local())) {
+            added.push(kind.local());
+        }
+    }
+    locals.extend(added.iter().map(|ty| (1, *ty)));
     let mut function = Function::new(locals);
     let mut operators = body.get_operators_reader().map_err(bad)?;
     while !operators.eof() {
@@ -83,10 +122,10 @@ fn function(wasm: &[u8], body: &FunctionBody<'_>, parameters: usize) -> Result<F
         let operator = operators.read().map_err(bad)?;
         let bytes = wasm.get(start..operators.original_position()).ok_or_else(|| bad("an operator beyond the end"))?;
         function.raw(bytes.iter().copied());
-        match width(&operator) {
-            Some(Width::Narrow) => choose(&mut function, narrow, NAN_32),
-            Some(Width::Wide) => choose(&mut function, wide, NAN_64),
-            None => {}
+        if let Some(kind) = kind(&operator)
+            && let Some(place) = added.iter().position(|ty| *ty == kind.local())
+        {
+            choose(&mut function, count.saturating_add(place as u32), kind);
         }
     }
     operators.finish().map_err(|error: BinaryReaderError| bad(error))?;
@@ -99,31 +138,32 @@ fn number_type(ty: ValType) -> Result<wasm_encoder::ValType, VmError> {
         ValType::I64 => Ok(wasm_encoder::ValType::I64),
         ValType::F32 => Ok(wasm_encoder::ValType::F32),
         ValType::F64 => Ok(wasm_encoder::ValType::F64),
-        _ => Err(bad(format!("a local of type {ty}"))),
+        ValType::V128 => Ok(wasm_encoder::ValType::V128),
+        ValType::Ref(_) => Err(bad(format!("a local of type {ty}"))),
     }
 }
 
 /// What remains on the stack is its top, or the NaN if that is none of the numbers.
-fn choose(function: &mut Function, local: u32, (nan, at_least): (&[u8], u8)) {
+fn choose(function: &mut Function, local: u32, kind: Kind) {
+    let (nan, compare_and_choose) = kind.parts();
     let mut index = Vec::new();
     wasm_encoder::Encode::encode(&local, &mut index);
-    let parts = [&[TEE], &*index, nan, &[GET], &index, &[GET], &index, &[at_least, SELECT]];
+    let parts = [&[TEE], &*index, nan, &[GET], &index, &[GET], &index, compare_and_choose];
     function.raw(parts.concat());
 }
 
-enum Width {
-    Narrow,
-    Wide,
-}
-
-/// Width of the result of an operation that may make a NaN.
-fn width(operator: &Operator<'_>) -> Option<Width> {
+/// The result of an operation that may make a NaN. The vectors' `pmin` and `pmax` only choose between given bits.
+fn kind(operator: &Operator<'_>) -> Option<Kind> {
     use Operator::*;
     match operator {
         F32Ceil | F32Floor | F32Trunc | F32Nearest | F32Sqrt | F32Add | F32Sub | F32Mul | F32Div | F32Min | F32Max
-        | F32DemoteF64 => Some(Width::Narrow),
+        | F32DemoteF64 => Some(Kind::F32),
         F64Ceil | F64Floor | F64Trunc | F64Nearest | F64Sqrt | F64Add | F64Sub | F64Mul | F64Div | F64Min | F64Max
-        | F64PromoteF32 => Some(Width::Wide),
+        | F64PromoteF32 => Some(Kind::F64),
+        F32x4Ceil | F32x4Floor | F32x4Trunc | F32x4Nearest | F32x4Sqrt | F32x4Add | F32x4Sub | F32x4Mul | F32x4Div
+        | F32x4Min | F32x4Max | F32x4DemoteF64x2Zero => Some(Kind::F32x4),
+        F64x2Ceil | F64x2Floor | F64x2Trunc | F64x2Nearest | F64x2Sqrt | F64x2Add | F64x2Sub | F64x2Mul | F64x2Div
+        | F64x2Min | F64x2Max | F64x2PromoteLowF32x4 => Some(Kind::F64x2),
         _ => None,
     }
 }
@@ -143,7 +183,7 @@ mod tests {
         let result = canonical(&wasm).unwrap();
         wasmparser::Validator::new().validate_all(&result).unwrap();
         // Four operations, three of them in the first function, two of each width; indices of locals take a byte.
-        let (locals, added) = (2 * 4, 2 * (8 + 5) + 2 * (8 + 9));
+        let (locals, added) = (2 + 4, 2 * (8 + 5) + 2 * (8 + 9));
         assert_eq!(result.len(), wasm.len() + locals + added);
         let idle = wat::parse_str("(module (memory 1) (data (i32.const 8) \"data\"))").unwrap();
         assert_eq!(canonical(&idle).unwrap(), idle);

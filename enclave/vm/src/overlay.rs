@@ -3,6 +3,8 @@
 //! Upon a nested call: `begin`. Upon its end: `commit`, or `rollback`, which undoes by a log of what each write
 //! replaced. An entry that was already written since the innermost `begin` needs no new line in the log, so the log
 //! grows with the calls and keys, never with the number of writes.
+//!
+//! Transient storage is kept beside, undone alike, and forgotten in the end. Both count for one limit.
 
 use crate::{WorldError, error::Reason, world::World};
 use phala_primitives::{AccountId, Code, Hash};
@@ -32,8 +34,15 @@ struct Given {
     mark: u64,
 }
 
+/// Where a value is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Storage,
+    Transient,
+}
+
 enum Undo {
-    Storage(Key, Option<Written>),
+    Value(Place, Key, Option<Written>),
     Code(AccountId, Option<Given>),
     Terminated(AccountId),
 }
@@ -55,12 +64,13 @@ pub(crate) struct Effects {
 pub(crate) struct Overlay {
     world: Arc<dyn World>,
     storage: BTreeMap<Key, Written>,
+    transient: BTreeMap<Key, Written>,
     code: BTreeMap<AccountId, Given>,
     terminated: BTreeSet<AccountId>,
     undo: Vec<Undo>,
     reads: BTreeMap<Key, Value>,
     read_bytes: usize,
-    /// Bytes in `storage` and `undo`.
+    /// Bytes in `storage`, `transient` and `undo`.
     held: usize,
     limit: usize,
     mark: u64,
@@ -76,6 +86,7 @@ impl Overlay {
         Self {
             world,
             storage: BTreeMap::new(),
+            transient: BTreeMap::new(),
             code: BTreeMap::new(),
             terminated: BTreeSet::new(),
             undo: Vec::new(),
@@ -119,7 +130,35 @@ impl Overlay {
     /// Writes or removes a value and returns the length of the one before.
     pub(crate) fn write(&mut self, contract: AccountId, key: Vec<u8>, value: Value) -> Result<Option<usize>, Reason> {
         let before = self.read(contract, key.clone(), |value| value.map(<[u8]>::len))?;
-        let key = (contract, key);
+        self.put(Place::Storage, (contract, key), value)?;
+        Ok(before)
+    }
+
+    /// The value under a key of a contract's transient storage.
+    pub(crate) fn read_transient(&self, contract: AccountId, key: Vec<u8>) -> Option<&[u8]> {
+        self.transient.get(&(contract, key)).and_then(|written| written.value.as_deref())
+    }
+
+    /// Writes or removes a value of transient storage and returns the length of the one before.
+    pub(crate) fn write_transient(
+        &mut self,
+        contract: AccountId,
+        key: Vec<u8>,
+        value: Value,
+    ) -> Result<Option<usize>, Reason> {
+        let before = self.read_transient(contract, key.clone()).map(<[u8]>::len);
+        self.put(Place::Transient, (contract, key), value)?;
+        Ok(before)
+    }
+
+    fn values(&mut self, place: Place) -> &mut BTreeMap<Key, Written> {
+        match place {
+            Place::Storage => &mut self.storage,
+            Place::Transient => &mut self.transient,
+        }
+    }
+
+    fn put(&mut self, place: Place, key: Key, value: Value) -> Result<(), Reason> {
         let grown = self.held.saturating_add(size(&key, &value));
         if grown > self.limit {
             let detail = format!("more than {} bytes of changes in one execution", self.limit);
@@ -127,21 +166,21 @@ impl Overlay {
         }
         self.held = grown;
         let mark = self.mark;
-        match self.storage.get_mut(&key) {
+        match self.values(place).get_mut(&key) {
             Some(written) if written.mark == mark => {
-                self.held = self.held.saturating_sub(size(&key, &written.value));
-                written.value = value;
+                let replaced = std::mem::replace(&mut written.value, value);
+                self.held = self.held.saturating_sub(size(&key, &replaced));
             }
             Some(written) => {
                 let replaced = std::mem::replace(written, Written { value, mark });
-                self.undo.push(Undo::Storage(key, Some(replaced)));
+                self.undo.push(Undo::Value(place, key, Some(replaced)));
             }
             None => {
-                self.undo.push(Undo::Storage(key.clone(), None));
-                self.storage.insert(key, Written { value, mark });
+                self.undo.push(Undo::Value(place, key.clone(), None));
+                self.values(place).insert(key, Written { value, mark });
             }
         }
-        Ok(before)
+        Ok(())
     }
 
     /// Hash of the code of a contract that exists now.
@@ -194,7 +233,7 @@ impl Overlay {
         self.mark = mark.outer;
         while self.undo.len() > mark.log {
             match self.undo.pop() {
-                Some(Undo::Storage(key, before)) => self.restore(key, before),
+                Some(Undo::Value(place, key, before)) => self.restore(place, key, before),
                 Some(Undo::Code(contract, Some(given))) => drop(self.code.insert(contract, given)),
                 Some(Undo::Code(contract, None)) => drop(self.code.remove(&contract)),
                 Some(Undo::Terminated(contract)) => drop(self.terminated.remove(&contract)),
@@ -203,14 +242,17 @@ impl Overlay {
         }
     }
 
-    fn restore(&mut self, key: Key, before: Option<Written>) {
-        if let Some(written) = self.storage.get(&key) {
-            self.held = self.held.saturating_sub(size(&key, &written.value));
-        }
-        match before {
-            Some(written) => drop(self.storage.insert(key, written)),
-            None => drop(self.storage.remove(&key)),
-        }
+    fn restore(&mut self, place: Place, key: Key, before: Option<Written>) {
+        let values = self.values(place);
+        let (bytes, undone) = (
+            size(&key, &None),
+            match before {
+                Some(written) => values.insert(key, written),
+                None => values.remove(&key),
+            },
+        );
+        let bytes = undone.map_or(0, |written| bytes.saturating_add(written.value.map_or(0, |value| value.len())));
+        self.held = self.held.saturating_sub(bytes);
     }
 
     /// What is to be written in the end. Contracts that ended leave nothing but their name, and those that also began
@@ -282,6 +324,27 @@ mod tests {
         assert_eq!(get(&mut overlay, b"new"), None);
         assert!(overlay.held < held);
         assert_eq!(overlay.finish().unwrap().changes.len(), 1);
+    }
+
+    #[test]
+    fn transient_values_are_undone_and_counted_like_others_but_never_kept() {
+        let mut overlay = Overlay::new(Arc::new(Fixed), 1000);
+        let (contract, other) = (AccountId([1; 32]), AccountId([2; 32]));
+        let write = |overlay: &mut Overlay, value: &[u8]| {
+            overlay.write_transient(contract, b"k".to_vec(), Some(value.to_vec())).unwrap()
+        };
+        assert_eq!(write(&mut overlay, b"a"), None);
+        let (mark, held) = (overlay.begin(), overlay.held);
+        assert_eq!(write(&mut overlay, b"bc"), Some(1));
+        assert_eq!(overlay.write_transient(contract, b"k".to_vec(), None).unwrap(), Some(2));
+        assert_eq!(overlay.read_transient(contract, b"k".to_vec()), None);
+        let refused = overlay.write_transient(contract, b"l".to_vec(), Some(vec![0; 700])).unwrap_err();
+        assert_eq!(refused.code(), Code::StorageLimit);
+        overlay.rollback(mark);
+        assert_eq!((overlay.read_transient(contract, b"k".to_vec()), overlay.held), (Some(&b"a"[..]), held));
+        assert_eq!(overlay.read_transient(other, b"k".to_vec()), None);
+        assert_eq!(get(&mut overlay, b"k"), None, "storage proper is another place");
+        assert!(overlay.finish().unwrap().changes.is_empty());
     }
 
     #[test]

@@ -1,4 +1,7 @@
 //! Storage of the contract that runs: keys of up to 128 bytes, values of up to 64 KiB by default.
+//!
+//! Transient storage takes the same keys and values, and forgets them at the end of the command or query. What a call
+//! wrote there is undone if the call fails, as with storage proper.
 
 use super::{define, status};
 use crate::{
@@ -23,6 +26,11 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         "seal0" "contains_storage" = contains_v0(key: u32) -> u32;
         "seal1" "contains_storage" = contains(key: u32, key_len: u32) -> u32;
         "seal0" "take_storage" = take(key: u32, key_len: u32, out: u32, out_len: u32) -> u32;
+        "seal0" "set_transient_storage" = set_transient(key: u32, key_len: u32, value: u32, value_len: u32) -> u32;
+        "seal0" "get_transient_storage" = get_transient(key: u32, key_len: u32, out: u32, out_len: u32) -> u32;
+        "seal0" "clear_transient_storage" = clear_transient(key: u32, key_len: u32) -> u32;
+        "seal0" "contains_transient_storage" = contains_transient(key: u32, key_len: u32) -> u32;
+        "seal0" "take_transient_storage" = take_transient(key: u32, key_len: u32, out: u32, out_len: u32) -> u32;
     }
     Ok(())
 }
@@ -56,13 +64,17 @@ fn store(guest: &mut Guest<'_, '_>, key: Vec<u8>, value: Option<Vec<u8>>) -> Res
     Ok(guest.machine()?.overlay.write(contract, key, value)?)
 }
 
-fn set(guest: &mut Guest<'_, '_>, key: u32, key_len: u32, value: u32, value_len: u32) -> Result<u32> {
+fn read_value(guest: &mut Guest<'_, '_>, pointer: u32, length: u32) -> Result<Vec<u8>> {
     let limit = guest.machine()?.limits().value_bytes;
-    if value_len as usize > limit {
-        return Err(beyond(Code::StorageLimit, "a storage value", value_len, limit));
+    if length as usize > limit {
+        return Err(beyond(Code::StorageLimit, "a storage value", length, limit));
     }
+    guest.read(pointer, length)
+}
+
+fn set(guest: &mut Guest<'_, '_>, key: u32, key_len: u32, value: u32, value_len: u32) -> Result<u32> {
     let key = read_key(guest, key, key_len)?;
-    let value = guest.read(value, value_len)?;
+    let value = read_value(guest, value, value_len)?;
     store(guest, key, Some(value)).map(length)
 }
 
@@ -112,5 +124,52 @@ fn take(guest: &mut Guest<'_, '_>, key: u32, key_len: u32, out: u32, out_len: u3
     let Some(value) = load(guest, key.clone())? else { return Ok(status::KEY_NOT_FOUND) };
     guest.output(out, out_len, &value)?;
     store(guest, key, None)?;
+    Ok(status::SUCCESS)
+}
+
+fn load_transient(guest: &mut Guest<'_, '_>, key: Vec<u8>) -> Result<Option<Vec<u8>>> {
+    guest.charge(gas::TRANSIENT)?;
+    let contract = guest.frame().contract;
+    let value = guest.machine()?.overlay.read_transient(contract, key).map(<[u8]>::to_vec);
+    guest.charge(gas::bytes(gas::TRANSIENT_BYTE, value.as_ref().map_or(0, Vec::len)))?;
+    Ok(value)
+}
+
+fn store_transient(guest: &mut Guest<'_, '_>, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<Option<usize>> {
+    guest.deny_read_only()?;
+    let bytes = key.len().saturating_add(value.as_ref().map_or(0, Vec::len));
+    guest.charge(gas::TRANSIENT.saturating_add(gas::bytes(gas::TRANSIENT_BYTE, bytes)))?;
+    let contract = guest.frame().contract;
+    Ok(guest.machine()?.overlay.write_transient(contract, key, value)?)
+}
+
+fn set_transient(guest: &mut Guest<'_, '_>, key: u32, key_len: u32, value: u32, value_len: u32) -> Result<u32> {
+    let key = read_key(guest, key, key_len)?;
+    let value = read_value(guest, value, value_len)?;
+    store_transient(guest, key, Some(value)).map(length)
+}
+
+fn get_transient(guest: &mut Guest<'_, '_>, key: u32, key_len: u32, out: u32, out_len: u32) -> Result<u32> {
+    let key = read_key(guest, key, key_len)?;
+    let Some(value) = load_transient(guest, key)? else { return Ok(status::KEY_NOT_FOUND) };
+    guest.output(out, out_len, &value)?;
+    Ok(status::SUCCESS)
+}
+
+fn clear_transient(guest: &mut Guest<'_, '_>, key: u32, key_len: u32) -> Result<u32> {
+    let key = read_key(guest, key, key_len)?;
+    store_transient(guest, key, None).map(length)
+}
+
+fn contains_transient(guest: &mut Guest<'_, '_>, key: u32, key_len: u32) -> Result<u32> {
+    let key = read_key(guest, key, key_len)?;
+    load_transient(guest, key).map(|value| length(value.map(|value| value.len())))
+}
+
+fn take_transient(guest: &mut Guest<'_, '_>, key: u32, key_len: u32, out: u32, out_len: u32) -> Result<u32> {
+    let key = read_key(guest, key, key_len)?;
+    let Some(value) = load_transient(guest, key.clone())? else { return Ok(status::KEY_NOT_FOUND) };
+    guest.output(out, out_len, &value)?;
+    store_transient(guest, key, None)?;
     Ok(status::SUCCESS)
 }

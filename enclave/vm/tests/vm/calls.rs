@@ -247,10 +247,10 @@ fn code_can_be_replaced_and_contracts_end() {
 #[test]
 fn faults_and_time_end_the_whole_chain_of_calls() {
     let (chain, router, worker) = pair();
-    chain.0.0.lock().broken = true;
+    chain.set_broken(true);
     let failure: Failure = chain.call(router, &Route::to(worker).with(&[0])).unwrap_err();
     assert_eq!(failure.code(), Code::StorageFailed);
-    chain.0.0.lock().broken = false;
+    chain.set_broken(false);
     let engine = phala_vm::Engine::new(phala_vm::Limits::default()).unwrap();
     let query =
         Invocation { mode: Mode::Query { ticks: 2 }, ..Chain::invocation(router, &Route::to(worker).with(&[3])) };
@@ -275,4 +275,40 @@ fn thousands_of_calls_in_one_command_give_their_memory_back() {
     let caller = chain.place(1, &contract(&[CALL, INPUT].concat(), body, ""));
     let run = chain.call(caller, &worker.0).unwrap();
     assert_eq!(keys(&run), [(2, b"k".to_vec())]);
+}
+
+#[test]
+fn transient_storage_lasts_for_one_command_and_is_undone_with_calls() {
+    // Counts under `t`, then calls itself with the rest of its input; reverts where the input's first byte is 1.
+    let imports = [
+        RETURN,
+        INPUT,
+        CALL,
+        r#"(import "seal0" "set_transient_storage" (func $keep (param i32 i32 i32 i32) (result i32)))
+        (import "seal0" "get_transient_storage" (func $kept (param i32 i32 i32 i32) (result i32)))
+        (import "seal0" "address" (func $address (param i32 i32)))"#,
+    ]
+    .concat();
+    let body = r#"(i32.store (i32.const 0) (i32.const 64)) (call $input (i32.const 64) (i32.const 0))
+        (i32.store (i32.const 4) (i32.const 32)) (call $address (i32.const 128) (i32.const 4))
+        (i32.store (i32.const 12) (i32.const 1))
+        (drop (call $kept (i32.const 8) (i32.const 1) (i32.const 16) (i32.const 12)))
+        (i32.store8 (i32.const 16) (i32.add (i32.load8_u (i32.const 16)) (i32.const 1)))
+        (drop (call $keep (i32.const 8) (i32.const 1) (i32.const 16) (i32.const 1)))
+        (if (i32.gt_u (i32.load (i32.const 0)) (i32.const 1)) (then
+            (drop (call $call (i32.const 8) (i32.const 128) (i64.const 0) (i32.const 192) (i32.const 65)
+                (i32.sub (i32.load (i32.const 0)) (i32.const 1)) (i32.const -1) (i32.const -1)))))
+        (i32.store (i32.const 12) (i32.const 1))
+        (drop (call $kept (i32.const 8) (i32.const 1) (i32.const 16) (i32.const 12)))
+        (call $return (i32.load8_u (i32.const 64)) (i32.const 16) (i32.const 1))"#;
+    let chain = Chain::default();
+    let contract = chain.place(1, &contract(&imports, body, r#"(data (i32.const 8) "t")"#));
+    for (calls, counted) in [(&[0][..], 1), (&[0, 0], 2), (&[0, 0, 0], 3), (&[0, 0, 1], 2), (&[0, 1, 0], 1)] {
+        // Twice: nothing of the first is left.
+        for _ in 0..2 {
+            let sent = chain.send(contract, ALICE, calls).unwrap();
+            assert_eq!((sent.data, sent.changes.len()), (vec![counted], 0), "{calls:?}");
+            assert_eq!(chain.query(contract, ALICE, calls).unwrap().data, [counted]);
+        }
+    }
 }

@@ -33,8 +33,20 @@ fn modules_that_are_no_contracts_are_refused_by_name() {
         (format!("(module {exports})"), "no memory"),
         (format!(r#"(module (import "env" "memory" (memory 1025)) {exports})"#), "1024 are allowed"),
         (format!("(module {memory} {exports} (table 20000 funcref))"), "elements of a table"),
-        (format!("(module {memory} {exports} (func (local v128)))"), "SIMD"),
-        (format!("(module {memory} {exports} (func i32.const 0 i32.const 0 i32.const 9 memory.fill))"), "bulk memory"),
+        (
+            format!(
+                "(module {memory} {exports} (func (param v128) (result v128)
+                (f32x4.relaxed_madd (local.get 0) (local.get 0) (local.get 0))))"
+            ),
+            "relaxed SIMD",
+        ),
+        (
+            format!(
+                r#"(module {memory} {exports} (data "abc") (func (memory.init 0 (i32.const 0) (i32.const 0) (i32.const 3))))"#
+            ),
+            "bulk-memory",
+        ),
+        (format!("(module {memory} {exports} (func (return_call 0)))"), "tail calls"),
         (format!("(module {memory} {exports} (func {}))", "(local i32)".repeat(5000)), "locals"),
         (format!(r#"(module {memory} {exports} (export "phala:memory" (memory 0)))"#), "reserved"),
     ];
@@ -216,7 +228,7 @@ fn a_broken_disk_is_no_outcome() {
     let chain = Chain::default();
     let get = "(drop (call $get (i32.const 0) (i32.const 4) (i32.const 8) (i32.const 4)))";
     let contract = chain.place(1, &contract(GET, get, ""));
-    chain.0.0.lock().broken = true;
+    chain.set_broken(true);
     let failure = chain.call(contract, b"").unwrap_err();
     assert_eq!((failure.code(), failure.is_fault()), (Code::StorageFailed, true));
 }

@@ -4,6 +4,7 @@
 
 mod calls;
 mod fairness;
+mod functions;
 mod hostile;
 mod ink;
 mod interface;

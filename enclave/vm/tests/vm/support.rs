@@ -1,11 +1,13 @@
 //! A world in memory, and short ways to put contracts into it and call them.
 
 use parking_lot::Mutex;
-use phala_primitives::{AccountId, Hash, blake2_256};
-use phala_vm::{BlockInfo, Engine, Entry, Execution, Failure, Invocation, Limits, Mode, World, WorldError};
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, LazyLock},
+use phala_primitives::{AccountId, Hash};
+use phala_vm::{
+    BlockInfo, Engine, Entry, Execution, Failure, Invocation, Limits, MemoryWorld, Mode, World, WorldError,
+};
+use std::sync::{
+    Arc, LazyLock,
+    atomic::{AtomicBool, Ordering},
 };
 
 pub(crate) const GAS: u64 = 1_000_000_000;
@@ -19,49 +21,48 @@ pub(crate) fn engine() -> &'static Engine {
     &ENGINE
 }
 
-#[derive(Default)]
-pub(crate) struct State {
-    pub(crate) storage: BTreeMap<(AccountId, Vec<u8>), Vec<u8>>,
-    pub(crate) contracts: BTreeMap<AccountId, Hash>,
-    pub(crate) codes: BTreeMap<Hash, Vec<u8>>,
-    pub(crate) broken: bool,
-}
-
 #[derive(Clone, Default)]
 pub(crate) struct Chain(pub(crate) Arc<Shared>);
 
+/// A state whose storage can break.
 #[derive(Default)]
-pub(crate) struct Shared(pub(crate) Mutex<State>);
+pub(crate) struct Shared {
+    pub(crate) state: Mutex<MemoryWorld>,
+    broken: AtomicBool,
+}
 
 impl World for Shared {
     fn storage(&self, contract: &AccountId, key: &[u8]) -> Result<Option<Vec<u8>>, WorldError> {
-        let state = self.0.lock();
-        if state.broken {
+        if self.broken.load(Ordering::Relaxed) {
             return Err(WorldError("the disk is gone".into()));
         }
-        Ok(state.storage.get(&(*contract, key.to_vec())).cloned())
+        self.state.lock().storage(contract, key)
     }
     fn code_hash(&self, contract: &AccountId) -> Result<Option<Hash>, WorldError> {
-        Ok(self.0.lock().contracts.get(contract).copied())
+        self.state.lock().code_hash(contract)
     }
     fn code(&self, hash: &Hash) -> Result<Option<Vec<u8>>, WorldError> {
-        Ok(self.0.lock().codes.get(hash).cloned())
+        self.state.lock().code(hash)
     }
 }
 
 impl Chain {
     pub(crate) fn upload(&self, code: &[u8]) -> Hash {
         let hash = engine().validate(code).unwrap();
-        assert_eq!(hash, blake2_256(code));
-        self.0.0.lock().codes.insert(hash, code.to_vec());
+        assert_eq!(hash, self.0.state.lock().upload(code));
         hash
+    }
+
+    /// Breaks the state's storage, or mends it.
+    pub(crate) fn set_broken(&self, broken: bool) {
+        self.0.broken.store(broken, Ordering::Relaxed);
     }
 
     /// Uploads a contract in the text format and gives it an address without running its constructor.
     pub(crate) fn place(&self, number: u8, wat: &str) -> AccountId {
         let hash = self.upload(&wat::parse_str(wat).unwrap());
         let contract = AccountId([number; 32]);
-        self.0.0.lock().contracts.insert(contract, hash);
+        self.0.state.lock().contracts.insert(contract, hash);
         contract
     }
 
@@ -110,18 +111,7 @@ impl Chain {
     }
 
     pub(crate) fn apply(&self, execution: &Execution) {
-        let mut state = self.0.0.lock();
-        for (key, value) in &execution.changes {
-            match value {
-                Some(value) => drop(state.storage.insert(key.clone(), value.clone())),
-                None => drop(state.storage.remove(key)),
-            }
-        }
-        state.contracts.extend(&execution.instantiated);
-        for contract in &execution.terminated {
-            state.contracts.remove(contract);
-            state.storage.retain(|(owner, _), _| owner != contract);
-        }
+        self.0.state.lock().apply(execution);
     }
 }
 

@@ -48,8 +48,7 @@ pub(crate) fn world(functions: &[Function], body: &str) -> Arc<Counted> {
         text(&[&[2][..], &POINT].concat()),
     );
     let mut world = Arc::into_inner(Counted::with(CONTRACT, &wat::parse_str(code).unwrap())).unwrap();
-    world.state.contracts.insert(CALLEE, blake2_256(&idle));
-    world.state.codes.insert(blake2_256(&idle), idle);
+    world.state.place(CALLEE, &idle);
     Arc::new(world)
 }
 

@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     include_str!("../../../src/host/call.rs"),
     include_str!("../../../src/host/chain.rs"),
     include_str!("../../../src/host/crypto.rs"),
     include_str!("../../../src/host/event.rs"),
+    include_str!("../../../src/host/extension.rs"),
     include_str!("../../../src/host/storage.rs"),
 ];
 
@@ -29,7 +30,12 @@ impl Function {
 
     /// Its import as text, under the identifier `$h` with this number.
     pub(crate) fn import(&self, number: usize) -> String {
-        let mut text = format!(r#"(import "{}" "{}" (func $h{number}"#, self.module, self.name);
+        self.import_as(&format!("$h{number}"))
+    }
+
+    /// Its import as text, under this identifier.
+    pub(crate) fn import_as(&self, name: &str) -> String {
+        let mut text = format!(r#"(import "{}" "{}" (func {name}"#, self.module, self.name);
         for (_, wide) in &self.arguments {
             let _ = write!(text, " (param {})", if *wide { "i64" } else { "i32" });
         }

@@ -5,15 +5,13 @@
 
 mod differential;
 mod hosts;
-mod interface;
-mod interpreter;
+pub(crate) mod interface;
 mod modules;
 mod prices;
 mod programs;
 
-use crate::support::State;
 use phala_primitives::{AccountId, Hash};
-use phala_vm::{Engine, Execution, Failure, Invocation, Limits, Mode, World, WorldError};
+use phala_vm::{Engine, Execution, Failure, Invocation, Limits, MemoryWorld, Mode, World, WorldError};
 use std::{
     sync::{
         Arc, LazyLock,
@@ -104,12 +102,12 @@ pub(crate) fn engine() -> &'static Engine {
 /// A state that counts how often it is asked.
 #[derive(Default)]
 pub(crate) struct Counted {
-    pub(crate) state: State,
+    pub(crate) state: MemoryWorld,
     pub(crate) asked: AtomicU64,
 }
 
 impl Counted {
-    fn ask(&self) -> &State {
+    fn ask(&self) -> &MemoryWorld {
         self.asked.fetch_add(1, Ordering::Relaxed);
         &self.state
     }
@@ -117,25 +115,23 @@ impl Counted {
     /// A state with one contract.
     pub(crate) fn with(contract: AccountId, code: &[u8]) -> Arc<Self> {
         let mut counted = Self::default();
-        let hash = phala_primitives::blake2_256(code);
-        counted.state.codes.insert(hash, code.to_vec());
-        counted.state.contracts.insert(contract, hash);
+        counted.state.place(contract, code);
         Arc::new(counted)
     }
 }
 
 impl World for Counted {
     fn storage(&self, contract: &AccountId, key: &[u8]) -> Result<Option<Vec<u8>>, WorldError> {
-        Ok(self.ask().storage.get(&(*contract, key.to_vec())).cloned())
+        self.ask().storage(contract, key)
     }
     fn code_hash(&self, contract: &AccountId) -> Result<Option<Hash>, WorldError> {
-        Ok(self.ask().contracts.get(contract).copied())
+        self.ask().code_hash(contract)
     }
     fn code(&self, hash: &Hash) -> Result<Option<Vec<u8>>, WorldError> {
-        Ok(self.state.codes.get(hash).cloned())
+        self.state.code(hash)
     }
     fn has_code(&self, hash: &Hash) -> Result<bool, WorldError> {
-        Ok(self.ask().codes.contains_key(hash))
+        self.ask().has_code(hash)
     }
 }
 

@@ -49,13 +49,13 @@ fn config(random: &mut Random, wild: bool) -> Config {
         ..Config::default()
     };
     if !wild {
+        // Of which contracts may copy and fill, and the generator does more.
         config.bulk_memory_enabled = false;
         config.exceptions_enabled = false;
         config.gc_enabled = false;
         config.memory64_enabled = false;
         config.reference_types_enabled = false;
         config.relaxed_simd_enabled = false;
-        config.simd_enabled = false;
         config.tail_call_enabled = false;
         config.threads_enabled = false;
         config.wide_arithmetic_enabled = false;

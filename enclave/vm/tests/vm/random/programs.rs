@@ -1,13 +1,21 @@
 //! Contracts that compute, branch, loop, call and use the host, made from a number, in the text format.
 //!
-//! Every loop counts down, and no function calls one before it, so all of them end. NaNs are made canonical before their
-//! bits are looked at: which bits they have is what engines may differ in.
+//! Every loop counts down, no function calls one before it, and a contract that was entered again calls no other, so all
+//! of them end. NaNs are made canonical before their bits are looked at: which bits they have is what engines may differ
+//! in.
+
+mod nested;
+mod vectors;
 
 use super::Random;
-use crate::support::GET;
+use crate::support::{CALL, GET};
+use phala_primitives::Hash;
 use std::fmt::Write;
 
-const TYPES: [&str; 4] = ["i32", "i64", "f32", "f64"];
+pub(crate) use nested::{UNIT_GAS, account};
+
+const TYPES: [&str; 5] = ["i32", "i64", "f32", "f64", "v128"];
+const V128: usize = 4;
 /// Locals of each type in each function, counted from the first.
 const LOCALS: usize = 3;
 /// The key that a contract's state begins with, and the place of the input.
@@ -23,6 +31,13 @@ const IMPORTS: &str = r#"
     (import "seal1" "clear_storage" (func $clear (param i32 i32) (result i32)))
     (import "seal1" "contains_storage" (func $contains (param i32 i32) (result i32)))
     (import "seal0" "take_storage" (func $take (param i32 i32 i32 i32) (result i32)))
+    (import "seal0" "set_transient_storage" (func $tset (param i32 i32 i32 i32) (result i32)))
+    (import "seal0" "get_transient_storage" (func $tget (param i32 i32 i32 i32) (result i32)))
+    (import "seal0" "clear_transient_storage" (func $tclear (param i32 i32) (result i32)))
+    (import "seal0" "contains_transient_storage" (func $tcontains (param i32 i32) (result i32)))
+    (import "seal0" "take_transient_storage" (func $ttake (param i32 i32 i32 i32) (result i32)))
+    (import "seal0" "deposit_event" (func $event (param i32 i32 i32 i32)))
+    (import "seal0" "caller_is_origin" (func $origin (result i32)))
     (import "seal0" "hash_sha2_256" (func $sha (param i32 i32 i32)))"#;
 
 const CANONICAL: &str = "
@@ -32,28 +47,33 @@ const CANONICAL: &str = "
 /// Writes one module.
 struct Writer<'a> {
     random: &'a mut Random,
+    /// Number of the contract.
+    number: usize,
     /// Functions that may be called from the one that is being written: those with a higher number.
     callees: std::ops::Range<usize>,
     loops: usize,
     labels: usize,
 }
 
-/// A contract as text.
-pub(crate) fn contract(random: &mut Random) -> String {
+/// A contract as text: the one that comes after those with these codes, among `count`.
+pub(crate) fn contract(random: &mut Random, codes: &[Hash], count: usize) -> String {
+    let number = codes.len();
     let functions = random.below(4);
     let data: String = random.bytes(64).iter().map(|byte| format!("\\{byte:02x}")).collect();
-    let mut text = format!("(module {IMPORTS} {GET} (import \"env\" \"memory\" (memory 2 4)) {CANONICAL}\n");
+    let mut text = format!("(module {IMPORTS} {GET} {CALL} {}", nested::IMPORTS);
+    let _ = writeln!(text, "(import \"env\" \"memory\" (memory 2 4)) {CANONICAL} {}", vectors::CANONICAL);
+    text += &nested::data(codes, count);
     let _ =
         writeln!(text, "(global $g (mut i64) (i64.const {})) (data (i32.const 256) \"{data}\")", random.next() as i64);
     let _ =
         writeln!(text, "(table 4 funcref) (elem (i32.const 0) $c32 $c64 {})", if functions > 0 { "$f0" } else { "" });
     for function in 0..functions {
-        let mut writer = Writer { random, callees: function + 1..functions, loops: 0, labels: 0 };
+        let mut writer = Writer { random, number, callees: function + 1..functions, loops: 0, labels: 0 };
         let body = writer.block(4, 3);
         let result = writer.value(1, 3);
         let _ = writeln!(text, "(func $f{function} (param i64) (result i64) {} {body} {result})", locals());
     }
-    let mut writer = Writer { random, callees: 0..functions, loops: 0, labels: 0 };
+    let mut writer = Writer { random, number, callees: 0..functions, loops: 0, labels: 0 };
     let body = writer.block(8, 4);
     // What the contract came to is in its locals and its memory; both go into the output.
     let mut show = String::new();
@@ -62,15 +82,17 @@ pub(crate) fn contract(random: &mut Random) -> String {
         let _ = write!(show, "(i64.store (i32.const {}) (local.get $i64_{local}))", 1032 + 32 * local);
         let _ = write!(show, "(f32.store (i32.const {}) (call $c32 (local.get $f32_{local})))", 1040 + 32 * local);
         let _ = write!(show, "(f64.store (i32.const {}) (call $c64 (local.get $f64_{local})))", 1048 + 32 * local);
+        let _ = write!(show, "(v128.store (i32.const {}) (local.get $v128_{local}))", 1152 + 16 * local);
     }
     let flags = usize::from(writer.random.one_in(8));
     let _ = write!(
         text,
-        r#"(func (export "deploy")) (func (export "call") {} (i32.store (i32.const 0) (i32.const 64))
+        r#"(func (export "deploy")) (func (export "call") {} {} (i32.store (i32.const 0) (i32.const 64))
         (call $input (i32.const {INPUT_AT}) (i32.const 0)) (local.set $i64_0 (i64.load (i32.const {INPUT_AT})))
         {body} {show} (i64.store (i32.const 1136) (global.get $g))
         (call $return (i32.const {flags}) (i32.const 0) (i32.const 4096))))"#,
-        locals()
+        locals(),
+        nested::PROLOGUE
     );
     text
 }
@@ -89,10 +111,10 @@ impl Writer<'_> {
     }
 
     fn statement(&mut self, depth: usize) -> String {
-        let random = self.random.below(if depth == 0 { 9 } else { 16 });
+        let random = self.random.below(if depth == 0 { 10 } else { 18 });
         match random {
             0..=4 => {
-                let ty = self.random.below(4);
+                let ty = self.random.below(TYPES.len());
                 let local = self.random.below(LOCALS);
                 format!("(local.set ${}_{local} {})", TYPES[ty], self.value(ty, 4))
             }
@@ -114,26 +136,28 @@ impl Writer<'_> {
                 format!("({name} {} (call ${canonical} {}))", self.place(), self.value(ty, 3))
             }
             8 => self.host(),
-            9 | 10 => format!(
+            9 => self.bulk(),
+            10 | 11 => format!(
                 "(if {} (then {}) (else {}))",
                 self.value(0, 3),
                 self.block(3, depth - 1),
                 self.block(3, depth - 1)
             ),
-            11 | 12 if self.loops < 3 => self.counted(depth),
-            13 => {
+            12 | 13 if self.loops < 3 => self.counted(depth),
+            14 => {
                 let label = self.labels;
                 self.labels += 1;
                 let (first, leave, second) = (self.block(2, depth - 1), self.value(0, 2), self.block(2, depth - 1));
                 format!("(block $b{label} {first} (br_if $b{label} {leave}) {second})")
             }
-            14 => {
+            15 => {
                 let label = self.labels;
                 self.labels += 2;
                 let (inner, outer) = (format!("$b{label}"), format!("$b{}", label + 1));
                 let (choice, first, second) = (self.value(0, 2), self.block(2, depth - 1), self.block(1, depth - 1));
                 format!("(block {outer} (block {inner} {first} (br_table {inner} {outer} {inner} {choice})) {second})")
             }
+            16 => self.nested(),
             _ if self.random.one_in(40) => "unreachable".into(),
             _ => self.host(),
         }
@@ -172,6 +196,19 @@ impl Writer<'_> {
         }
     }
 
+    /// Copies or fills memory.
+    fn bulk(&mut self) -> String {
+        let (to, length) = (self.place(), self.length());
+        match self.random.below(3) {
+            0 => format!("(memory.fill {to} {} {length})", self.value(0, 2)),
+            1 => format!("(memory.copy {to} {} {length})", self.place()),
+            _ => {
+                let store = *self.random.pick(&["v128.store", "v128.store align=1", "v128.store64_lane 1"]);
+                format!("({store} {to} {})", self.value(V128, 3))
+            }
+        }
+    }
+
     fn host(&mut self) -> String {
         let key = match self.random.below(3) {
             0 => format!("(i32.const {}) (i32.const {})", INPUT_AT, KEY.len()),
@@ -180,11 +217,18 @@ impl Writer<'_> {
         };
         let room = format!("(i32.store (i32.const 512) (i32.const {}))", [64, 64, 64, 8][self.random.below(4)]);
         let (out, local) = (self.place(), self.random.below(LOCALS));
-        match self.random.below(8) {
-            0 | 1 => format!("(local.set $i32_{local} (call $set {key} {out} {}))", self.length()),
-            2 | 3 => format!("{room} (local.set $i32_{local} (call $get {key} {out} (i32.const 512)))"),
-            4 => format!("(local.set $i32_{local} (call {} {key}))", self.random.pick(&["$clear", "$contains"])),
-            5 => format!("{room} (local.set $i32_{local} (call $take {key} {out} (i32.const 512)))"),
+        let transient = if self.random.one_in(3) { "t" } else { "" };
+        match self.random.below(10) {
+            0 | 1 => format!("(local.set $i32_{local} (call ${transient}set {key} {out} {}))", self.length()),
+            2 | 3 => format!("{room} (local.set $i32_{local} (call ${transient}get {key} {out} (i32.const 512)))"),
+            4 => {
+                let name = *self.random.pick(&["clear", "contains"]);
+                format!("(local.set $i32_{local} (call ${transient}{name} {key}))")
+            }
+            5 => format!("{room} (local.set $i32_{local} (call ${transient}take {key} {out} (i32.const 512)))"),
+            6 if self.random.one_in(3) => format!("(local.set $i32_{local} (call $origin))"),
+            7 => format!("(call $event (i32.const 0) (i32.const 0) {out} {})", self.length()),
+            8 => self.nested(),
             6 => {
                 format!("{room} (call {} {out} (i32.const 512))", self.random.pick(&["$caller", "$address", "$input"]))
             }
@@ -217,12 +261,18 @@ impl Writer<'_> {
                 format!("(call_indirect (param i64) (result i64) {} (i32.const {place}))", self.value(1, depth - 1))
             }
             (1, _) => format!("({} {})", self.random.pick(&["i64.load", "i64.load32_s", "i64.load8_u"]), self.place()),
+            (2, 0) => format!("(f32x4.extract_lane {} {})", self.random.below(4), self.value(V128, depth - 1)),
+            (3, 0) => format!("(f64x2.extract_lane {} {})", self.random.below(2), self.value(V128, depth - 1)),
             (2, _) => format!("(f32.load {})", self.place()),
+            (V128, _) => self.loaded_vector(),
             _ => format!("(f64.load {})", self.place()),
         }
     }
 
     fn constant(&mut self, ty: usize) -> String {
+        if ty == V128 {
+            return self.vector_constant();
+        }
         let odd = [0, 1, -1, i64::MIN, i64::MAX, i64::from(i32::MIN), i64::from(i32::MAX), 255, 65536];
         let number = if self.random.one_in(2) { *self.random.pick(&odd) } else { self.random.next() as i64 };
         match ty {
@@ -237,6 +287,9 @@ impl Writer<'_> {
     }
 
     fn operation(&mut self, ty: usize, depth: usize) -> String {
+        if ty == V128 {
+            return self.vector_operation(depth);
+        }
         let integers =
             ["add", "sub", "mul", "and", "or", "xor", "shl", "shr_s", "shr_u", "rotl", "rotr", "add", "sub", "xor"];
         let division = ["div_s", "div_u", "rem_s", "rem_u"];
@@ -263,6 +316,7 @@ impl Writer<'_> {
                 let float = 2 + self.random.below(2);
                 self.two(TYPES[float], &["eq", "ne", "lt", "gt", "le", "ge"], float, depth)
             }
+            (0, _) if self.random.one_in(3) => self.of_vector(depth),
             (0, _) => match self.random.below(3) {
                 0 => format!("(i32.wrap_i64 {})", self.value(1, depth)),
                 1 => format!("(i32.reinterpret_f32 (call $c32 {}))", self.value(2, depth)),
@@ -272,6 +326,7 @@ impl Writer<'_> {
             (1, 9) => format!("(i64.reinterpret_f64 (call $c64 {}))", self.value(3, depth)),
             (1, 10) => self.truncation(1, depth),
             (_, 11) => format!("(select {} {} {})", self.value(ty, depth), self.value(ty, depth), self.value(0, depth)),
+            (1, _) if self.random.one_in(2) => format!("(i64x2.extract_lane 1 {})", self.value(V128, depth)),
             (1, _) => format!("(i64.extend_i32_u (i64.eqz {}))", self.value(1, depth)),
             (_, 0..6) => self.two(name, &["add", "sub", "mul", "div", "min", "max"], ty, depth),
             (_, 6 | 7) => format!(
