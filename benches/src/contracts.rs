@@ -35,7 +35,7 @@ pub(crate) struct Contracts {
 
 fn invocation(mode: Mode, entry: Entry, contract: AccountId, data: Vec<u8>) -> Invocation {
     let block = BlockInfo::default();
-    Invocation { mode, entry, contract, caller: OWNER, origin: OWNER, data, block, cluster: 0 }
+    Invocation { mode, entry, contract, caller: OWNER, origin: OWNER, value: 0, data, block, cluster: 0 }
 }
 
 fn module(body: &str) -> Result<Vec<u8>> {

@@ -71,7 +71,7 @@ pub(crate) enum Command {
     Query(Call),
     /// Write to a contract: encrypted, executed by every replica of its cluster, answered with a receipt.
     #[command(
-        after_help = "Examples:\n  phala send ADDRESS flip\n  phala send ADDRESS PSP22::transfer //Bob 100 [] --suri //Alice"
+        after_help = "Examples:\n  phala send ADDRESS flip\n  phala send ADDRESS PSP22::transfer //Bob 100 [] --suri //Alice\n  phala send ADDRESS pay --value 2.5"
     )]
     Send(Call),
     /// Show what a contract said: its events, and what it logged.
@@ -79,7 +79,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  phala logs ADDRESS\n  phala logs ADDRESS --follow --json\n  phala logs ADDRESS --queries"
     )]
     Logs(Logs),
-    /// Show an account: address, balance, nonce; or make a new one.
+    /// Show an account: address, balance on the chain and in a cluster, nonce; or make a new one.
     #[command(after_help = "Examples:\n  phala account //Alice\n  phala account --new")]
     Account {
         /// A name such as //Alice, an address, or a phrase in --suri form; not needed with --new.
@@ -87,6 +87,12 @@ pub(crate) enum Command {
         /// Make a new account and print its 12 words.
         #[arg(long)]
         new: bool,
+        /// Cluster whose ledger is shown, too.
+        #[arg(long, default_value_t = 0)]
+        cluster: u32,
+        /// Who reads the cluster's ledger, unless the account is named by its secret: it, or the contract's owner.
+        #[command(flatten)]
+        signer: Signer,
         /// Which network.
         #[command(flatten)]
         network: Network,
@@ -105,6 +111,16 @@ pub(crate) enum Command {
         #[command(flatten)]
         network: Network,
     },
+    /// Move PHA from the chain into a cluster, to your account there, another's, or a contract.
+    #[command(
+        after_help = "Examples:\n  phala deposit 12.5 --suri //Bob\n  phala deposit 100 --to ADDRESS\n\nAt least 0.0001 PHA."
+    )]
+    Deposit(Move),
+    /// Pay PHA out of a cluster to an account of the chain.
+    #[command(
+        after_help = "Examples:\n  phala withdraw 5 --suri //Bob\n  phala withdraw 5 --to //Charlie\n\nAt least 0.01 PHA; all of the balance, or leave 0.0001 PHA."
+    )]
+    Withdraw(Move),
     /// Check what this machine needs to build and run contracts, and say how to mend what is missing.
     Doctor {
         /// Which network to look for.
@@ -195,6 +211,9 @@ pub(crate) struct Deploy {
     /// Most gas the constructor may use.
     #[arg(long, default_value_t = MAX_COMMAND_GAS)]
     pub(crate) gas: u64,
+    /// PHA of your balance in the cluster that the contract begins with.
+    #[arg(long, default_value = "0")]
+    pub(crate) value: String,
     /// Who signs.
     #[command(flatten)]
     pub(crate) signer: Signer,
@@ -219,10 +238,32 @@ pub(crate) struct Call {
     /// Most gas a command may use.
     #[arg(long, default_value_t = MAX_COMMAND_GAS)]
     pub(crate) gas: u64,
+    /// PHA of your balance in the cluster that goes along; a query only looks what would come of it.
+    #[arg(long, default_value = "0")]
+    pub(crate) value: String,
     /// Also print the receipt.
     #[arg(long)]
     pub(crate) receipt: bool,
     /// Who signs.
+    #[command(flatten)]
+    pub(crate) signer: Signer,
+    /// Which network.
+    #[command(flatten)]
+    pub(crate) network: Network,
+}
+
+/// Options of `deposit` and `withdraw`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Move {
+    /// How much, in PHA, with up to 12 decimals.
+    pub(crate) amount: String,
+    /// Who receives: a name such as //Bob or an address; by default who signs.
+    #[arg(long)]
+    pub(crate) to: Option<String>,
+    /// The cluster.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) cluster: u32,
+    /// Who pays.
     #[command(flatten)]
     pub(crate) signer: Signer,
     /// Which network.

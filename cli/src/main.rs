@@ -57,9 +57,11 @@ async fn run(command: Command, output: Output) -> Result<ExitCode> {
         Command::Send(options) => return commands::contract::send(&options, output).await,
         Command::Logs(options) => commands::logs::run(&options, output).await?,
         Command::Account { new: true, .. } => commands::account::create(output)?,
-        Command::Account { account, network, .. } => {
-            commands::account::show(account.as_deref(), &network, output).await?;
+        Command::Account { account, cluster, signer, network, .. } => {
+            commands::account::show(account.as_deref(), cluster, &signer, &network, output).await?;
         }
+        Command::Deposit(options) => commands::money::deposit(&options, output).await?,
+        Command::Withdraw(options) => commands::money::withdraw(&options, output).await?,
         Command::Transfer { to, amount, signer, network } => {
             commands::account::transfer(&to, &amount, &signer, &network, output).await?;
         }

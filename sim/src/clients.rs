@@ -92,7 +92,15 @@ impl Office {
         let mut id = [0; 16];
         Seeded::new(self.seed, &format!("command {}", self.sim.random())).fill_bytes(&mut id);
         let (genesis, deadline_ms) = (self.chain.genesis, self.sim.now_ms() + LIFE_MS);
-        self.credentials[account].sign(Command { id, genesis, cluster: CLUSTER, action, gas_limit: GAS, deadline_ms })
+        self.credentials[account].sign(Command {
+            id,
+            genesis,
+            cluster: CLUSTER,
+            action,
+            value: 0,
+            gas_limit: GAS,
+            deadline_ms,
+        })
     }
 
     /// Has a command executed, however often it must be sent. Returns the outcome, and whether its receipt proves it.

@@ -91,7 +91,7 @@ impl Vm {
 
 fn invocation(mode: Mode, data: Vec<u8>) -> Invocation {
     let (contract, caller, block) = (CONTRACT, CALLER, BlockInfo::default());
-    Invocation { mode, entry: Entry::Call, contract, caller, origin: caller, data, block, cluster: 0 }
+    Invocation { mode, entry: Entry::Call, contract, caller, origin: caller, value: 0, data, block, cluster: 0 }
 }
 
 /// The answer of a contract.

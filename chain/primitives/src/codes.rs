@@ -64,12 +64,15 @@ codes! {
     2013 ContractExists "a contract with this address exists already" => "Use another --salt.";
     2014 NoSuchMessage "the contract has no such message or constructor" => "Use the metadata of the deployed code.";
     2015 ReadOnly "a query tried to change state" => "Send it as a command: `phala send`.";
-    2016 NoValue "the network does not move PHA into contracts yet" => "Call without --value.";
     2017 ReplyTooLarge "the contract returned more than a reply may hold" => "Return less, or page through it.";
     2018 BadProof "the command's proof about the chain is wrong or too old" => "Let the client fetch a fresh proof.";
     2019 NotDeployer "only the account that created the contract on the chain may instantiate it" => "Sign with the deployer's account.";
     2020 GasLimitTooHigh "the command asks for more gas than one command may use" => "Send it with a lower --gas; make long work a query, or split it.";
     2021 LogDenied "only the contract's owner, and whom the contract allows, may read its log" => "Sign with the account that deployed it.";
+    2030 TooLittle "the account owns too little in this cluster" => "`phala account` shows the balance, `phala deposit` adds to it.";
+    2031 Dust "the amount is below the least that can be moved" => "Move at least 0.0001 PHA within a cluster, and at least 0.01 PHA out of it, and leave nothing or as much behind.";
+    2032 OutboxFull "too many messages of the cluster or of this sender wait for the chain" => "Wait until the chain has delivered them.";
+    2033 BalanceDenied "only an account itself, and the owner of a contract, may read the balance" => "Sign with that account, or with the one that deployed the contract.";
     3001 NoQuorum "the cluster did not decide in time; the command may still be executed" => "Ask for the command's outcome by its id, or send the same command again: it executes at most once.";
     3002 NotReady "the replica is not ready" => "/readyz says what it waits for.";
     3003 StorageFailed "the replica cannot write to its disk" => "Free space or mend the disk; the other replicas go on.";

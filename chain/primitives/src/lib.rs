@@ -4,6 +4,7 @@
 //! Everything here is pure and small, so that the chain, the enclaves and the clients share one definition.
 
 mod account;
+pub mod bridge;
 mod certificate;
 pub mod codes;
 mod facts;

@@ -1,5 +1,7 @@
 //! Limits that more than one part has to agree on. Each has an error for reaching it.
 
+use crate::{Balance, PHA};
+
 /// Largest sealed request or reply on the wire, in bytes.
 pub const MAX_MESSAGE: usize = 1 << 20;
 /// Largest contract code, in bytes.
@@ -18,5 +20,23 @@ pub const MAX_COMMAND_LIFE_MS: u64 = 10 * 60 * 1000;
 pub const MAX_CERTIFICATE_LIFE_MS: u64 = 30 * 24 * 3600 * 1000;
 /// How many blocks ahead of the replica's head a request's highest block may lie.
 pub const MAX_HEIGHT_AHEAD: u32 = 1200;
+/// Least that an account of a cluster owns, if it owns anything: less is dust that no transfer leaves behind.
+pub const MIN_BALANCE: Balance = PHA / 10_000;
+/// Least that is paid out of a cluster at once. Accounts of the chain do not live with less.
+pub const MIN_WITHDRAWAL: Balance = PHA / 100;
+/// Most messages into a cluster that it has not taken yet.
+pub const MAX_INBOX: u64 = 1024;
+/// Most messages out of a cluster that the chain has not delivered yet.
+pub const MAX_OUTBOX: u64 = 1024;
+/// The same for the messages of one account or contract.
+pub const MAX_OUTBOX_OF_SENDER: u64 = 128;
+/// Most of them that are delivered at once.
+pub const MAX_DELIVERED: usize = 64;
+/// Longest data of a call of a contract from the chain, in bytes.
+pub const MAX_CALL_DATA: usize = 16 << 10;
+/// Gas for such a call.
+pub const CALL_GAS: u64 = MAX_COMMAND_GAS / 4;
+/// Longest encoded call that a contract has dispatched on the chain, in bytes.
+pub const MAX_DISPATCH: usize = 4 << 10;
 /// Most members of a cluster or validators that a record holds.
 pub const MAX_MEMBERS: u32 = 64;

@@ -117,5 +117,5 @@ pub fn chain_namespace(genesis: &Hash) -> Vec<u8> {
 
 /// Namespace of a cluster's votes. The epoch is part of what is signed, so it need not be named here.
 pub fn cluster_namespace(genesis: &Hash, cluster: ClusterId) -> Vec<u8> {
-    [b"phala/cluster/v1/".as_slice(), genesis.as_ref(), &cluster.to_le_bytes()].concat()
+    [b"phala/cluster/v2/".as_slice(), genesis.as_ref(), &cluster.to_le_bytes()].concat()
 }

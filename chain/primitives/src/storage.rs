@@ -34,6 +34,17 @@ pub fn code(hash: &Hash) -> Vec<u8> {
     map("Clusters", "Code", hash)
 }
 
+/// `Clusters::Bridges`: a [`crate::bridge::BridgeRecord`].
+pub fn bridge(cluster: ClusterId) -> Vec<u8> {
+    map("Clusters", "Bridges", &cluster)
+}
+
+/// `Clusters::Inbox`: a [`crate::bridge::Letter`] by its number in a cluster's inbox.
+pub fn letter(cluster: ClusterId, number: u64) -> Vec<u8> {
+    let number = number.encode();
+    [map("Clusters", "Inbox", &cluster), blake2_128(&number).to_vec(), number].concat()
+}
+
 /// `Clusters::Contracts`: a [`crate::records::ContractRecord`].
 pub fn contract(address: &AccountId) -> Vec<u8> {
     map("Clusters", "Contracts", address)

@@ -5,7 +5,7 @@ use frame_support::{
     derive_impl,
     dispatch::DispatchClass,
     parameter_types,
-    traits::{ConstU8, ConstU16, ConstU32, ConstU64, ConstU128, VariantCountOf},
+    traits::{ConstU8, ConstU16, ConstU32, ConstU64, ConstU128, Contains, VariantCountOf},
     weights::{ConstantMultiplier, RuntimeDbWeight, Weight, constants::WEIGHT_REF_TIME_PER_MICROS},
 };
 use frame_system::limits::{BlockLength, BlockWeights};
@@ -125,4 +125,37 @@ impl pallet_clusters::Config for Runtime {
     type RuntimeHoldReason = RuntimeHoldReason;
     type CodeDeposit = ConstU128<CODE_DEPOSIT>;
     type CodeDepositPerByte = ConstU128<CODE_DEPOSIT_PER_BYTE>;
+    type DispatchFilter = ForContracts;
+    type DispatchFee = TransactionFee;
+}
+
+/// What contracts may have dispatched in their name.
+pub struct ForContracts;
+
+impl Contains<RuntimeCall> for ForContracts {
+    fn contains(call: &RuntimeCall) -> bool {
+        use pallet_balances::Call as Balance;
+        use pallet_clusters::Call as Cluster;
+        use pallet_utility::Call as Batch;
+        matches!(
+            call,
+            RuntimeCall::Balances(
+                Balance::transfer_allow_death { .. }
+                    | Balance::transfer_keep_alive { .. }
+                    | Balance::transfer_all { .. }
+            ) | RuntimeCall::Utility(Batch::batch { .. } | Batch::batch_all { .. } | Batch::force_batch { .. })
+                | RuntimeCall::Clusters(Cluster::deposit { .. } | Cluster::send_message { .. })
+        )
+    }
+}
+
+/// Contracts pay for calls what accounts do.
+pub struct TransactionFee;
+
+impl pallet_clusters::bridge::DispatchFee for TransactionFee {
+    fn fee(length: u32, weight: Weight) -> Balance {
+        let base = Weights::get().get(DispatchClass::Normal).base_extrinsic;
+        let by_weight = TransactionPayment::weight_to_fee(weight.saturating_add(base));
+        by_weight.saturating_add(TransactionPayment::length_to_fee(length))
+    }
 }

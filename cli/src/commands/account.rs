@@ -1,5 +1,6 @@
 //! `phala account` and `phala transfer`.
 
+use super::money::{balance_in_cluster, reader};
 use crate::{
     args::{Network, Signer},
     network::{connect, named_account},
@@ -7,7 +8,7 @@ use crate::{
 };
 use anyhow::Result;
 use phala_client::{Account, Call};
-use phala_primitives::{Balance, Code, Coded, DECIMALS};
+use phala_primitives::{Balance, ClusterId, Code, Coded, DECIMALS};
 use serde_json::json;
 
 /// Amount in PHA as people write it, with no more digits than needed.
@@ -41,19 +42,32 @@ pub(crate) fn parse_pha(text: &str) -> Result<Balance, Coded> {
 }
 
 /// Shows an account.
-pub(crate) async fn show(account: Option<&str>, network: &Network, output: Output) -> Result<()> {
+pub(crate) async fn show(
+    account: Option<&str>,
+    cluster: ClusterId,
+    signer: &Signer,
+    network: &Network,
+    output: Output,
+) -> Result<()> {
     let Some(account) = account else {
         return Err(Coded::new(Code::BadArgument, "name an account, or --new").into());
     };
     let id = named_account(account)?;
     let chain = connect(network).await?;
     let info = chain.account(&id).await?;
+    let owned = balance_in_cluster(&chain, &reader(account, signer)?, id, cluster).await;
+    let in_cluster = match &owned {
+        Ok(owned) => format_pha(*owned),
+        Err(error) if error.known() == Some(Code::BalanceDenied) => "for the account itself to see: --suri".into(),
+        Err(error) => format!("unknown: {error}"),
+    };
     let json = json!({
         "address": id.to_string(), "generic_address": id.to_ss58(42), "public_key": format!("0x{}", hex::encode(id.0)),
         "free": info.free.to_string(), "reserved": info.reserved.to_string(), "nonce": info.nonce,
+        "cluster": cluster, "in_cluster": owned.ok().map(|owned| owned.to_string()),
     });
     let text = format!(
-        "address   {id}\ngeneric   {}\nfree      {}\nreserved  {}\nnonce     {}",
+        "address   {id}\ngeneric   {}\nfree      {}\nreserved  {}\ncluster   {in_cluster}\nnonce     {}",
         id.to_ss58(42),
         format_pha(info.free),
         format_pha(info.reserved),

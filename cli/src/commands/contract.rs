@@ -1,5 +1,6 @@
 //! `phala deploy`, `query` and `send`.
 
+use super::account::parse_pha;
 use crate::{
     args::{Call, Deploy},
     book,
@@ -9,7 +10,7 @@ use crate::{
 use anyhow::{Context, Result};
 use phala_abi::{Abi, Decoded};
 use phala_build::Bundle;
-use phala_client::{Account, Cluster, Contract, Executed, Scope};
+use phala_client::{Account, Cluster, Contract, Deployment, Executed, Scope};
 use phala_primitives::{AccountId, Code, Coded};
 use serde_json::{Value, json};
 use std::{path::Path, process::ExitCode, time::Duration};
@@ -36,6 +37,7 @@ pub(crate) async fn deploy(options: &Deploy, output: Output) -> Result<()> {
     let bundle = load_bundle(&options.bundle)?;
     let abi = abi_of(&bundle)?;
     let data = abi.encode(&options.constructor, &options.arguments).map_err(|e| bad_argument(&abi, &e))?;
+    let value = parse_pha(&options.value)?;
     let salt = match &options.salt {
         Some(text) => hex::decode(text.trim_start_matches("0x"))
             .map_err(|_| Coded::new(Code::BadArgument, format!("--salt `{text}` is not hex")))?,
@@ -47,7 +49,8 @@ pub(crate) async fn deploy(options: &Deploy, output: Output) -> Result<()> {
     let cluster = Cluster::connect(chain, options.cluster, credentials).await?;
     let bar = output.spinner("deploying: deposit on the chain, code and constructor to the cluster");
     let started = std::time::Instant::now();
-    let deployed = Contract::deploy(&cluster, &account, bundle.code.clone(), salt, data, options.gas).await;
+    let deployment = Deployment { code: bundle.code.clone(), salt, data, value, gas_limit: options.gas };
+    let deployed = Contract::deploy_paying(&cluster, &account, deployment).await;
     bar.finish_and_clear();
     let (contract, executed) = deployed?;
     let address = contract.address();
@@ -109,7 +112,7 @@ async fn prepare(options: &Call) -> Result<Ready> {
 /// Reads from a contract.
 pub(crate) async fn query(options: &Call, output: Output) -> Result<ExitCode> {
     let Ready { abi, contract, data } = prepare(options).await?;
-    let answered = contract.query(data).await?;
+    let answered = contract.cluster().query_paying(contract.address(), data, parse_pha(&options.value)?).await?;
     let decoded =
         abi.decode(&options.message, &answered.output.data).context("the answer does not fit the metadata")?;
     let receipt = options.receipt.then(|| {
@@ -127,9 +130,10 @@ pub(crate) async fn query(options: &Call, output: Output) -> Result<ExitCode> {
 
 /// Writes to a contract.
 pub(crate) async fn send(options: &Call, output: Output) -> Result<ExitCode> {
+    let value = parse_pha(&options.value)?;
     let Ready { abi, contract, data } = prepare(options).await?;
     let bar = output.spinner("waiting for the cluster");
-    let executed = contract.call(data, options.gas).await;
+    let executed = contract.pay(data, value, options.gas).await;
     bar.finish_and_clear();
     let executed = executed?;
     let returned = executed.outcome.result.clone()?;

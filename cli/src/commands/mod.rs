@@ -7,3 +7,4 @@ pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod logs;
+pub(crate) mod money;

@@ -4,7 +4,7 @@
 //! node shows, because what one signs must not depend on whom one asks. A test holds them against the runtime.
 
 use codec::{Compact, Encode};
-use phala_primitives::{AccountId, Balance, ClusterId, Hash, PublicKey, records::Anchor};
+use phala_primitives::{AccountId, Balance, ClusterId, Hash, PublicKey, bridge::Outbound, records::Anchor};
 
 const BALANCES: u8 = 2;
 const UTILITY: u8 = 4;
@@ -74,6 +74,23 @@ impl Call {
     /// Gives a contract its cluster and address.
     pub fn create_contract(cluster: ClusterId, code_hash: &Hash, salt: &[u8]) -> Self {
         Self::new(CLUSTERS, 4, (cluster, code_hash, salt))
+    }
+
+    /// Moves money into a cluster, to an account or contract there.
+    pub fn deposit(cluster: ClusterId, to: &AccountId, amount: Balance) -> Self {
+        Self::new(CLUSTERS, 10, (cluster, to, amount))
+    }
+
+    /// Calls a contract from the chain, for everyone to see. `data` is selector and arguments, `value` money that goes
+    /// along.
+    pub fn send_message(contract: &AccountId, data: &[u8], value: Balance) -> Self {
+        Self::new(CLUSTERS, 11, (contract, data, value))
+    }
+
+    /// Brings messages of a cluster to the chain: the encoded proof of the entry that vouches for them, the messages,
+    /// and the hashes of those behind them.
+    pub fn deliver(cluster: ClusterId, proof: &[u8], messages: &[Outbound], rest: &[Hash]) -> Self {
+        Self::new(CLUSTERS, 12, (cluster, proof, messages, rest))
     }
 
     /// The encoding.

@@ -14,7 +14,9 @@ use crate::{
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
-use phala_primitives::{AccountId, ClusterId, Code, Coded, PublicKey, RequestId, blake2_256, records, storage};
+use phala_primitives::{
+    AccountId, Balance, ClusterId, Code, Coded, PublicKey, RequestId, blake2_256, records, storage,
+};
 use phala_session::{
     Action, Answer, Client as Seal, Command, CommandReceipt, Credentials, LogPage, LogQuery, Outcome, Output,
     PendingReply, Query, QueryReceipt, Scope, Sealed, SignedCommand, SystemRng, random_id,
@@ -94,6 +96,7 @@ pub(crate) enum Ask<'a> {
     Command(&'a SignedCommand),
     Outcome(&'a SignedCommand),
     Logs(&'a LogQuery),
+    Balance(AccountId),
 }
 
 /// A cluster as one account sees it. Cheap to share; all methods may run at once.
@@ -162,11 +165,17 @@ impl Cluster {
 
     /// Signs a command. Give it to [`Cluster::send`] or a session, as often as needed: it is executed at most once.
     pub fn sign(&self, action: Action, gas_limit: u64) -> SignedCommand {
+        self.sign_paying(action, 0, gas_limit)
+    }
+
+    /// The same, with money of the account in the cluster that goes to the contract with a call or instantiation.
+    pub fn sign_paying(&self, action: Action, value: Balance, gas_limit: u64) -> SignedCommand {
         self.credentials.sign(Command {
             id: random_id(&mut SystemRng),
             genesis: self.chain.genesis(),
             cluster: self.id,
             action,
+            value,
             gas_limit,
             deadline_ms: now_ms().saturating_add(COMMAND_LIFE_MS),
         })
@@ -174,7 +183,7 @@ impl Cluster {
 
     /// A query that sees what this client wrote.
     pub(crate) fn query_of(&self, contract: AccountId, data: Vec<u8>) -> Query {
-        Query { contract, data, min_height: self.height.load(Ordering::Relaxed) }
+        Query { contract, data, value: 0, min_height: self.height.load(Ordering::Relaxed) }
     }
 
     /// Lets this client's queries see the entry of this height and all before it, such as one that another client's
@@ -185,7 +194,12 @@ impl Cluster {
 
     /// Asks a contract. Its state is at least as new as the last command that this client sent.
     pub async fn query(&self, contract: AccountId, data: Vec<u8>) -> Result<Answered, Coded> {
-        let query = self.query_of(contract, data);
+        self.query_paying(contract, data, 0).await
+    }
+
+    /// The same, as if the account paid `value` along. Nothing is moved.
+    pub async fn query_paying(&self, contract: AccountId, data: Vec<u8>, value: Balance) -> Result<Answered, Coded> {
+        let query = Query { value, ..self.query_of(contract, data) };
         let (worker, answer) = self.ask(Ask::Query(&query)).await?;
         answered(worker, answer)
     }
@@ -214,6 +228,23 @@ impl Cluster {
         }
     }
 
+    /// What an account owns in the cluster: the own one, or a contract that it owns. It is a replica's word.
+    ///
+    /// Errors: `BalanceDenied`.
+    pub async fn balance(&self, account: AccountId) -> Result<Balance, Coded> {
+        match self.ask(Ask::Balance(account)).await?.1 {
+            Answer::Balance(balance) => Ok(balance),
+            _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
+        }
+    }
+
+    /// Pays money of the account out of the cluster to an account of the chain. It arrives there some blocks later.
+    ///
+    /// Errors in the outcome: `TooLittle`, `Dust`, `OutboxFull`.
+    pub async fn withdraw(&self, to: AccountId, amount: Balance) -> Result<Executed, Coded> {
+        self.send(&self.sign(Action::Withdraw { to, amount }, 0)).await
+    }
+
     /// Gives the cluster code for which the chain holds a deposit.
     pub async fn upload(&self, code: Vec<u8>, gas_limit: u64) -> Result<Executed, Coded> {
         let proof = self.chain.fact(&storage::code(&blake2_256(&code))).await?;
@@ -227,11 +258,13 @@ impl Cluster {
         code_hash: phala_primitives::Hash,
         salt: Vec<u8>,
         data: Vec<u8>,
+        value: Balance,
         gas_limit: u64,
     ) -> Result<Executed, Coded> {
         let contract = records::contract_address(&self.account(), self.id, &code_hash, &salt);
         let proof = self.chain.fact(&storage::contract(&contract)).await?;
-        self.send(&self.sign(Action::Instantiate { contract, code_hash, salt, data, proof }, gas_limit)).await
+        let action = Action::Instantiate { contract, code_hash, salt, data, proof };
+        self.send(&self.sign_paying(action, value, gas_limit)).await
     }
 
     /// Asks the replicas, the one that answered last first, until one gives an answer that verifies.
@@ -266,6 +299,7 @@ impl Cluster {
             Ask::Query(_) => QUERIED_AT_ONCE,
             // It waits for news on purpose.
             Ask::Logs(_) => 1,
+            Ask::Balance(_) => QUERIED_AT_ONCE,
         };
         let first = self.preferred.load(Ordering::Relaxed);
         let order = (0..replicas.len()).map(|step| first.wrapping_add(step) % replicas.len());
@@ -314,6 +348,7 @@ impl Cluster {
             Ask::Command(command) => seal.command(command.clone(), max_height, rng)?,
             Ask::Outcome(command) => seal.outcome(command.command.id, max_height, rng)?,
             Ask::Logs(query) => seal.logs(query.clone(), max_height, rng)?,
+            Ask::Balance(account) => seal.balance(account, max_height, rng)?,
         };
         let response = exchange(&self.http, replica, envelope).await?;
         Ok((pending.open(&response)?, *pending.request_id()))
@@ -379,7 +414,7 @@ impl Cluster {
                 Ok(())
             }
             // Nobody but this replica could seal it. It is the replica's word.
-            (Ask::Logs(_), Answer::Logs(_)) => Ok(()),
+            (Ask::Logs(_), Answer::Logs(_)) | (Ask::Balance(_), Answer::Balance(_)) => Ok(()),
             _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
         }
     }

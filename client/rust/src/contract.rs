@@ -4,7 +4,7 @@ use crate::{
     Account, Call, Chain, Cluster,
     cluster::{Answered, Executed},
 };
-use phala_primitives::{AccountId, Code, Coded, blake2_256, limits::MAX_CODE, records::contract_address};
+use phala_primitives::{AccountId, Balance, Code, Coded, blake2_256, limits::MAX_CODE, records::contract_address};
 use phala_session::{Action, Credentials};
 use std::sync::Arc;
 
@@ -13,6 +13,21 @@ use std::sync::Arc;
 pub struct Contract {
     cluster: Arc<Cluster>,
     address: AccountId,
+}
+
+/// What is deployed.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// The code.
+    pub code: Vec<u8>,
+    /// Makes addresses differ.
+    pub salt: Vec<u8>,
+    /// Selector and arguments of the constructor.
+    pub data: Vec<u8>,
+    /// Money that the contract begins with.
+    pub value: Balance,
+    /// Most gas for each command.
+    pub gas_limit: u64,
 }
 
 impl Contract {
@@ -46,8 +61,15 @@ impl Contract {
 
     /// Calls it with the right to change its state, and waits for the outcome.
     pub async fn call(&self, data: Vec<u8>, gas_limit: u64) -> Result<Executed, Coded> {
+        self.pay(data, 0, gas_limit).await
+    }
+
+    /// Calls it with money of the account in the cluster, which comes back if the call fails.
+    ///
+    /// Errors in the outcome, besides the contract's: `TooLittle`.
+    pub async fn pay(&self, data: Vec<u8>, value: Balance, gas_limit: u64) -> Result<Executed, Coded> {
         let action = Action::Call { contract: self.address, data };
-        self.cluster.send(&self.cluster.sign(action, gas_limit)).await
+        self.cluster.send(&self.cluster.sign_paying(action, value, gas_limit)).await
     }
 
     /// Deploys a contract: what the chain lacks of code and contract in one extrinsic by `account`, the code to the
@@ -63,6 +85,16 @@ impl Contract {
         data: Vec<u8>,
         gas_limit: u64,
     ) -> Result<(Self, Executed), Coded> {
+        Self::deploy_paying(cluster, account, Deployment { code, salt, data, value: 0, gas_limit }).await
+    }
+
+    /// The same, with money of the account in the cluster for the contract to begin with.
+    pub async fn deploy_paying(
+        cluster: &Arc<Cluster>,
+        account: &Account,
+        deployment: Deployment,
+    ) -> Result<(Self, Executed), Coded> {
+        let Deployment { code, salt, data, value, gas_limit } = deployment;
         if account.id() != cluster.account() {
             return Err(Coded::new(Code::NotDeployer, "the cluster was connected for another account"));
         }
@@ -82,7 +114,7 @@ impl Contract {
             chain.submit(account, &Call::batch_all(&calls)).await?;
         }
         cluster.upload(code, gas_limit).await?.outcome.result?;
-        let executed = cluster.instantiate(hash, salt, data, gas_limit).await?;
+        let executed = cluster.instantiate(hash, salt, data, value, gas_limit).await?;
         if let Err(error) = &executed.outcome.result {
             return Err(error.clone());
         }

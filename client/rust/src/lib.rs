@@ -47,7 +47,7 @@ pub use account::Account;
 pub use call::Call;
 pub use chain::{AccountInfo, Chain, Heads, Included};
 pub use cluster::{Answered, Cluster, Executed};
-pub use contract::Contract;
+pub use contract::{Contract, Deployment};
 pub use events::Event;
 pub use phala_session::{
     Action, Credentials, LogPage, LogQuery, LogRecord, Outcome, Output, Said, Scope, SignedCommand,

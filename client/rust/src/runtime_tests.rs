@@ -7,7 +7,11 @@ use crate::{
     keys,
 };
 use codec::{Decode, Encode};
-use phala_primitives::{AccountId, Code, Coded, Hash, PHA, records};
+use phala_primitives::{
+    AccountId, Code, Coded, Hash, PHA,
+    bridge::{Order, Outbound},
+    records,
+};
 use phala_runtime::{Executive, GenesisSpec, Header, Runtime, RuntimeCall, UncheckedExtrinsic, VERSION};
 
 const GENESIS: Hash = Hash([7; 32]);
@@ -80,6 +84,10 @@ fn calls_are_those_of_the_runtime() {
     let update = pallet_registry::Call::update_endpoint { endpoint: b"http://a".to_vec(), peer: b"b:1".to_vec() };
     let rejoin = pallet_clusters::Call::rejoin { cluster: 6, anchor, proof: Some(vec![1, 2]) };
     let create = pallet_clusters::Call::create_contract { cluster: 6, code_hash: hash, salt: vec![9] };
+    let message = pallet_clusters::Call::send_message { contract: bob, data: vec![7; 70], value: PHA };
+    let outbound = Outbound { from: bob, order: Order::Withdraw { to: AccountId([5; 32]), amount: PHA } };
+    let messages = vec![outbound.clone()];
+    let deliver = pallet_clusters::Call::deliver { cluster: 6, proof: vec![1; 80], messages, rest: vec![hash] };
     let pairs: Vec<(Call, RuntimeCall)> = vec![
         (transfer.clone(), inner.clone()),
         (
@@ -99,6 +107,12 @@ fn calls_are_those_of_the_runtime() {
         ),
         (Call::remove_code(&hash), RuntimeCall::Clusters(pallet_clusters::Call::remove_code { code_hash: hash })),
         (Call::create_contract(6, &hash, &[9]), RuntimeCall::Clusters(create)),
+        (
+            Call::deposit(6, &bob, PHA),
+            RuntimeCall::Clusters(pallet_clusters::Call::deposit { cluster: 6, to: bob, amount: PHA }),
+        ),
+        (Call::send_message(&bob, &[7; 70], PHA), RuntimeCall::Clusters(message)),
+        (Call::deliver(6, &[1; 80], &[outbound.clone()], &[hash]), RuntimeCall::Clusters(deliver)),
     ];
     for (ours, theirs) in pairs {
         assert_eq!(ours.encoded(), theirs.encode(), "{theirs:?}");

@@ -2,7 +2,7 @@
 
 use crate::{
     later::Callback,
-    types::{HttpError, HttpRequest, HttpResponse, HttpResult, Kept, SigType, StorageQuotaExceeded},
+    types::{HttpError, HttpRequest, HttpResponse, HttpResult, Kept, SigType, StorageQuotaExceeded, WithdrawError},
 };
 use ink::{
     env::{chain_extension::FromStatusCode, DefaultEnvironment, Environment},
@@ -85,6 +85,10 @@ pub trait PinkExt {
     fn set_timer(delay_ms: u64, period_ms: u64, callback: Callback) -> u64;
     #[ink(function = 103, handle_status = false)]
     fn cancel_timer(timer: u64);
+    #[ink(function = 104, handle_status = false)]
+    fn withdraw(to: AccountId, amount: u128) -> Kept<(), WithdrawError>;
+    #[ink(function = 105, handle_status = false)]
+    fn chain_call(call: &[u8]);
 }
 
 /// The environment of contracts on Phala: ink!'s own, with [`PinkExt`]. To be named as

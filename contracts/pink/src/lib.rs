@@ -48,6 +48,7 @@ mod later;
 mod log;
 #[cfg(feature = "std")]
 pub mod mock;
+mod money;
 mod system;
 mod types;
 
@@ -58,6 +59,7 @@ pub use keys::{
 };
 pub use later::{call_after, call_each, cancel, request_later, Callback};
 pub use log::{allow_log, allow_log_to_all, deny_log, deny_log_to_all, log, Level};
+pub use money::{chain_call, withdraw, WithdrawError};
 pub use system::{code_exists, is_command, random, runtime_version, untrusted_time_ms, worker_key};
 pub use types::{HttpError, HttpRequest, HttpResponse, HttpResult, Kept, SigType, StorageQuotaExceeded};
 

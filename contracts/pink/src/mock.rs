@@ -3,7 +3,7 @@
 //! It answers what a test tells it to, keeps lines and cache in memory, and counts in place of chance. Its signatures
 //! are hashes: they verify here, and nowhere else. `phala-testkit` runs contracts on the real machine instead.
 
-use crate::types::{HttpError, HttpRequest, HttpResponse, HttpResult, Kept, SigType, StorageQuotaExceeded};
+use crate::types::{HttpError, HttpRequest, HttpResponse, HttpResult, Kept, SigType, StorageQuotaExceeded, WithdrawError};
 use ink::{
     env::{
         hash::{Blake2x256, CryptoHash},
@@ -20,6 +20,8 @@ use std::{
 
 /// What one contract's cache holds at most, in bytes, as on the network.
 const QUOTA: usize = 4 << 20;
+/// Least that is paid out, as on the network.
+const LEAST: u128 = 10_000_000_000;
 
 #[derive(Default)]
 struct State {
@@ -32,6 +34,9 @@ struct State {
     numbers: u8,
     jobs: Vec<u64>,
     named: u64,
+    balance: u128,
+    withdrawals: Vec<(AccountId, u128)>,
+    calls: Vec<Vec<u8>>,
 }
 
 /// What a test says to the stand-in, and asks of it.
@@ -87,6 +92,21 @@ impl Mock {
     /// Requests and timers that were asked for in commands and not cancelled, by their names.
     pub fn jobs(&self) -> Vec<u64> {
         self.0.borrow().jobs.clone()
+    }
+
+    /// Says what the contract owns, as far as paying out is concerned.
+    pub fn set_balance(&self, balance: u128) {
+        self.0.borrow_mut().balance = balance;
+    }
+
+    /// What was paid to accounts of the chain, in its order.
+    pub fn withdrawals(&self) -> Vec<(AccountId, u128)> {
+        self.0.borrow().withdrawals.clone()
+    }
+
+    /// Calls of the chain, in their order.
+    pub fn chain_calls(&self) -> Vec<Vec<u8>> {
+        self.0.borrow().calls.clone()
     }
 
     /// Whether an account other than the owner may read the log.
@@ -183,6 +203,18 @@ impl State {
         (0..length).map(count).collect()
     }
 
+    fn withdraw(&mut self, to: AccountId, amount: u128) -> Kept<(), WithdrawError> {
+        Kept(match self.balance.checked_sub(amount) {
+            _ if amount < LEAST => Err(WithdrawError::TooSmall),
+            None => Err(WithdrawError::TooLittle),
+            Some(left) => {
+                self.balance = left;
+                self.withdrawals.push((to, amount));
+                Ok(())
+            }
+        })
+    }
+
     fn job(&mut self) -> u64 {
         assert!(self.command, "a query asks for nothing later");
         self.named += 1;
@@ -236,7 +268,7 @@ impl State {
                 (given.to_vec() == signature(SigType::Ecdsa, &public, &message)).encode()
             }
             15 => [0u8; 32].encode(),
-            16 => (0u128, 0u128).encode(),
+            16 => (self.balance, self.balance).encode(),
             17 => (if self.command { [0u8; 32] } else { [9; 32] }).encode(),
             18 => {
                 assert!(!self.command, "the host's clock is not for commands");
@@ -261,6 +293,14 @@ impl State {
                 assert!(self.command, "a query cannot cancel timers");
                 let timer = arguments::<u64>(input);
                 self.jobs.retain(|job| *job != timer);
+                Bytes::new()
+            }
+            104 => {
+                let (to, amount) = arguments(input);
+                self.withdraw(to, amount).encode()
+            }
+            105 => {
+                self.calls.push(arguments(input));
                 Bytes::new()
             }
             other => panic!("the network has no function {other} of the pink extension"),

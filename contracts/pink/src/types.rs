@@ -111,6 +111,16 @@ pub enum SigType {
 #[ink::scale_derive(Encode, Decode, TypeInfo)]
 pub struct StorageQuotaExceeded;
 
+/// Why nothing is paid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[ink::scale_derive(Encode, Decode, TypeInfo)]
+pub enum WithdrawError {
+    /// The contract owns less, or would be left with dust.
+    TooLittle,
+    /// Less than an account of the chain can live with: 0.01 PHA.
+    TooSmall,
+}
+
 /// A `Result` that the network returns.
 ///
 /// ink! takes a plain `Result` of an extension for something else: it decodes the value of `Ok` alone and expects the

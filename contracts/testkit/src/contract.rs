@@ -4,7 +4,7 @@ use crate::{Chain, Work};
 use anyhow::{Result, anyhow};
 use phala_abi::Abi;
 use phala_build::Bundle;
-use phala_primitives::{AccountId, Hash};
+use phala_primitives::{AccountId, Balance, Hash};
 use phala_vm::{Entry, Execution};
 use serde_json::Value;
 use std::sync::Arc;
@@ -98,6 +98,16 @@ impl Contract {
     /// `BadKey` if it is no name.
     pub fn by(&self, name: &str) -> Result<Self> {
         Ok(Self { chain: self.chain.by(name)?, ..self.clone() })
+    }
+
+    /// The same contract, to which the caller pays so much with each call.
+    pub fn paying(&self, value: Balance) -> Self {
+        Self { chain: self.chain.paying(value), ..self.clone() }
+    }
+
+    /// What it owns.
+    pub fn balance(&self) -> Balance {
+        self.chain.balance(self.address)
     }
 
     /// Sends a command, with arguments as on the command line. An error that the contract answers with is an answer.

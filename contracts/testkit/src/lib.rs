@@ -37,7 +37,7 @@ use contract::Interface;
 use parking_lot::Mutex;
 use phala_build::Bundle;
 use phala_pink::{Cache, Pink};
-use phala_primitives::{AccountId, limits::MAX_COMMAND_GAS, records::contract_address};
+use phala_primitives::{AccountId, Balance, limits::MAX_COMMAND_GAS, records::contract_address};
 use phala_vm::{BlockInfo, Engine, Entry, Execution, Invocation, Limits, Mode};
 use state::State;
 use std::{path::Path, sync::Arc};
@@ -57,6 +57,7 @@ const QUERY_MS: u64 = 10_000;
 pub struct Chain {
     inner: Arc<Inner>,
     caller: AccountId,
+    value: Balance,
 }
 
 struct Inner {
@@ -87,7 +88,7 @@ impl Chain {
         let limits = Limits { concurrent_queries: 4, concurrent_commands: 1, ..Limits::default() };
         let engine = Engine::with_extension(limits, Arc::new(pink))?;
         let inner = Inner { engine, town, cache, state: Mutex::default(), gas: Mutex::default() };
-        Ok(Self { inner: Arc::new(inner), caller: phala_abi::account("//Alice")? })
+        Ok(Self { inner: Arc::new(inner), caller: phala_abi::account("//Alice")?, value: 0 })
     }
 
     /// An account by name: `//Alice`.
@@ -103,7 +104,30 @@ impl Chain {
     /// # Errors
     /// `BadKey` if it is no name.
     pub fn by(&self, name: &str) -> Result<Self> {
-        Ok(Self { inner: self.inner.clone(), caller: self.account(name)? })
+        Ok(Self { caller: self.account(name)?, ..self.clone() })
+    }
+
+    /// The same cluster, where what is deployed and called is paid so much by the caller.
+    pub fn paying(&self, value: Balance) -> Self {
+        Self { value, ..self.clone() }
+    }
+
+    /// Gives an account or contract money, as a deposit on the chain does.
+    pub fn deposit(&self, to: AccountId, amount: Balance) {
+        let mut state = self.inner.state.lock();
+        let world = &mut Arc::make_mut(&mut state).world;
+        let owned = Arc::make_mut(world).balances.entry(to).or_default();
+        *owned = owned.saturating_add(amount);
+    }
+
+    /// What an account or contract owns.
+    pub fn balance(&self, of: AccountId) -> Balance {
+        self.inner.state.lock().world.balances.get(&of).copied().unwrap_or(0)
+    }
+
+    /// What contracts sent to the chain: withdrawals and calls, in their order.
+    pub fn sent(&self) -> Vec<(AccountId, Effect)> {
+        self.inner.state.lock().sent.clone()
     }
 
     /// Creates a contract from a bundle, with arguments as on the command line.
@@ -235,9 +259,9 @@ impl Chain {
             let state = self.inner.state.lock();
             (state.world.clone(), state.block)
         };
-        let caller = self.caller;
+        let (caller, origin, value, cluster) = (self.caller, self.caller, self.value, CLUSTER);
         let Work { entry, contract, data, .. } = work;
-        let invocation = Invocation { mode, entry, contract, caller, origin: caller, data, block, cluster: CLUSTER };
+        let invocation = Invocation { mode, entry, contract, caller, origin, value, data, block, cluster };
         self.inner.engine.execute(world, invocation)
     }
 
@@ -252,6 +276,7 @@ impl Chain {
                 Effect::LogReader { who, allowed: true } => drop(state.readers.insert((effect.contract, who))),
                 Effect::LogReader { who, allowed: false } => drop(state.readers.remove(&(effect.contract, who))),
                 Effect::CancelTimer { id } => state.cancel(effect.contract, id),
+                sent @ (Effect::Withdraw { .. } | Effect::ChainCall { .. }) => state.sent.push((effect.contract, sent)),
                 job => state.jobs.push((effect.contract, job)),
             }
         }

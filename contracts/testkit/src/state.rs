@@ -25,6 +25,8 @@ pub(crate) struct State {
     said: Vec<(AccountId, Said)>,
     /// Requests and timers.
     pub(crate) jobs: Vec<(AccountId, Effect)>,
+    /// Messages to the chain.
+    pub(crate) sent: Vec<(AccountId, Effect)>,
 }
 
 /// A state to go back to.
@@ -41,6 +43,7 @@ impl Default for State {
             deployed: 0,
             said: Vec::new(),
             jobs: Vec::new(),
+            sent: Vec::new(),
         }
     }
 }

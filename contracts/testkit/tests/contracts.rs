@@ -1,7 +1,7 @@
 //! Bundles of the repository on the testkit.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use phala_testkit::{Chain, Contract, HttpError};
+use phala_testkit::{Chain, Contract, Effect, HttpError};
 use std::path::PathBuf;
 
 const URL: &str = "https://api.example.com/price";
@@ -123,4 +123,37 @@ fn code_without_a_bundle_is_called_raw_and_traps_are_errors() {
     let trap = CODE.replace("(func (export \"deploy\"))", "(func (export \"deploy\") unreachable)");
     assert!(chain.deploy_raw(&wat::parse_str(trap).unwrap(), vec![]).is_err());
     assert!(chain.deploy_raw(b"text", vec![]).is_err());
+}
+
+#[test]
+fn money_is_paid_kept_and_sent_to_the_chain() {
+    // Takes what it is given, or pays out on the chain what its input says.
+    const TILL: &str = r#"(module
+        (import "seal0" "input" (func $input (param i32 i32)))
+        (import "seal0" "call_chain_extension" (func $ext (param i32 i32 i32 i32 i32) (result i32)))
+        (import "env" "memory" (memory 1))
+        (func (export "deploy"))
+        (func (export "call")
+            (i32.store (i32.const 0) (i32.const 100))
+            (call $input (i32.const 8) (i32.const 0))
+            (if (i32.eqz (i32.load (i32.const 0))) (then (return)))
+            (i32.store (i32.const 4) (i32.const 100))
+            (drop (call $ext (i32.const 104) (i32.const 8) (i32.load (i32.const 0)) (i32.const 200) (i32.const 4)))))"#;
+    const PHA: u128 = 1_000_000_000_000;
+    let chain = Chain::new().unwrap();
+    let (alice, bob) = (chain.account("//Alice").unwrap(), chain.account("//Bob").unwrap());
+    chain.deposit(alice, 5 * PHA);
+    let till = chain.paying(PHA).deploy_raw(&wat::parse_str(TILL).unwrap(), vec![]).unwrap().paying(0);
+    assert_eq!((till.balance(), chain.balance(alice)), (PHA, 4 * PHA));
+    till.paying(2 * PHA).call_raw(vec![]).unwrap();
+    assert!(till.paying(9 * PHA).call_raw(vec![]).unwrap_err().to_string().contains("P2030"));
+    till.paying(2 * PHA).query_raw(vec![]).unwrap();
+    assert_eq!((till.balance(), chain.balance(alice)), (3 * PHA, 2 * PHA));
+    let before = chain.snapshot();
+    till.call_raw([&bob.0[..], &PHA.to_le_bytes()].concat()).unwrap();
+    assert_eq!(till.balance(), 2 * PHA);
+    let sent = chain.sent();
+    assert!(matches!(sent[..], [(from, Effect::Withdraw { to, amount: PHA })] if from == till.address() && to == bob));
+    chain.restore(&before);
+    assert!(till.balance() == 3 * PHA && chain.sent().is_empty());
 }

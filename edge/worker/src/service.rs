@@ -150,6 +150,7 @@ impl Service {
             Call::Query(query) => ("query", self.query(account, request_id, query).await),
             Call::Command(command) => ("command", self.command(command).await),
             Call::Outcome(id) => ("outcome", self.parts.replica.outcome(&account, &id)),
+            Call::Balance(of) => ("balance", self.parts.replica.balance(&account, &of)),
             Call::Logs(query) => ("logs", self.logs(&account, &query).await),
         };
         let error = answer.as_ref().err().map(|error| error.known().unwrap_or(Code::Internal));

@@ -2,6 +2,7 @@
 
 use crate::{
     app::LogApp,
+    bridge::{self, Bridge},
     egress::Egress,
     entries::EntryFile,
     jobs,
@@ -120,6 +121,13 @@ impl Start {
         let acceptor = Acceptor::new(place, keys.identity.clone(), opened.certificates, now_ms(), &mut SystemRng);
         let _performing = AbortOnDrop(tokio::spawn(jobs::perform(opened.replica.clone(), opened.egress)));
         let _keeping = AbortOnDrop(tokio::spawn(jobs::keep_time(opened.replica.clone())));
+        let bridge = Bridge {
+            chain: chain.clone(),
+            account: self.config.account.clone(),
+            replica: opened.replica.clone(),
+            cluster: self.config.cluster,
+        };
+        let _carrying = AbortOnDrop(tokio::spawn(bridge::carry(bridge)));
         let service = Arc::new(Service::new(ServiceParts {
             replica: opened.replica,
             acceptor,

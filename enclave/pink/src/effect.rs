@@ -2,7 +2,7 @@
 
 use crate::HttpRequest;
 use codec::{Decode, Encode};
-use phala_primitives::AccountId;
+use phala_primitives::{AccountId, Balance};
 
 /// One such thing. The bytes of a `phala_vm::Effect` are the SCALE encoding.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
@@ -49,6 +49,18 @@ pub enum Effect {
         who: Option<AccountId>,
         /// Whether it may.
         allowed: bool,
+    },
+    /// Money that has left the contract's balance, for an account of the chain.
+    Withdraw {
+        /// The account.
+        to: AccountId,
+        /// How much.
+        amount: Balance,
+    },
+    /// A call of the chain in the name of the contract.
+    ChainCall {
+        /// Encoded `RuntimeCall`, at most `MAX_DISPATCH` bytes.
+        call: Vec<u8>,
     },
 }
 

@@ -5,11 +5,14 @@ use crate::{
     keys::{self, Secret},
     types::{
         HttpError, HttpRequest, HttpResult, MAX_HTTP_HEADERS, MAX_HTTP_REQUESTS, MAX_HTTP_TIMEOUT_MS, MAX_LOG,
-        MAX_REQUEST, MAX_TAG, SigType, StorageQuotaExceeded,
+        MAX_REQUEST, MAX_TAG, SigType, StorageQuotaExceeded, WithdrawError,
     },
 };
 use codec::{DecodeAll, Encode};
-use phala_primitives::{AccountId, Balance, Hash, PublicKey, blake2_256, limits::MAX_COMMAND_GAS};
+use phala_primitives::{
+    AccountId, Balance, Hash, PublicKey, blake2_256,
+    limits::{MAX_COMMAND_GAS, MAX_DISPATCH, MIN_WITHDRAWAL},
+};
 use phala_vm::{Extension, Refusal, Reply, Scope};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -95,7 +98,7 @@ impl Extension for Pink {
             13 => sign_prehashed(arguments(input)?, scope),
             14 => verify_prehashed(arguments(input)?, scope),
             15 => now(&AccountId([0; 32])),
-            16 => arguments::<AccountId>(input).and_then(|_| now(&(0 as Balance, 0 as Balance))),
+            16 => balance_of(&arguments(input)?, scope),
             17 => now(&if scope.is_command() { [0; 32] } else { self.worker }),
             18 if scope.is_command() => {
                 Err(Refusal::trap("the host's clock is not for commands: use the block's timestamp"))
@@ -114,6 +117,8 @@ impl Extension for Pink {
             101 => ask(arguments(input)?, scope),
             102 => set_timer(arguments(input)?, scope),
             103 => cancel_timer(arguments(input)?, scope),
+            104 => withdraw(arguments(input)?, scope),
+            105 => chain_call(arguments(input)?, scope),
             other => Err(Refusal::trap(format!("the network has no function {other} of the pink extension"))),
         }
     }
@@ -243,6 +248,14 @@ fn later(effect: &Effect, scope: &mut dyn Scope) -> Result<(), Refusal> {
     scope.effect(effect.encode())
 }
 
+/// The same; a query's is over with the query.
+fn perhaps(effect: &Effect, scope: &mut dyn Scope) -> Result<(), Refusal> {
+    match scope.is_command() || scope.is_read_only() {
+        true => later(effect, scope),
+        false => Ok(()),
+    }
+}
+
 /// A name for a request or timer that no other in this cluster has.
 fn name(scope: &mut dyn Scope) -> u64 {
     let (block, number) = (scope.block(), scope.number());
@@ -291,6 +304,36 @@ fn cancel_timer(id: u64, scope: &mut dyn Scope) -> Result<Reply, Refusal> {
     }
     scope.charge(gas::STATE_WRITE)?;
     later(&Effect::CancelTimer { id }, scope)?;
+    now(&())
+}
+
+/// What others own is theirs to know.
+fn balance_of(account: &AccountId, scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+    if *account != scope.contract() {
+        return Err(Refusal::trap("a contract sees its own balance only"));
+    }
+    let balance = scope.balance()?;
+    now(&(balance, balance))
+}
+
+fn withdraw((to, amount): (AccountId, Balance), scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+    if amount < MIN_WITHDRAWAL {
+        return now(&Err::<(), _>(WithdrawError::TooSmall));
+    }
+    scope.charge(gas::JOB)?;
+    if !scope.pay_out(amount)? {
+        return now(&Err::<(), _>(WithdrawError::TooLittle));
+    }
+    perhaps(&Effect::Withdraw { to, amount }, scope)?;
+    now(&Ok::<(), WithdrawError>(()))
+}
+
+fn chain_call(call: Vec<u8>, scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+    if call.len() > MAX_DISPATCH {
+        return Err(Refusal::trap(format!("a call of the chain of more than {MAX_DISPATCH} bytes")));
+    }
+    scope.charge(gas::JOB.saturating_add(gas::LOG_BYTE.saturating_mul(call.len() as u64)))?;
+    perhaps(&Effect::ChainCall { call }, scope)?;
     now(&())
 }
 

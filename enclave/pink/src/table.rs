@@ -49,7 +49,7 @@ pub const FUNCTIONS: &[Function] = &[
     function(13, "ecdsa_sign_prehashed", Works, Works, ""),
     function(14, "ecdsa_verify_prehashed", Works, Works, ""),
     function(15, "system_contract_id", Says("32 zero bytes"), Says("32 zero bytes"), "there is no system contract"),
-    function(16, "balance_of", Says("(0, 0)"), Says("(0, 0)"), "contracts hold no PHA yet"),
+    function(16, "balance_of", Works, Works, "total and free, which are the same, of the contract itself; others trap"),
     function(17, "worker_pubkey", Works, Says("32 zero bytes"), "ed25519 identity of this start of the worker"),
     function(18, "untrusted_millis_since_unix_epoch", Works, Traps, "the host's clock; `block_timestamp` is agreed on"),
     function(19, "code_exists", Works, Works, "false for programs of SideVM, which is not offered"),
@@ -63,4 +63,6 @@ pub const FUNCTIONS: &[Function] = &[
     function(101, "request", Traps, Works, "HTTP after the command; the answer comes by a call, exactly once"),
     function(102, "set_timer", Traps, Works, "a call at a later time, once or with a period of at least 10 ms"),
     function(103, "cancel_timer", Traps, Works, "of the contract's own timers"),
+    function(104, "withdraw", Works, Works, "pays an account of the chain, at least 0.01 PHA; a query's is discarded"),
+    function(105, "chain_call", Works, Works, "an extrinsic in the contract's name, 4 KiB; a query's is discarded"),
 ];

@@ -8,7 +8,10 @@ use crate::{types::SigType, *};
 use calls::{CASES, Outcome};
 use codec::{Decode, DecodeAll, Encode};
 use parking_lot::Mutex;
-use phala_primitives::{AccountId, Code, Hash};
+use phala_primitives::{
+    AccountId, Balance, Code, Hash, PHA,
+    limits::{MAX_DISPATCH, MIN_BALANCE, MIN_WITHDRAWAL},
+};
 use phala_vm::{BlockInfo, Engine, Entry, Execution, Failure, Invocation, Limits, MemoryWorld, Mode};
 use std::sync::Arc;
 
@@ -82,14 +85,24 @@ impl Scene {
         for contract in [CONTRACT, OTHER] {
             world.place(contract, &door);
         }
+        world.balances.insert(CONTRACT, PHA);
         Self { engine, town, cache, world: Arc::new(world), block, caller: OTHER }
     }
 
     fn run(&self, contract: AccountId, mode: Mode, id: u32, input: &[u8], revert: bool) -> Result<Execution, Failure> {
         let data = [&id.to_le_bytes()[..], input, &[u8::from(revert)]].concat();
         let (caller, block) = (self.caller, self.block);
-        let invocation =
-            Invocation { mode, entry: Entry::Call, contract, caller, origin: caller, data, block, cluster: 0 };
+        let invocation = Invocation {
+            mode,
+            entry: Entry::Call,
+            contract,
+            caller,
+            origin: caller,
+            value: 0,
+            data,
+            block,
+            cluster: 0,
+        };
         self.engine.execute(self.world.clone(), invocation)
     }
 
@@ -137,13 +150,16 @@ fn sample(id: u32) -> Vec<u8> {
         11 => 16u8.encode(),
         13 => (key, [1u8; 32]).encode(),
         14 => ([0u8; 65], [1u8; 32], [2u8; 33]).encode(),
-        16 | 20 => OTHER.encode(),
+        16 => CONTRACT.encode(),
+        20 => OTHER.encode(),
         19 => (Hash([1; 32]), false).encode(),
         22 => (vec![request("http://a/")], 500u64).encode(),
         100 => (Some(OTHER), true).encode(),
         101 => (request("http://a/"), 500u64, callback()).encode(),
         102 => (100u64, 0u64, callback()).encode(),
         103 => 7u64.encode(),
+        104 => (OTHER, PHA / 2).encode(),
+        105 => vec![1u8, 2].encode(),
         _ => vec![],
     }
 }
@@ -164,12 +180,12 @@ fn every_function_of_the_table_answers_as_the_table_says_and_no_other_exists() {
                 assert_eq!(garbage.unwrap_err().code(), Code::Trapped, "{function:?}");
             }
         }
-        for id in [0, 26, 99, 104, 1 << 16 | 1, u32::MAX] {
+        for id in [0, 26, 99, 106, 1 << 16 | 1, u32::MAX] {
             assert_eq!(scene.run(CONTRACT, mode, id, &[], false).unwrap_err().code(), Code::Trapped);
         }
     }
     let ids: Vec<u32> = FUNCTIONS.iter().map(|function| function.id).collect();
-    assert_eq!(ids, (1..=25).chain(100..=103).collect::<Vec<_>>());
+    assert_eq!(ids, (1..=25).chain(100..=105).collect::<Vec<_>>());
 }
 
 #[test]
@@ -300,11 +316,38 @@ fn logs_go_out_at_once_from_queries_and_with_the_outcome_from_commands() {
     assert_eq!(scene.town.lines.lock().len(), 1);
 }
 
+#[test]
+fn money_leaves_with_the_outcome_and_no_more_than_there_is() {
+    let scene = Scene::new();
+    type Paid = Result<(), crate::types::WithdrawError>;
+    use crate::types::WithdrawError::{TooLittle, TooSmall};
+    assert_eq!(scene.both::<(Balance, Balance)>(16, CONTRACT), (PHA, PHA));
+    let mode = Mode::Command { gas_limit: GAS };
+    assert_eq!(scene.run(CONTRACT, mode, 16, &OTHER.encode(), false).unwrap_err().code(), Code::Trapped);
+    assert_eq!(scene.both::<Paid>(104, (OTHER, MIN_WITHDRAWAL - 1)), Err(TooSmall));
+    assert_eq!(scene.both::<Paid>(104, (OTHER, PHA + 1)), Err(TooLittle));
+    assert_eq!(scene.both::<Paid>(104, (OTHER, PHA - MIN_BALANCE + 1)), Err(TooLittle), "dust");
+    assert_eq!(scene.query::<Paid>(104, (OTHER, PHA)), Ok(()));
+    let (paid, effects) = scene.command::<Paid>(104, (OTHER, PHA / 4));
+    assert_eq!(paid, Ok(()));
+    assert!(matches!(&effects[..], [Effect::Withdraw { to: OTHER, amount }] if *amount == PHA / 4));
+    let kept = scene.run(CONTRACT, mode, 104, &(OTHER, PHA / 4).encode(), false).unwrap();
+    assert_eq!(kept.balances.into_iter().collect::<Vec<_>>(), [(CONTRACT, PHA - PHA / 4)]);
+    let reverted = scene.run(CONTRACT, mode, 104, &(OTHER, PHA / 4).encode(), true).unwrap();
+    assert!(reverted.balances.is_empty() && reverted.effects.is_empty());
+    let ((), effects) = scene.command::<()>(105, vec![7u8; MAX_DISPATCH]);
+    assert!(matches!(&effects[..], [Effect::ChainCall { call }] if call.len() == MAX_DISPATCH));
+    let long = vec![7u8; MAX_DISPATCH + 1].encode();
+    assert_eq!(scene.run(CONTRACT, mode, 105, &long, false).unwrap_err().code(), Code::Trapped);
+}
+
 /// What is worth knowing of a function of the common interface.
 fn remark(name: &str) -> &'static str {
     match name {
-        "balance" | "value_transferred" | "minimum_balance" | "weight_to_fee" => "0: contracts hold no PHA yet",
-        "transfer" => "of more than zero: `TransferFailed`",
+        "balance" => "of the contract, in the cluster's ledger; all of it may be spent",
+        "minimum_balance" => "0.0001 PHA: an account owns nothing or as much",
+        "weight_to_fee" => "0: gas has no price yet",
+        "terminate" => "what the contract owns goes to the beneficiary",
         "call_runtime" | "xcm_execute" | "xcm_send" => "contracts run beside the chain, not in its runtime",
         "caller_is_root" => "0",
         "lock_delegate_dependency" | "unlock_delegate_dependency" => "nothing to do: code is never removed",

@@ -94,3 +94,12 @@ pub(crate) enum SigType {
 /// The contract's share of the worker's cache is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 pub(crate) struct StorageQuotaExceeded;
+
+/// Why nothing is paid out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub(crate) enum WithdrawError {
+    /// The contract owns less, or would be left with dust.
+    TooLittle,
+    /// Less than an account of the chain can live with.
+    TooSmall,
+}

@@ -4,7 +4,7 @@
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash, PublicKey, limits::MAX_COMMAND_LIFE_MS};
-use phala_session::{Action, CertificateCache, CommandId, SignedCommand};
+use phala_session::{CertificateCache, CommandId, SignedCommand};
 use std::{num::NonZeroUsize, sync::Arc};
 
 /// Commands whose signatures are remembered as good.
@@ -32,7 +32,7 @@ impl Checker {
         Self { genesis, cluster, certificates, good: Mutex::new(LruCache::new(REMEMBERED)), members: RwLock::default() }
     }
 
-    /// Sets whose word counts for what came of requests.
+    /// Sets whose word counts for what comes from outside.
     pub(crate) fn set_members(&self, members: &[PublicKey]) {
         *self.members.write() = members.to_vec();
     }
@@ -40,9 +40,12 @@ impl Checker {
     /// Checks a command, whose hash is given, at a time. Gives the same answer as [`SignedCommand::verify`], and
     /// refuses what only members may send.
     pub(crate) fn check(&self, command: &SignedCommand, hash: &Hash, time_ms: u64) -> Result<(), Coded> {
-        let members_only = matches!(command.command.action, Action::Deliver { .. });
+        let members_only = command.command.action.is_for_members();
         if members_only && !self.members.read().contains(&command.account().0) {
-            return Err(Coded::new(Code::NotMember, "only members bring what came of requests"));
+            return Err(Coded::new(
+                Code::NotMember,
+                "only members bring what came of requests and what the chain says",
+            ));
         }
         if self.good.lock().get(hash).is_some() && in_time(command, time_ms) {
             return Ok(());

@@ -2,6 +2,7 @@
 
 use crate::{
     block::make_block,
+    bridge::Memory,
     check::{Checker, Key},
     cipher::{LogCipher, What},
     execute::Ordered,
@@ -125,7 +126,12 @@ impl Entries {
     }
 
     /// Judges the state that the leader names by this replica's own.
-    pub(crate) fn check_executed(parent: &EntryHeader, header: &EntryHeader, state: &Snapshot) -> Verdict {
+    pub(crate) fn check_executed(
+        parent: &EntryHeader,
+        header: &EntryHeader,
+        state: &Snapshot,
+        memory: &Memory,
+    ) -> Verdict {
         let named = header.executed;
         let recent = named.height.saturating_add(MAX_LAG) >= header.height;
         if named.height < parent.executed.height || named.height >= header.height || !recent {
@@ -136,7 +142,9 @@ impl Entries {
         }
         let own = if named.height == 0 { Ok(Some(EMPTY_ROOT)) } else { state.root_at(named.height) };
         match own {
-            Ok(Some(own)) if own == named.state_root => Verdict::Accept,
+            Ok(Some(own)) if own == named.state_root && memory.at(named.height) == Some(named.crossing) => {
+                Verdict::Accept
+            }
             Ok(_) => Verdict::Reject,
             // The own disk says nothing about the leader.
             Err(_) => Verdict::Later,

@@ -9,8 +9,9 @@
 //! 4. `Call`: the message runs;
 //! 5. `Deliver`: the request that it is about leaves the state and its contract is called back; if there is no such
 //!    request, nothing happens;
-//! 6. the outcome is stored. If it is an error, or the contract reverted, nothing else is;
-//! 7. once the timers and commands so far have used [`MAX_ENTRY_GAS`], the rest is left alone, as if the entry did not hold it: it
+//! 6. `Inbox`, `Withdraw`, `Acknowledge`: traffic with the chain, see [`crate::bridge`];
+//! 7. the outcome is stored. If it is an error, or the contract reverted, nothing else is;
+//! 8. once the timers and commands so far have used [`MAX_ENTRY_GAS`], the rest is left alone, as if the entry did not hold it: it
 //!    waits in the pools to be ordered again.
 //!
 //! Then, whether or not there were commands: at most two batches of outcomes that are older than commands may live are
@@ -19,10 +20,12 @@
 //! A new contract whose address once belonged to one that ended has a storage space of its own.
 
 use crate::{
+    bridge::{self, MAX_TAKEN, Traffic},
     check::{Key, key},
     jobs::Jobs,
     layout::{BATCHES, Batch, CODE, Contract, Done, ENDED, OUTCOMES, QUEUES, Queue, state_error},
     logs,
+    money::after_withdrawal,
     world::Layer,
 };
 use codec::{DecodeAll, Encode};
@@ -30,15 +33,19 @@ use parking_lot::{Mutex, MutexGuard};
 use phala_light::LightClient;
 use phala_pink::{CacheOp, Callback, Effect, HttpError, HttpResult};
 use phala_primitives::{
-    AccountId, ClusterId, Code, Coded, Fact, Hash, PublicKey, blake2_256,
-    limits::{MAX_COMMAND_LIFE_MS, MAX_ENTRY_COMMANDS, MAX_ENTRY_GAS},
+    AccountId, Balance, ClusterId, Code, Coded, Fact, Hash, PublicKey, blake2_256,
+    bridge::{BridgeRecord, Inbound, Letter, Order},
+    limits::{CALL_GAS, MAX_COMMAND_LIFE_MS, MAX_ENTRY_COMMANDS, MAX_ENTRY_GAS},
     records::{CodeRecord, ContractRecord, contract_address},
     storage,
 };
 use phala_session::{Action, EntryHeader, Outcome, Output, SignedCommand};
 use phala_state::{Changes, Path, Space};
 use phala_vm::{BlockInfo, Engine, Entry, Execution, Failure, Invocation, Mode};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Most bytes that a command returns; more is an error, [`Code::ReplyTooLarge`]. Outcomes are kept for minutes.
 pub const MAX_COMMAND_OUTPUT: usize = 64 << 10;
@@ -49,6 +56,8 @@ const MAX_FIRED: u32 = 256;
 const MAX_TIMER_GAS: u64 = MAX_ENTRY_GAS / 2;
 /// Most batches of old outcomes that are removed with one entry. More than one, so that a backlog shrinks.
 const SWEEP_BATCHES: usize = 2;
+/// Gas that a message between chain and cluster counts for: some values of the state are read and written.
+const MESSAGE_GAS: u64 = 300_000;
 
 /// A command of an entry.
 pub(crate) struct Ordered {
@@ -92,6 +101,14 @@ fn done(gas_used: u64) -> Outcome {
     Outcome { result: Ok(Output { flags: 0, data: vec![] }), gas_used }
 }
 
+/// An outbox that is full is the command's own matter, a state that cannot be read is not.
+fn full(error: Coded) -> Stop {
+    match error.known() {
+        Some(Code::OutboxFull) => Stop::Refused(error),
+        _ => Stop::Fault(error),
+    }
+}
+
 fn refused(code: Code, detail: impl Into<String>) -> Stop {
     Stop::Refused(Coded::new(code, detail))
 }
@@ -104,6 +121,8 @@ pub(crate) struct Executor {
     validators: Vec<PublicKey>,
     /// What the state holds of requests and timers.
     jobs: Mutex<Jobs>,
+    /// What it holds of the traffic with the chain.
+    traffic: Mutex<Traffic>,
 }
 
 impl Executor {
@@ -113,8 +132,14 @@ impl Executor {
         validators: Vec<PublicKey>,
         engine: Engine,
         jobs: Jobs,
+        traffic: Traffic,
     ) -> Self {
-        Self { cluster, engine, genesis, validators, jobs: Mutex::new(jobs) }
+        Self { cluster, engine, genesis, validators, jobs: Mutex::new(jobs), traffic: Mutex::new(traffic) }
+    }
+
+    /// Traffic with the chain.
+    pub(crate) fn traffic(&self) -> MutexGuard<'_, Traffic> {
+        self.traffic.lock()
     }
 
     /// Requests and timers that wait.
@@ -161,11 +186,9 @@ impl Executor {
         let (account, command) = (*signed.account(), &signed.command);
         let run = |entry, contract, data: &[u8]| {
             let mode = Mode::Command { gas_limit: command.gas_limit };
+            let (caller, origin, value) = (account, account, command.value);
             let (data, cluster) = (data.to_vec(), self.cluster);
-            self.run(
-                layer,
-                Invocation { mode, entry, contract, caller: account, origin: account, data, block, cluster },
-            )
+            self.run(layer, Invocation { mode, entry, contract, caller, origin, value, data, block, cluster })
         };
         let result = match &command.action {
             Action::Call { contract, data } => run(Entry::Call, *contract, data),
@@ -174,6 +197,9 @@ impl Executor {
                 .and_then(|()| run(Entry::Deploy { code_hash: *code_hash }, *contract, data)),
             Action::Upload { code, proof } => self.upload(layer, code, proof),
             Action::Deliver { request, response } => self.deliver(layer, block, *request, response),
+            Action::Inbox { messages, proof } => self.inbox(layer, block, messages, proof),
+            Action::Withdraw { to, amount } => self.withdraw(layer, account, *to, *amount),
+            Action::Acknowledge { proof } => self.acknowledge(layer, proof),
         };
         match result {
             Ok(outcome) => Ok(outcome),
@@ -224,10 +250,22 @@ impl Executor {
             contract,
             caller: contract,
             origin: record.owner,
+            value: 0,
             data: [&callback.selector[..], arguments].concat(),
             block,
             cluster: self.cluster,
         };
+        self.report(layer, invocation, |why| format!("the callback 0x{} failed: {why}", hex::encode(callback.selector)))
+    }
+
+    /// Runs what nobody waits for. What goes wrong is for the contract's log. Returns the gas used.
+    fn report(
+        &self,
+        layer: &Arc<Layer>,
+        invocation: Invocation,
+        text: impl FnOnce(&Coded) -> String,
+    ) -> Result<u64, Coded> {
+        let (contract, block) = (invocation.contract, invocation.block);
         let (why, gas) = match self.run(layer, invocation) {
             Ok(Outcome { result: Ok(output), gas_used }) if !output.reverted() => return Ok(gas_used),
             Ok(Outcome { result: Ok(_), gas_used }) => (Coded::from(Code::Reverted), gas_used),
@@ -236,10 +274,68 @@ impl Executor {
             Err(Stop::Fault(error)) => return Err(error),
         };
         if why.known() != Some(Code::NoContract) {
-            let text = format!("the callback 0x{} failed: {why}", hex::encode(callback.selector));
-            logs::line(layer, &contract, block, logs::ERROR, text)?;
+            logs::line(layer, &contract, block, logs::ERROR, text(&why))?;
         }
         Ok(gas)
+    }
+
+    /// Takes the next messages of the chain, unless another member has brought them before.
+    fn inbox(&self, layer: &Arc<Layer>, block: BlockInfo, messages: &[Inbound], proof: &Fact) -> Result<Outcome, Stop> {
+        let Some((last, before)) = messages.split_last() else { return Err(refused(Code::Malformed, "no messages")) };
+        if messages.len() > MAX_TAKEN || before.iter().any(|message| matches!(message, Inbound::Call { .. })) {
+            return Err(refused(Code::Malformed, "too many messages, or a call that is not the last"));
+        }
+        let mut traffic = *self.traffic();
+        let number = traffic.inbox.next.saturating_add(before.len() as u64);
+        let letter: Option<Letter> = self.fact(proof, &storage::letter(self.cluster, number))?;
+        let inbox = letter.and_then(|letter| traffic.follow(messages, &letter));
+        let inbox = inbox.ok_or_else(|| refused(Code::BadProof, "the chain's messages are others"))?;
+        let mut amounts = 0 as Balance;
+        for message in messages {
+            let (to, amount) = match message {
+                Inbound::Deposit { to, amount } | Inbound::Returned { to, amount, .. } => (to, *amount),
+                Inbound::Call { from, value, .. } => (from, *value),
+            };
+            layer.credit(to, amount)?;
+            amounts = amounts.saturating_add(amount);
+        }
+        traffic.took(layer, inbox, amounts);
+        *self.traffic() = traffic;
+        let mut gas = MESSAGE_GAS.saturating_mul(messages.len() as u64);
+        if let Inbound::Call { from, contract, value, data } = last {
+            let invocation = Invocation {
+                mode: Mode::Command { gas_limit: CALL_GAS },
+                entry: Entry::Call,
+                contract: *contract,
+                caller: *from,
+                origin: *from,
+                value: *value,
+                data: data.clone(),
+                block,
+                cluster: self.cluster,
+            };
+            let text = |why: &Coded| format!("message {number} of the chain, by {from}, failed: {why}");
+            gas = gas.saturating_add(self.report(layer, invocation, text)?);
+        }
+        Ok(done(gas))
+    }
+
+    /// Pays money of an account out to the chain.
+    fn withdraw(&self, layer: &Layer, account: AccountId, to: AccountId, amount: Balance) -> Result<Outcome, Stop> {
+        let mut traffic = self.traffic();
+        let left = after_withdrawal(layer.owned(&account)?, amount).map_err(Stop::Refused)?;
+        traffic.has_room(layer, &BTreeMap::from([(account, 1)])).map_err(full)?;
+        layer.set_owned(&account, left);
+        traffic.send(layer, account, Order::Withdraw { to, amount })?;
+        Ok(done(MESSAGE_GAS))
+    }
+
+    /// Forgets what the chain proves to have delivered.
+    fn acknowledge(&self, layer: &Layer, proof: &Fact) -> Result<Outcome, Stop> {
+        let record: Option<BridgeRecord> = self.fact(proof, &storage::bridge(self.cluster))?;
+        let record = record.ok_or_else(|| refused(Code::BadProof, "the chain has delivered nothing"))?;
+        self.traffic().forget(layer, &record)?;
+        Ok(done(MESSAGE_GAS))
     }
 
     /// Takes over what an execution asked its extension for.
@@ -255,6 +351,11 @@ impl Executor {
             match effect {
                 Effect::Log { level, text } => logs::line(layer, &contract, block, level, text)?,
                 Effect::Cache(op) => layer.ask_cache(contract, op),
+                effect @ (Effect::Withdraw { .. } | Effect::ChainCall { .. }) => {
+                    if let Some(order) = bridge::order(&effect) {
+                        self.traffic().send(layer, contract, order)?;
+                    }
+                }
                 Effect::LogReader { who, allowed } => logs::set_reader(layer, &contract, who.as_ref(), allowed),
                 job => jobs.take(layer, contract, job, block.time_ms),
             }
@@ -333,6 +434,14 @@ impl Executor {
             if let Err(full) = room {
                 return Ok(Outcome { result: Err(full), gas_used });
             }
+            let mut senders: BTreeMap<AccountId, u64> = BTreeMap::new();
+            for (contract, _) in effects.iter().filter(|(_, effect)| bridge::order(effect).is_some()) {
+                *senders.entry(*contract).or_default() += 1;
+            }
+            match self.traffic().has_room(layer, &senders).map_err(full) {
+                Err(Stop::Refused(full)) => return Ok(Outcome { result: Err(full), gas_used }),
+                other => other?,
+            }
             apply(layer, &execution, &account)?;
             logs::take(layer, &contract, block, &execution.events, &execution.debug)?;
             self.settle(layer, block, effects, &execution.terminated)?;
@@ -363,6 +472,9 @@ fn apply(layer: &Layer, execution: &Execution, account: &AccountId) -> Result<()
     for ((address, key), value) in &execution.changes {
         let contract = layer.contract(address)?.ok_or_else(|| lost("a contract that wrote"))?;
         layer.set(&contract.space(address), key.clone(), value.clone());
+    }
+    for (account, balance) in &execution.balances {
+        layer.set_owned(account, *balance);
     }
     for address in &execution.terminated {
         // One that was made and ended within the command was never stored.

@@ -150,7 +150,11 @@ impl Jobs {
                     self.remove_timer(layer, id);
                 }
             }
-            Effect::Log { .. } | Effect::Cache(_) | Effect::LogReader { .. } => {}
+            Effect::Log { .. }
+            | Effect::Cache(_)
+            | Effect::LogReader { .. }
+            | Effect::Withdraw { .. }
+            | Effect::ChainCall { .. } => {}
         }
     }
 

@@ -29,6 +29,14 @@ pub(crate) static LOG_READERS: LazyLock<Space> = LazyLock::new(|| space("log-rea
 pub(crate) static REQUESTS: LazyLock<Space> = LazyLock::new(|| space("requests"));
 /// [`Timer`](crate::jobs::Timer) by its id.
 pub(crate) static TIMERS: LazyLock<Space> = LazyLock::new(|| space("timers"));
+/// Balance by account: the ledger.
+pub(crate) static LEDGER: LazyLock<Space> = LazyLock::new(|| space("ledger"));
+/// [`Traffic`](crate::bridge::Traffic), under the empty key.
+pub(crate) static BRIDGE: LazyLock<Space> = LazyLock::new(|| space("bridge"));
+/// Messages to the chain by number.
+pub(crate) static OUTBOX: LazyLock<Space> = LazyLock::new(|| space("outbox"));
+/// How many of them are an account's.
+pub(crate) static OUTBOX_OF: LazyLock<Space> = LazyLock::new(|| space("outbox-of"));
 /// A [`Queue`] for batches, one for ended spaces.
 pub(crate) static QUEUES: LazyLock<Space> = LazyLock::new(|| space("queues"));
 

@@ -36,6 +36,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod block;
+pub mod bridge;
 mod check;
 mod cipher;
 mod entry;
@@ -44,6 +45,7 @@ pub mod jobs;
 mod journal;
 mod layout;
 mod logs;
+mod money;
 mod pool;
 mod query;
 mod recover;

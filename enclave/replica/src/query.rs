@@ -42,6 +42,7 @@ impl Replica {
             contract: query.contract,
             caller: account,
             origin: account,
+            value: query.value,
             data: query.data.clone(),
             block: BlockInfo { height: applied.height, time_ms, index: 0 },
             cluster: self.entries.cluster,

@@ -3,6 +3,7 @@
 use crate::{
     EntryLog,
     block::open_block,
+    bridge::{Memory, Traffic},
     check::{Checker, Key, id_taken, key},
     cipher::LogCipher,
     entry::{Before, Entries, MAX_LAG},
@@ -107,8 +108,9 @@ pub struct Replica {
     pub(crate) members: RwLock<Vec<PublicKey>>,
     /// With which this member sends commands of its own.
     credentials: Mutex<Option<Credentials>>,
-    executor: Executor,
-    pool: Arc<Mutex<Pool>>,
+    pub(crate) executor: Executor,
+    pub(crate) memory: Memory,
+    pub(crate) pool: Arc<Mutex<Pool>>,
     decoded: Mutex<LruCache<Hash, Arc<Decoded>>>,
     /// Held while an entry is applied.
     applying: Mutex<()>,
@@ -132,7 +134,10 @@ impl Replica {
         let state_keys = StateKeys::new(*path.expose(), *value.expose(), *commit.expose());
         let state = State::open(state, state_keys).map_err(|error| state_error(&error))?;
         let cipher = Arc::new(LogCipher::new(cluster, keys));
-        let jobs = Jobs::load(&state.snapshot())?;
+        let snapshot = state.snapshot();
+        let (jobs, traffic, memory) = (Jobs::load(&snapshot)?, Traffic::load(&snapshot)?, Memory::default());
+        memory.note(snapshot.applied().height, traffic.crossing());
+        drop(snapshot);
         let replica = Self {
             genesis_hash: genesis,
             identity,
@@ -143,7 +148,8 @@ impl Replica {
             epoch: RwLock::default(),
             members: RwLock::default(),
             credentials: Mutex::default(),
-            executor: Executor::new(genesis, cluster, validators, engine.clone(), jobs),
+            executor: Executor::new(genesis, cluster, validators, engine.clone(), jobs, traffic),
+            memory,
             engine,
             cache,
             pool: Arc::default(),
@@ -273,13 +279,19 @@ impl Replica {
     /// Sends what came of a request to the cluster, as the word of this member. The ticket resolves when it was
     /// executed, whether it was the first or not.
     pub fn deliver(&self, request: u64, response: Vec<u8>, now_ms: u64) -> Result<Ticket, Coded> {
-        let id = blake2_256(&("phala/deliver/v1", request, self.identity.verifying_key().to_bytes()).encode());
+        self.command(&("phala/deliver/v1", request), Action::Deliver { request, response }, now_ms)
+    }
+
+    /// Sends a command as the word of this member. `name` is what it is about: of one name, one is executed.
+    pub(crate) fn command(&self, name: &impl Encode, action: Action, now_ms: u64) -> Result<Ticket, Coded> {
+        let id = blake2_256(&(name, self.identity.verifying_key().to_bytes()).encode());
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = id.0;
         let command = Command {
             id: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p],
             genesis: self.genesis_hash,
             cluster: self.entries.cluster,
-            action: Action::Deliver { request, response },
+            action,
+            value: 0,
             gas_limit: 0,
             deadline_ms: now_ms.saturating_add(DELIVER_MS),
         };
@@ -345,7 +357,7 @@ impl Replica {
         if lags || height > parent.height {
             return None;
         }
-        let executed = Executed { height, state_root: root };
+        let executed = Executed { height, state_root: root, crossing: self.memory.at(height)? };
         let excluded = self.held(ancestry, height);
         let mut pool = self.pool.lock();
         match self.entries.build(at, &before, executed, &pool, &excluded) {
@@ -376,7 +388,7 @@ impl Replica {
         if verdict != Verdict::Accept {
             return verdict;
         }
-        let verdict = Entries::check_executed(&before.header, &header, &self.state.snapshot());
+        let verdict = Entries::check_executed(&before.header, &header, &self.state.snapshot(), &self.memory);
         if verdict != Verdict::Accept {
             return verdict;
         }
@@ -437,10 +449,13 @@ impl Replica {
             note: Note { epoch: header.epoch, time_ms: header.time_ms }.encode(),
             durability: self.durability(header)?,
         };
+        // Before anyone can see the state.
+        self.memory.note(header.height, self.executor.traffic().crossing());
         let root = self.state.commit(commit).map_err(|error| state_error(&error))?;
         for (contract, op) in &effects.cache {
             self.cache.apply(*contract, op, header.time_ms);
         }
+        self.memory.vouch(header, finality);
         self.answer(&Final::new(header, finality, &decoded.commands, root), &effects.done, effects.reached);
         Ok(())
     }

@@ -4,7 +4,7 @@ use crate::layout::{CODE, CONTRACTS, Contract, decode, state_error};
 use codec::{Decode, Encode};
 use parking_lot::RwLock;
 use phala_pink::CacheOp;
-use phala_primitives::{AccountId, Coded, Hash};
+use phala_primitives::{AccountId, Balance, Coded, Hash};
 use phala_state::{Changes, Snapshot, Space};
 use phala_vm::{World, WorldError};
 use std::collections::BTreeMap;
@@ -108,6 +108,10 @@ impl World for Layer {
 
     fn code_hash(&self, contract: &AccountId) -> Result<Option<Hash>, WorldError> {
         Ok(self.contract(contract).map_err(failed)?.and_then(|contract| contract.code))
+    }
+
+    fn balance(&self, account: &AccountId) -> Result<Balance, WorldError> {
+        self.owned(account).map_err(failed)
     }
 
     fn code(&self, hash: &Hash) -> Result<Option<Vec<u8>>, WorldError> {

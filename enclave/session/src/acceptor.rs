@@ -2,7 +2,7 @@
 
 use crate::{
     Answer, Call, CertificateCache, Envelope, FrameReply, FrameRequest, Header, MAX_SESSION_MS, Opening, Operation,
-    Receiver, Request, Response, Scope, Sender, SignedSessionKey, Target, VERSION,
+    Query, Receiver, Request, Response, Scope, Sender, SignedSessionKey, Target, VERSION,
     crypto::{self, Key, ReceiverContext},
     keyring::{KeyRing, Slot},
     padding,
@@ -214,7 +214,7 @@ impl Acceptor {
                 }
                 let incoming = match operation {
                     Operation::Query(query) => {
-                        in_scope(&certificate.scope, &query.contract)?;
+                        may_query(&certificate.scope, &query)?;
                         addressed(header, Target::Contract(query.contract))?;
                         Incoming::Call(Call::Query(query))
                     }
@@ -222,6 +222,11 @@ impl Acceptor {
                         in_scope(&certificate.scope, &query.contract)?;
                         addressed(header, Target::Contract(query.contract))?;
                         Incoming::Call(Call::Logs(query))
+                    }
+                    Operation::Balance(account) => {
+                        everything(&certificate.scope)?;
+                        addressed(header, Target::Worker(self.place.worker))?;
+                        Incoming::Call(Call::Balance(account))
                     }
                     Operation::Outcome(command) => {
                         addressed(header, Target::Worker(self.place.worker))?;
@@ -275,6 +280,21 @@ fn in_scope(scope: &Scope, contract: &AccountId) -> Result<(), Coded> {
     Ok(())
 }
 
+/// What an account owns is for those to see who may do all for it.
+fn everything(scope: &Scope) -> Result<(), Coded> {
+    if *scope != Scope::All {
+        return Err(Code::OutOfScope.into());
+    }
+    Ok(())
+}
+
+fn may_query(scope: &Scope, query: &Query) -> Result<(), Coded> {
+    if query.value > 0 {
+        return everything(scope);
+    }
+    in_scope(scope, &query.contract)
+}
+
 /// Whose a session is.
 struct Rights {
     account: AccountId,
@@ -319,8 +339,9 @@ impl ServerReceiver {
         let FrameRequest { request_id, call } = self.frames.open(frame)?;
         let mut account = self.rights.account;
         let right = match &call {
-            Call::Query(query) => in_scope(&self.rights.scope, &query.contract),
+            Call::Query(query) => may_query(&self.rights.scope, query),
             Call::Logs(query) => in_scope(&self.rights.scope, &query.contract),
+            Call::Balance(_) => everything(&self.rights.scope),
             Call::Outcome(_) => Ok(()),
             Call::Command(command) => {
                 account = *command.account();

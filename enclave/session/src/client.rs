@@ -141,6 +141,16 @@ impl Client {
         self.signed(target, Operation::Logs(query), max_height, rng)
     }
 
+    /// Seals the question after a balance.
+    pub fn balance(
+        &self,
+        account: AccountId,
+        max_height: u32,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Sealed<PendingReply>, Coded> {
+        self.signed(Target::Worker(self.key.worker), Operation::Balance(account), max_height, rng)
+    }
+
     /// Seals the opening of a session.
     pub fn open_session(&self, max_height: u32, rng: &mut impl CryptoRng) -> Result<Sealed<Handshake>, Coded> {
         let header = self.header(Target::Worker(self.key.worker), max_height, rng);

@@ -4,7 +4,8 @@ use crate::{CertificateCache, SignedCertificate, wire::signed};
 use codec::{Decode, Encode};
 use ed25519_dalek::{Signer, SigningKey};
 use phala_primitives::{
-    AccountId, ClusterId, Code, Coded, Fact, Hash, blake2_256,
+    AccountId, Balance, ClusterId, Code, Coded, Fact, Hash, blake2_256,
+    bridge::Inbound,
     limits::{MAX_CODE, MAX_COMMAND_GAS, MAX_COMMAND_LIFE_MS},
 };
 use std::fmt;
@@ -50,6 +51,28 @@ pub enum Action {
         /// `Result<HttpResponse, HttpError>` of the `pink` functions in SCALE.
         response: Vec<u8>,
     },
+    /// Takes the next messages of the chain. Only members of the cluster may: their identity is the account.
+    #[codec(index = 4)]
+    Inbox {
+        /// The messages; only the last may be a call of a contract.
+        messages: Vec<Inbound>,
+        /// That the chain has the `Letter` of the last one.
+        proof: Fact,
+    },
+    /// Pays money of the account out to an account of the chain.
+    #[codec(index = 5)]
+    Withdraw {
+        /// Account of the chain.
+        to: AccountId,
+        /// How much.
+        amount: Balance,
+    },
+    /// Forgets messages that the chain has delivered. Only members of the cluster may.
+    #[codec(index = 6)]
+    Acknowledge {
+        /// The chain's `BridgeRecord`.
+        proof: Fact,
+    },
 }
 
 impl Action {
@@ -57,8 +80,17 @@ impl Action {
     pub fn contract(&self) -> Option<&AccountId> {
         match self {
             Self::Call { contract, .. } | Self::Instantiate { contract, .. } => Some(contract),
-            Self::Upload { .. } | Self::Deliver { .. } => None,
+            Self::Upload { .. }
+            | Self::Deliver { .. }
+            | Self::Inbox { .. }
+            | Self::Withdraw { .. }
+            | Self::Acknowledge { .. } => None,
         }
+    }
+
+    /// Whether only members of the cluster may command it.
+    pub fn is_for_members(&self) -> bool {
+        matches!(self, Self::Deliver { .. } | Self::Inbox { .. } | Self::Acknowledge { .. })
     }
 }
 
@@ -70,6 +102,9 @@ impl fmt::Debug for Action {
             Self::Instantiate { contract, code_hash, data, .. } => {
                 write!(f, "Instantiate {{ {contract}, {code_hash}, {} bytes }}", data.len())
             }
+            Self::Inbox { messages, .. } => write!(f, "Inbox {{ {} messages }}", messages.len()),
+            Self::Withdraw { .. } => write!(f, "Withdraw"),
+            Self::Acknowledge { .. } => write!(f, "Acknowledge"),
             Self::Deliver { request, response } => write!(f, "Deliver {{ {request}, {} bytes }}", response.len()),
         }
     }
@@ -86,6 +121,9 @@ pub struct Command {
     pub cluster: ClusterId,
     /// What to do.
     pub action: Action,
+    /// Money of the account that goes to the contract with a call or an instantiation; 0 with other actions. It comes
+    /// back if the contract fails or reverts.
+    pub value: Balance,
     /// Most gas that it may use, at most `MAX_COMMAND_GAS`.
     pub gas_limit: u64,
     /// It is not executed in an entry of this time or later, in milliseconds since 1970.
@@ -99,13 +137,13 @@ pub struct SignedCommand {
     pub certificate: SignedCertificate,
     /// What.
     pub command: Command,
-    /// ed25519 by the certificate's key over `("phala/command/v1", command)`.
+    /// ed25519 by the certificate's key over `("phala/command/v2", command)`.
     pub signature: [u8; 64],
 }
 
 impl Command {
     fn message(&self) -> Vec<u8> {
-        ("phala/command/v1", self).encode()
+        ("phala/command/v2", self).encode()
     }
 
     /// Signs with the key that `certificate` names.
@@ -126,8 +164,8 @@ impl SignedCommand {
         &self.certificate.body.account
     }
 
-    /// Checks all that can be checked without state: certificate, signature, network, cluster, scope, sizes, gas and
-    /// deadline. `now_ms` is the replica's clock when the command arrives, the entry's time when it is in a log.
+    /// Checks all that can be checked without state: certificate, signature, network, cluster, scope, value, sizes, gas
+    /// and deadline. `now_ms` is the replica's clock when the command arrives, the entry's time when it is in a log.
     /// Equal inputs give equal answers on every replica.
     pub fn verify(
         &self,
@@ -163,9 +201,13 @@ impl SignedCommand {
         if !signed(&certificate.session_key, &command.message(), &self.signature) {
             return Err(Coded::new(Code::BadSignature, "of the command, by its session key"));
         }
+        if command.value > 0 && command.action.contract().is_none() {
+            return Err(Coded::new(Code::Malformed, "a value without a contract that gets it"));
+        }
         let covered = match command.action.contract() {
-            Some(contract) => certificate.scope.covers(contract),
-            None => certificate.scope == crate::Scope::All,
+            Some(contract) if command.value == 0 => certificate.scope.covers(contract),
+            // Whoever may act on some contracts only, may not spend.
+            _ => certificate.scope == crate::Scope::All,
         };
         if !covered {
             return Err(Code::OutOfScope.into());

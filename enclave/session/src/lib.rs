@@ -20,7 +20,7 @@
 //! 1. The client draws a [`RequestId`], and builds a [`Header`] with the highest chain height at which the request
 //!    may be opened. `aad = SCALE(version, header)`.
 //! 2. It encodes a [`Request`]. A [`Request::Signed`] carries a signature by the certificate's key over
-//!    `("phala/request/v1", hash(aad), hash(operation))`, so that a stolen certificate is worth nothing and no request
+//!    `("phala/request/v2", hash(aad), hash(operation))`, so that a stolen certificate is worth nothing and no request
 //!    can be moved under another header. A [`Request::Command`] carries the command's own signature, which every
 //!    replica of the cluster checks again.
 //! 3. It pads the encoding to a bucket (see below) and seals it with HPKE (RFC 9180), base mode,

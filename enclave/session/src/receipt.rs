@@ -5,7 +5,7 @@ use codec::{Decode, Encode};
 use ed25519_dalek::{Signer, SigningKey};
 use phala_primitives::{
     AccountId, Certificate, CertificateError, ClusterId, Code, Coded, Hash, MAX_DESCENDANTS, PublicKey, RequestId,
-    blake2_256, merkle, records::cluster_namespace,
+    blake2_256, bridge::Crossing, merkle, records::cluster_namespace,
 };
 use std::fmt;
 
@@ -16,6 +16,8 @@ pub struct Executed {
     pub height: u64,
     /// Root of the state after that entry.
     pub state_root: Hash,
+    /// Traffic with the chain in that state.
+    pub crossing: Crossing,
 }
 
 /// Header of an entry of a cluster's command log. Its hash is what the members sign.

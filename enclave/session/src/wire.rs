@@ -3,7 +3,7 @@
 use crate::{CommandId, CommandReceipt, Outcome, Output, QueryReceipt, SignedCertificate, SignedCommand};
 use codec::{Decode, Encode};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
-use phala_primitives::{AccountId, Code, Coded, Hash, PublicKey, RequestId, blake2_256, limits::MAX_MESSAGE};
+use phala_primitives::{AccountId, Balance, Code, Coded, Hash, PublicKey, RequestId, blake2_256, limits::MAX_MESSAGE};
 use std::fmt;
 
 /// Version of the protocol, first byte of every envelope.
@@ -159,12 +159,15 @@ pub enum Operation {
     Outcome(CommandId),
     /// Records of a contract's log.
     Logs(LogQuery),
+    /// What the account owns in the cluster, or a contract of which it is the owner.
+    #[codec(index = 4)]
+    Balance(AccountId),
 }
 
 impl Operation {
     /// What the certificate's key signs for a request under a header with this `aad`.
     pub fn message(&self, aad: &[u8]) -> Vec<u8> {
-        ("phala/request/v1", blake2_256(aad), blake2_256(&self.encode())).encode()
+        ("phala/request/v2", blake2_256(aad), blake2_256(&self.encode())).encode()
     }
 }
 
@@ -175,6 +178,8 @@ pub struct Query {
     pub contract: AccountId,
     /// Selector and arguments.
     pub data: Vec<u8>,
+    /// Money of the account that goes to the contract. It is there for the query's own time only.
+    pub value: Balance,
     /// Height of the command log below which the state would be too old; 0 if any will do. A client puts here the
     /// height of its last command's receipt to read what it wrote.
     pub min_height: u64,
@@ -267,6 +272,9 @@ pub enum Call {
     Outcome(CommandId),
     /// Records of a contract's log.
     Logs(LogQuery),
+    /// What the account owns in the cluster, or a contract of which it is the owner.
+    #[codec(index = 4)]
+    Balance(AccountId),
 }
 
 /// Plaintext of a frame from the client.
@@ -309,6 +317,8 @@ pub enum Answer {
     Opened(Opening),
     /// To a question after a contract's log.
     Logs(LogPage),
+    /// To a question after a balance.
+    Balance(Balance),
 }
 
 /// Terms of a session.

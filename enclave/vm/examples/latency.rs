@@ -17,7 +17,7 @@ const CONTRACT: AccountId = AccountId([1; 32]);
 fn invocation(mode: Mode, entry: Entry, data: &[u8]) -> Invocation {
     let (block, account) = (BlockInfo::default(), AccountId([2; 32]));
     let data = data.to_vec();
-    Invocation { mode, entry, contract: CONTRACT, caller: account, origin: account, data, block, cluster: 0 }
+    Invocation { mode, entry, contract: CONTRACT, caller: account, origin: account, value: 0, data, block, cluster: 0 }
 }
 
 fn module(json: &str) -> Vec<u8> {

@@ -153,7 +153,8 @@ impl Engine {
             return Err(Reason::contract(Code::NoCode, code_hash.to_string()));
         }
         let (caller, input) = (invocation.caller, Some(invocation.data.clone()));
-        let frame = Frame { contract, caller, code_hash, input, read_only: false, role };
+        let value = invocation.value;
+        let frame = Frame { contract, caller, code_hash, value, input, read_only: false, role };
         let machine = Machine {
             shared: Arc::clone(&self.0),
             mode: invocation.mode,
@@ -197,6 +198,7 @@ fn finish(machine: Machine, result: Result<crate::frame::Output, Reason>, gas_us
             changes: effects.changes,
             instantiated: effects.instantiated,
             terminated: effects.terminated,
+            balances: effects.balances,
             events,
             effects: asked,
             debug,

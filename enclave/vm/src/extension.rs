@@ -4,7 +4,7 @@
 //! whatever lasts is an [`Effect`], which counts only if the execution does, like a change of storage.
 
 use crate::BlockInfo;
-use phala_primitives::{AccountId, Code, Hash};
+use phala_primitives::{AccountId, Balance, Code, Hash};
 
 /// Functions that the host adds to those of the common interface. One extension serves all contracts of an engine.
 pub trait Extension: Send + Sync + 'static {
@@ -33,6 +33,11 @@ pub trait Scope {
     fn time_left(&self) -> u64;
     /// Whether the cluster holds this code.
     fn has_code(&mut self, hash: &Hash) -> Result<bool, Refusal>;
+    /// What the contract owns now.
+    fn balance(&mut self) -> Result<Balance, Refusal>;
+    /// Takes money of the contract out of the world; what becomes of it is for an effect to say. `false`: it has too
+    /// little, or would be left with dust.
+    fn pay_out(&mut self, amount: Balance) -> Result<bool, Refusal>;
     /// Leaves something to be done if the execution counts.
     ///
     /// Errors: limits of the engine.

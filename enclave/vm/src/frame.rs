@@ -17,7 +17,7 @@ use crate::{
     overlay::Overlay,
     sched::Turn,
 };
-use phala_primitives::{AccountId, Code, Hash};
+use phala_primitives::{AccountId, Balance, Code, Hash};
 use std::sync::Arc;
 use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline};
 
@@ -65,6 +65,8 @@ pub(crate) struct Frame {
     pub(crate) contract: AccountId,
     pub(crate) caller: AccountId,
     pub(crate) code_hash: Hash,
+    /// What the caller gives along. Code that a contract delegates to sees what the contract was given.
+    pub(crate) value: Balance,
     /// `None` once it was forwarded.
     pub(crate) input: Option<Vec<u8>>,
     /// Must not write; passes on to callees.
@@ -165,6 +167,15 @@ impl Machine {
         if role == Role::Deploy {
             self.overlay.set_code_hash(contract, frame.code_hash);
         }
+        if role != Role::Delegate
+            && let Err(reason) = self.take_value(&frame)
+        {
+            self.overlay.rollback(mark);
+            if let Some(turn) = self.turn.as_mut().filter(|_| nested) {
+                turn.unnest();
+            }
+            return (self, Err(reason), gas);
+        }
         self.stack.push(Running { contract, reentrant: true, delegated: role == Role::Delegate });
         let (mut machine, result, left) = self.instance(frame, gas, &prepared);
         machine.stack.pop();
@@ -183,6 +194,17 @@ impl Machine {
             machine.remember(&contract, reason);
         }
         (machine, result, left)
+    }
+
+    /// Moves the value of a call from the caller to the contract.
+    fn take_value(&mut self, frame: &Frame) -> Result<(), Reason> {
+        match self.overlay.transfer(frame.caller, frame.contract, frame.value)? {
+            true => Ok(()),
+            false => {
+                let detail = format!("{} units to {} are too many, or would leave dust", frame.value, frame.contract);
+                Err(Reason::contract(Code::TooLittle, detail))
+            }
+        }
     }
 
     /// Keeps why a callee failed. A caller that panics thereupon does not hide it.

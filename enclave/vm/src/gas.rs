@@ -25,6 +25,8 @@ pub(crate) const STORAGE_WRITE_BYTE: u64 = 40;
 pub(crate) const TRANSIENT: u64 = 1_500;
 /// A byte of key or value in transient storage.
 pub(crate) const TRANSIENT_BYTE: u64 = 2;
+/// Moving money: two balances are read and written.
+pub(crate) const TRANSFER: u64 = 2 * (STORAGE_READ + STORAGE_WRITE);
 /// Starting a contract: instance, checkpoint, lookups.
 pub(crate) const FRAME: u64 = 40_000;
 /// A byte of the code that a frame runs.

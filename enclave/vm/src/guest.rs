@@ -8,7 +8,7 @@ use crate::{
     frame::{Frame, Machine, Role},
     gas,
 };
-use phala_primitives::{AccountId, Code, Hash};
+use phala_primitives::{AccountId, Balance, Code, Hash};
 use wasmtime::{Caller, Memory, ResourceLimiter};
 
 /// Pointer or length that means "none".
@@ -27,7 +27,7 @@ impl Host {
     /// A host without an execution, for looking at the functions only.
     pub(crate) fn outside() -> Self {
         let (contract, caller, code_hash) = Default::default();
-        let frame = Frame { contract, caller, code_hash, input: None, read_only: true, role: Role::Call };
+        let frame = Frame { contract, caller, code_hash, value: 0, input: None, read_only: true, role: Role::Call };
         Self { machine: None, frame, memory: None, growth: Growth { limit: 0, owed: 0, refused: false } }
     }
 }
@@ -188,9 +188,17 @@ impl Guest<'_, '_> {
         self.array(pointer).map(Hash)
     }
 
-    /// Whether the amount behind the pointer is other than zero.
-    pub(crate) fn has_value(&mut self, pointer: u32) -> Result<bool> {
-        Ok(self.array::<16>(pointer)? != [0; 16])
+    /// The amount behind the pointer, if the contract may give it to `to`; `None` if it has too little. An amount other
+    /// than zero is paid for in gas, and refused where nothing may be written.
+    pub(crate) fn spendable(&mut self, pointer: u32, to: &AccountId) -> Result<Option<Balance>> {
+        let amount = Balance::from_le_bytes(self.array(pointer)?);
+        if amount == 0 {
+            return Ok(Some(0));
+        }
+        self.deny_read_only()?;
+        self.charge(gas::TRANSFER)?;
+        let from = self.frame().contract;
+        Ok(self.machine()?.overlay.may_transfer(&from, to, amount)?.then_some(amount))
     }
 
     /// Writes bytes to where the contract wants them.

@@ -12,7 +12,7 @@
 //!   processor makes them: their bits are the one thing in which a query may differ from the same command.
 //!
 //! The interface of contracts is that of `pallet-contracts-uapi` 9 (`seal0`, `seal1`, `seal2`), so unmodified ink! 5
-//! contracts run. What it says about money is answered by zero, and transfers of more fail: no PHA moves into contracts.
+//! contracts run. Money is what the [`World`] says that accounts own, contracts or not; nothing has a price yet.
 //!
 //! An [`Extension`] adds functions of its own, behind `call_chain_extension`.
 //!

@@ -1,7 +1,7 @@
 //! A state in memory: what tests, benchmarks and the test kit put contracts into.
 
 use crate::{Execution, World, WorldError};
-use phala_primitives::{AccountId, Hash, blake2_256};
+use phala_primitives::{AccountId, Balance, Hash, blake2_256};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Contracts with their code and storage. Clones share code and nothing else.
@@ -11,6 +11,8 @@ pub struct MemoryWorld {
     pub storage: BTreeMap<(AccountId, Vec<u8>), Vec<u8>>,
     /// Contracts and the hashes of their code.
     pub contracts: BTreeMap<AccountId, Hash>,
+    /// What accounts and contracts own.
+    pub balances: BTreeMap<AccountId, Balance>,
     /// Code by its hash.
     pub codes: BTreeMap<Hash, Arc<[u8]>>,
 }
@@ -26,6 +28,10 @@ impl World for MemoryWorld {
 
     fn code(&self, hash: &Hash) -> Result<Option<Vec<u8>>, WorldError> {
         Ok(self.codes.get(hash).map(|code| code.to_vec()))
+    }
+
+    fn balance(&self, account: &AccountId) -> Result<Balance, WorldError> {
+        Ok(self.balances.get(account).copied().unwrap_or(0))
     }
 
     fn has_code(&self, hash: &Hash) -> Result<bool, WorldError> {
@@ -56,6 +62,7 @@ impl MemoryWorld {
                 None => drop(self.storage.remove(key)),
             }
         }
+        self.balances.extend(&execution.balances);
         self.contracts.extend(&execution.instantiated);
         for contract in &execution.terminated {
             self.contracts.remove(contract);

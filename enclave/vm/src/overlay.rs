@@ -7,7 +7,7 @@
 //! Transient storage is kept beside, undone alike, and forgotten in the end. Both count for one limit.
 
 use crate::{WorldError, error::Reason, world::World};
-use phala_primitives::{AccountId, Code, Hash};
+use phala_primitives::{AccountId, Balance, Code, Hash, limits::MIN_BALANCE};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -34,6 +34,13 @@ struct Given {
     mark: u64,
 }
 
+#[derive(Clone, Copy)]
+struct Owned {
+    balance: Balance,
+    /// As for what is written.
+    mark: u64,
+}
+
 /// Where a value is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -43,6 +50,7 @@ enum Place {
 
 enum Undo {
     Value(Place, Key, Option<Written>),
+    Balance(AccountId, Option<Owned>),
     Code(AccountId, Option<Given>),
     Terminated(AccountId),
 }
@@ -59,6 +67,7 @@ pub(crate) struct Effects {
     pub(crate) changes: BTreeMap<Key, Value>,
     pub(crate) instantiated: BTreeMap<AccountId, Hash>,
     pub(crate) terminated: BTreeSet<AccountId>,
+    pub(crate) balances: BTreeMap<AccountId, Balance>,
 }
 
 pub(crate) struct Overlay {
@@ -67,6 +76,7 @@ pub(crate) struct Overlay {
     transient: BTreeMap<Key, Written>,
     code: BTreeMap<AccountId, Given>,
     terminated: BTreeSet<AccountId>,
+    balances: BTreeMap<AccountId, Owned>,
     undo: Vec<Undo>,
     reads: BTreeMap<Key, Value>,
     read_bytes: usize,
@@ -89,6 +99,7 @@ impl Overlay {
             transient: BTreeMap::new(),
             code: BTreeMap::new(),
             terminated: BTreeSet::new(),
+            balances: BTreeMap::new(),
             undo: Vec::new(),
             reads: BTreeMap::new(),
             read_bytes: 0,
@@ -161,8 +172,7 @@ impl Overlay {
     fn put(&mut self, place: Place, key: Key, value: Value) -> Result<(), Reason> {
         let grown = self.held.saturating_add(size(&key, &value));
         if grown > self.limit {
-            let detail = format!("more than {} bytes of changes in one execution", self.limit);
-            return Err(Reason::contract(Code::StorageLimit, detail));
+            return Err(self.full());
         }
         self.held = grown;
         let mark = self.mark;
@@ -218,6 +228,75 @@ impl Overlay {
         }
     }
 
+    /// What an account owns now.
+    pub(crate) fn balance(&self, account: &AccountId) -> Result<Balance, WorldError> {
+        match self.balances.get(account) {
+            Some(owned) => Ok(owned.balance),
+            None => self.world.balance(account),
+        }
+    }
+
+    /// What both own after a transfer, if it is possible: there is enough, and neither is left with dust.
+    fn after_transfer(
+        &self,
+        from: &AccountId,
+        to: &AccountId,
+        amount: Balance,
+    ) -> Result<Option<(Balance, Balance)>, WorldError> {
+        let lives = |balance: &Balance| *balance == 0 || *balance >= MIN_BALANCE;
+        let left = self.balance(from)?.checked_sub(amount);
+        if from == to {
+            return Ok(left.and_then(|left| left.checked_add(amount)).map(|all| (all, all)));
+        }
+        let had = self.balance(to)?;
+        let both = left.filter(lives).zip(had.checked_add(amount).filter(lives));
+        Ok(both)
+    }
+
+    /// Whether so much may go from one to the other.
+    pub(crate) fn may_transfer(&self, from: &AccountId, to: &AccountId, amount: Balance) -> Result<bool, WorldError> {
+        Ok(amount == 0 || self.after_transfer(from, to, amount)?.is_some())
+    }
+
+    /// Moves money. `false`: it is not possible, and nothing happened.
+    pub(crate) fn transfer(&mut self, from: AccountId, to: AccountId, amount: Balance) -> Result<bool, Reason> {
+        if amount == 0 {
+            return Ok(true);
+        }
+        let Some((left, got)) = self.after_transfer(&from, &to, amount)? else { return Ok(false) };
+        self.set_balance(from, left)?;
+        self.set_balance(to, got)?;
+        Ok(true)
+    }
+
+    /// Takes money out of the world. `false` as for transfers.
+    pub(crate) fn pay_out(&mut self, from: AccountId, amount: Balance) -> Result<bool, Reason> {
+        let left = self.balance(&from)?.checked_sub(amount);
+        let Some(left) = left.filter(|left| *left == 0 || *left >= MIN_BALANCE) else { return Ok(false) };
+        self.set_balance(from, left)?;
+        Ok(true)
+    }
+
+    fn set_balance(&mut self, account: AccountId, balance: Balance) -> Result<(), Reason> {
+        let mark = self.mark;
+        if let Some(owned) = self.balances.get_mut(&account).filter(|owned| owned.mark == mark) {
+            owned.balance = balance;
+            return Ok(());
+        }
+        let grown = self.held.saturating_add(ENTRY_BYTES);
+        if grown > self.limit {
+            return Err(self.full());
+        }
+        self.held = grown;
+        let before = self.balances.insert(account, Owned { balance, mark });
+        self.undo.push(Undo::Balance(account, before));
+        Ok(())
+    }
+
+    fn full(&self) -> Reason {
+        Reason::contract(Code::StorageLimit, format!("more than {} bytes of changes in one execution", self.limit))
+    }
+
     pub(crate) fn begin(&mut self) -> Mark {
         let mark = Mark { log: self.undo.len(), outer: self.mark };
         self.mark = self.next_mark;
@@ -234,11 +313,20 @@ impl Overlay {
         while self.undo.len() > mark.log {
             match self.undo.pop() {
                 Some(Undo::Value(place, key, before)) => self.restore(place, key, before),
+                Some(Undo::Balance(account, before)) => self.restore_balance(account, before),
                 Some(Undo::Code(contract, Some(given))) => drop(self.code.insert(contract, given)),
                 Some(Undo::Code(contract, None)) => drop(self.code.remove(&contract)),
                 Some(Undo::Terminated(contract)) => drop(self.terminated.remove(&contract)),
                 None => break,
             }
+        }
+    }
+
+    fn restore_balance(&mut self, account: AccountId, before: Option<Owned>) {
+        self.held = self.held.saturating_sub(ENTRY_BYTES);
+        match before {
+            Some(owned) => drop(self.balances.insert(account, owned)),
+            None => drop(self.balances.remove(&account)),
         }
     }
 
@@ -267,6 +355,7 @@ impl Overlay {
         let lives = |contract: &AccountId| !self.terminated.contains(contract);
         let code = self.code.into_iter().filter(|(contract, _)| lives(contract));
         effects.instantiated = code.map(|(contract, given)| (contract, given.hash)).collect();
+        effects.balances = self.balances.into_iter().map(|(account, owned)| (account, owned.balance)).collect();
         effects.changes = self
             .storage
             .into_iter()

@@ -2,7 +2,7 @@
 
 use crate::{Effect, WorldError};
 use codec::Encode;
-use phala_primitives::{AccountId, ClusterId, Hash};
+use phala_primitives::{AccountId, Balance, ClusterId, Hash};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// State of a cluster before an execution. It must not change while an execution holds it.
@@ -15,6 +15,11 @@ pub trait World: Send + Sync + 'static {
 
     /// Code by its hash, as it was uploaded.
     fn code(&self, hash: &Hash) -> Result<Option<Vec<u8>>, WorldError>;
+
+    /// What an account or contract owns, in the smallest unit. A world without money need not override it.
+    fn balance(&self, _account: &AccountId) -> Result<Balance, WorldError> {
+        Ok(0)
+    }
 
     /// Whether the code is there; to be overridden where this is cheaper than reading it.
     fn has_code(&self, hash: &Hash) -> Result<bool, WorldError> {
@@ -73,6 +78,8 @@ pub struct Invocation {
     pub caller: AccountId,
     /// Who signed; the same as `caller` unless a contract's timer or callback is the caller.
     pub origin: AccountId,
+    /// Money of the caller that goes to the contract, unless it fails or reverts.
+    pub value: Balance,
     /// Selector and arguments.
     pub data: Vec<u8>,
     /// Height and time.
@@ -107,6 +114,8 @@ pub struct Execution {
     pub instantiated: BTreeMap<AccountId, Hash>,
     /// Contracts that ended: all their storage is to be removed.
     pub terminated: BTreeSet<AccountId>,
+    /// What accounts own now whose balance was touched. Their sum is what it was, less what extensions paid out.
+    pub balances: BTreeMap<AccountId, Balance>,
     /// Events in their order.
     pub events: Vec<Event>,
     /// What the extension leaves to be done, in its order.

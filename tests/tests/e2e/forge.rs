@@ -76,6 +76,7 @@ impl Caller {
             genesis: self.certificate.body.genesis,
             cluster: 0,
             action: Action::Call { contract, data: data.to_vec() },
+            value: 0,
             gas_limit: crate::person::GAS,
             deadline_ms: now_ms() + 120_000,
         }

@@ -8,6 +8,7 @@
 //! - [`bad_contracts`]: modules and calls that misbehave;
 //! - [`later`]: answers and timers that call contracts back, while servers fail and a worker dies;
 //! - [`full_disk`]: a worker whose disk is full;
+//! - [`money`]: from the chain into the cluster and back, while a worker dies;
 //! - [`oracle`]: what Phala adds to contracts: HTTP, keys, the log, random numbers.
 //!
 //! Tests take turns: each runs a network of its own on a machine that may have two cores. Nothing sleeps in place of a
@@ -27,5 +28,6 @@ mod hostile;
 mod hpke;
 mod later;
 mod main_job;
+mod money;
 mod oracle;
 mod person;

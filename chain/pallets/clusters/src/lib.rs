@@ -24,7 +24,12 @@
 //! [`create_contract`](Call::create_contract) gives a contract its cluster and its address. Code that a contract was
 //! created with stays.
 
+//!
+//! # Money and messages
+//! See [`bridge`].
+
 mod anchor;
+pub mod bridge;
 
 pub use anchor::AnchorProof;
 pub use pallet::*;
@@ -33,12 +38,16 @@ pub use pallet::*;
 #[allow(missing_docs)]
 #[frame_support::pallet]
 pub mod pallet {
-    use crate::anchor::AnchorProof;
+    use crate::{
+        anchor::AnchorProof,
+        bridge::{DispatchFee, MAX_DISPATCH_WEIGHT},
+    };
     use codec::DecodeAll;
     use frame_support::{
         pallet_prelude::*,
         traits::{
-            fungible::{Inspect, MutateHold},
+            Contains,
+            fungible::{Inspect, Mutate, MutateHold},
             tokens::Precision,
         },
     };
@@ -46,7 +55,8 @@ pub mod pallet {
     use pallet_registry::Pallet as Registry;
     use phala_primitives::{
         AccountId, Balance, ClusterId, Hash, PublicKey,
-        limits::MAX_CODE,
+        bridge::{BridgeRecord, Letter, Order, Outbound},
+        limits::{MAX_CODE, MAX_DELIVERED},
         records::{self, Anchor, ClusterRecord, CodeRecord, ContractRecord, Member},
     };
     use sp_runtime::AccountId32;
@@ -59,7 +69,21 @@ pub mod pallet {
 
     /// Up to seven signatures and the rest.
     const REJOIN: Weight = Weight::from_parts(800_000_000, 0);
+    /// Besides what a delivery executes: as a rejoin, and the inbox.
+    const DELIVER: Weight = Weight::from_parts(1_500_000_000, 0);
+    /// A payment out of a pot.
+    const PAYMENT: Weight = Weight::from_parts(150_000_000, 0);
     const SMALL: Weight = Weight::from_parts(30_000_000, 0);
+
+    /// What executing messages of a cluster may weigh.
+    fn delivery_weight(messages: &[Outbound]) -> Weight {
+        messages.iter().take(MAX_DELIVERED).fold(DELIVER, |all, message| {
+            all.saturating_add(match message.order {
+                Order::Withdraw { .. } => PAYMENT,
+                Order::Dispatch { .. } => MAX_DISPATCH_WEIGHT.set_proof_size(0),
+            })
+        })
+    }
 
     #[pallet::pallet]
     #[pallet::without_storage_info]
@@ -69,7 +93,12 @@ pub mod pallet {
     pub trait Config: frame_system::Config + pallet_registry::Config {
         /// What holds deposits.
         type Currency: Inspect<AccountId32, Balance = Balance>
+            + Mutate<AccountId32>
             + MutateHold<AccountId32, Reason = Self::RuntimeHoldReason>;
+        /// Calls that contracts may have dispatched, by themselves or in a batch.
+        type DispatchFilter: Contains<<Self as frame_system::Config>::RuntimeCall>;
+        /// What they pay for it.
+        type DispatchFee: DispatchFee;
         /// Reason of a hold, of any pallet.
         type RuntimeHoldReason: From<HoldReason>;
         /// Held for each code.
@@ -130,6 +159,14 @@ pub mod pallet {
     /// Contracts by address.
     #[pallet::storage]
     pub type Contracts<T> = StorageMap<_, Blake2_128Concat, AccountId, ContractRecord>;
+
+    /// How far the traffic with each cluster has got.
+    #[pallet::storage]
+    pub type Bridges<T> = StorageMap<_, Blake2_128Concat, ClusterId, BridgeRecord, ValueQuery>;
+
+    /// Messages into clusters that these are not known to have taken, by number.
+    #[pallet::storage]
+    pub type Inbox<T> = StorageDoubleMap<_, Blake2_128Concat, ClusterId, Blake2_128Concat, u64, Letter, OptionQuery>;
 
     /// Whether any account may create clusters, or only root.
     #[pallet::storage]
@@ -206,6 +243,67 @@ pub mod pallet {
             /// Who created it.
             deployer: AccountId32,
         },
+        /// Money is on its way into a cluster.
+        Deposited {
+            /// The cluster.
+            cluster: ClusterId,
+            /// Number of the message.
+            number: u64,
+            /// Who paid.
+            from: AccountId32,
+            /// Who gets it there.
+            to: AccountId,
+            /// How much.
+            amount: Balance,
+        },
+        /// A call of a contract is on its way into a cluster.
+        MessageSent {
+            /// The cluster.
+            cluster: ClusterId,
+            /// Number of the message.
+            number: u64,
+            /// Who calls.
+            from: AccountId32,
+            /// The contract.
+            contract: AccountId,
+            /// Money that goes along.
+            value: Balance,
+        },
+        /// Money was paid out of a cluster or, if that failed, sent back into it.
+        Withdrawn {
+            /// The cluster.
+            cluster: ClusterId,
+            /// Number of the message.
+            number: u64,
+            /// Whose it was there.
+            from: AccountId,
+            /// Who gets it.
+            to: AccountId32,
+            /// How much.
+            amount: Balance,
+            /// Whether it was paid.
+            result: DispatchResult,
+        },
+        /// A call was dispatched for a contract.
+        Dispatched {
+            /// The cluster.
+            cluster: ClusterId,
+            /// Number of the message.
+            number: u64,
+            /// The contract.
+            contract: AccountId,
+            /// What came of it.
+            result: DispatchResult,
+        },
+        /// Messages of a cluster were delivered.
+        Delivered {
+            /// The cluster.
+            cluster: ClusterId,
+            /// Number of the next one.
+            next: u64,
+            /// How many messages into it the cluster is known to have taken.
+            taken: u64,
+        },
     }
 
     #[pallet::error]
@@ -242,6 +340,24 @@ pub mod pallet {
         SaltTooLong,
         /// A contract with this address exists already.
         ContractExists,
+        /// The amount is below the least that moves into or within a cluster.
+        TooSmall,
+        /// The cluster has too many messages that it has not taken yet.
+        InboxFull,
+        /// The message is longer than the limit.
+        MessageTooLong,
+        /// The chain has placed no such contract there.
+        NoContract,
+        /// More messages or hashes than are delivered at once.
+        TooManyMessages,
+        /// The messages are not those that the entry vouches for.
+        OtherMessages,
+        /// All of that is known.
+        NothingNew,
+        /// The call of a contract does not decode.
+        BadCall,
+        /// The call of a contract takes too long.
+        CallTooHeavy,
     }
 
     #[pallet::call]
@@ -351,6 +467,42 @@ pub mod pallet {
             CodeUsers::<T>::mutate(code_hash, |users| *users = users.saturating_add(1));
             Self::deposit_event(Event::ContractCreated { address, cluster, code_hash, deployer });
             Ok(())
+        }
+
+        /// Moves money of the caller into a cluster, to an account or contract there.
+        #[pallet::call_index(10)]
+        #[pallet::weight(PAYMENT.saturating_add(T::DbWeight::get().reads_writes(5, 4)))]
+        pub fn deposit(origin: OriginFor<T>, cluster: ClusterId, to: AccountId, amount: Balance) -> DispatchResult {
+            Self::do_deposit(ensure_signed(origin)?, cluster, to, amount)
+        }
+
+        /// Calls a contract with this data, for everyone to see, in the name of the caller, who pays `value` along.
+        #[pallet::call_index(11)]
+        #[pallet::weight(PAYMENT.saturating_add(T::DbWeight::get().reads_writes(5, 4)))]
+        pub fn send_message(
+            origin: OriginFor<T>,
+            contract: AccountId,
+            data: Vec<u8>,
+            value: Balance,
+        ) -> DispatchResult {
+            Self::do_send_message(ensure_signed(origin)?, contract, data, value)
+        }
+
+        /// Brings the next messages of a cluster, and with them how many of the chain's it has taken. `proof` is an
+        /// encoded [`AnchorProof`] of the entry that vouches for them and for those behind them, whose hashes are
+        /// `rest`. Anyone may bring them; what is new costs no fee.
+        #[pallet::call_index(12)]
+        #[pallet::weight(delivery_weight(messages).saturating_add(T::DbWeight::get().reads_writes(12, 300)))]
+        pub fn deliver(
+            origin: OriginFor<T>,
+            cluster: ClusterId,
+            proof: Vec<u8>,
+            messages: Vec<Outbound>,
+            rest: Vec<Hash>,
+        ) -> DispatchResultWithPostInfo {
+            ensure_signed(origin)?;
+            Self::do_deliver(cluster, &proof, messages, &rest)?;
+            Ok(Pays::No.into())
         }
     }
 

@@ -6,7 +6,7 @@ use phala_primitives::{
     records::{Anchor, cluster_namespace, contract_address},
 };
 
-fn key(index: u32, start: u8) -> SigningKey {
+pub(super) fn key(index: u32, start: u8) -> SigningKey {
     SigningKey::from_bytes(&[100 + 10 * start + index as u8; 32])
 }
 
@@ -15,7 +15,7 @@ fn identity(index: u32, start: u8) -> [u8; 32] {
 }
 
 /// Workers 0 to 3 in cluster 0, each at its first start.
-fn with_cluster(test: impl FnOnce()) {
+pub(super) fn with_cluster(test: impl FnOnce()) {
     run(|| {
         (0..4).for_each(|index| register(&worker(index), &key(index, 0)).unwrap());
         let workers = (0..4).map(worker).collect();

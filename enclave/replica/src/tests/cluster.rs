@@ -5,6 +5,7 @@ use crate::{block::open_block, *};
 use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
 use phala_keys::{ChainView, ClusterKeys, DevKeyService, KeyRequest, KeyService, RecipientKey};
+use phala_pink::{HttpRequest, HttpResult, Outside, Pink};
 use phala_primitives::{
     AccountId, AccountSignature, Block, Certificate, ClusterId, Coded, Fact, Hash, Position, SIGNING_CONTEXT, Verdict,
     blake2_256,
@@ -26,7 +27,26 @@ pub(super) const START_MS: u64 = 1_800_000_000_000;
 pub(super) const GAS: u64 = phala_primitives::limits::MAX_COMMAND_GAS;
 
 /// Two engines, so that agreement is not that of one cache with itself.
-static ENGINES: LazyLock<[Engine; 2]> = LazyLock::new(|| [(); 2].map(|()| Engine::new(Limits::default()).unwrap()));
+static ENGINES: LazyLock<[Engine; 2]> = LazyLock::new(|| {
+    [(); 2].map(|()| {
+        let pink = Pink::new([7; 32], [9; 32], 10_000, Arc::new(Nowhere), Arc::default());
+        Engine::with_extension(Limits::default(), Arc::new(pink)).unwrap()
+    })
+});
+
+/// Nothing outside.
+struct Nowhere;
+
+impl Outside for Nowhere {
+    fn http(&self, _: &AccountId, _: Vec<HttpRequest>, _: u64) -> Vec<HttpResult> {
+        vec![]
+    }
+    fn random(&self, _: &mut [u8]) {}
+    fn now_ms(&self) -> u64 {
+        START_MS
+    }
+    fn log(&self, _: &AccountId, _: u8, _: &str) {}
+}
 
 /// A disk that forgets what was not synced.
 #[derive(Clone, Debug, Default)]
@@ -112,7 +132,8 @@ impl User {
 
     pub(super) fn command(&self, id: u8, action: Action, gas_limit: u64, deadline_ms: u64) -> SignedCommand {
         let genesis = Chain::genesis();
-        self.credentials.sign(Command { id: [id; 16], genesis, cluster: CLUSTER, action, gas_limit, deadline_ms })
+        let (id, value) = ([id; 16], 0);
+        self.credentials.sign(Command { id, genesis, cluster: CLUSTER, action, value, gas_limit, deadline_ms })
     }
 }
 
@@ -270,7 +291,7 @@ impl Cluster {
 
     /// Asks every replica and checks what a client checks.
     pub(super) fn query(&self, user: &User, contract: AccountId, data: &[u8]) -> Result<Output, Coded> {
-        let query = Query { contract, data: data.to_vec(), min_height: 0 };
+        let query = Query { contract, data: data.to_vec(), value: 0, min_height: 0 };
         let mut outputs: Vec<_> = self
             .replicas
             .iter()

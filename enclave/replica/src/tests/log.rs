@@ -103,6 +103,9 @@ fn a_wrong_state_place_or_time_gets_no_votes() {
     };
     assert_eq!(judge(|_| ()), Verdict::Accept);
     assert_eq!(judge(|h| h.executed.state_root = Hash([1; 32])), Verdict::Reject);
+    assert_eq!(judge(|h| h.executed.crossing.taken += 1), Verdict::Reject);
+    assert_eq!(judge(|h| h.executed.crossing.outbox.next += 1), Verdict::Reject);
+    assert_eq!(judge(|h| h.executed.crossing.outbox.hash = Hash([1; 32])), Verdict::Reject);
     assert_eq!(judge(|h| h.executed.height -= 1), Verdict::Reject, "the root of another height");
     assert_eq!(judge(|h| h.executed.height = h.height), Verdict::Reject);
     assert_eq!(judge(|h| h.cluster += 1), Verdict::Reject);
@@ -204,7 +207,7 @@ fn a_final_entry_that_cannot_be_applied_stops_the_replica() {
     let replica = &cluster.replicas[0];
     assert!(replica.finalized(&gap, &cluster.certificate(&gap).into()).is_err());
     assert!(replica.fault().is_some());
-    let query = phala_session::Query { contract, data: GET.to_vec(), min_height: 0 };
+    let query = phala_session::Query { contract, data: GET.to_vec(), value: 0, min_height: 0 };
     let refused = replica.query(user.id(), [1; 16], &query, cluster.now).unwrap_err();
     assert_eq!(refused.known(), Some(Code::NotReady));
     assert!(replica.finalized(&block, &cluster.certificate(&block).into()).is_err());
@@ -215,7 +218,7 @@ fn readers_wait_for_the_height_they_ask_for() {
     let user = User::new(1);
     let (mut cluster, contract) = with_flipper(&user);
     let height = cluster.replicas[0].applied().height + 1;
-    let query = phala_session::Query { contract, data: GET.to_vec(), min_height: height };
+    let query = phala_session::Query { contract, data: GET.to_vec(), value: 0, min_height: height };
     let early = cluster.replicas[0].query(user.id(), [1; 16], &query, cluster.now).unwrap_err();
     assert_eq!(early.known(), Some(Code::NotReady));
     let mut waits = cluster.replicas[0].reached(height).unwrap();

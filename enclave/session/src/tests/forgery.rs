@@ -129,6 +129,19 @@ fn certificates_are_held_to_network_time_and_scope() {
 }
 
 #[test]
+fn what_an_account_owns_is_not_for_those_who_may_act_on_a_contract_only() {
+    let mut world = World::new();
+    for (scope, expected) in [(Scope::Contracts(vec![CONTRACT]), Some(Code::OutOfScope)), (Scope::All, None)] {
+        let credentials = credentials(GENESIS, scope, NOW, NOW + HOUR, &mut world.rng);
+        let paying = Query { value: 1, ..query() };
+        let sealed = world.client_of(credentials.clone()).query(paying, HEIGHT, &mut world.rng).unwrap();
+        assert_eq!(world.refusal(&sealed.envelope), expected);
+        let sealed = world.client_of(credentials).balance(CONTRACT, HEIGHT, &mut world.rng).unwrap();
+        assert_eq!(world.refusal(&sealed.envelope), expected);
+    }
+}
+
+#[test]
 fn commands_are_held_to_network_cluster_deadline_and_size() {
     let mut world = World::new();
     let narrow = credentials(GENESIS, Scope::Contracts(vec![CONTRACT]), NOW, NOW + HOUR, &mut world.rng);
@@ -141,6 +154,9 @@ fn commands_are_held_to_network_cluster_deadline_and_size() {
         (Command { deadline_ms: NOW + 600_001, ..call() }, &world.credentials, Some(Code::DeadlineTooFar)),
         (Command { action: upload((512 << 10) + 1), ..call() }, &world.credentials, Some(Code::CodeTooLarge)),
         (Command { action: upload(1), ..call() }, &narrow, Some(Code::OutOfScope)),
+        (Command { action: upload(1), value: 1, ..call() }, &world.credentials, Some(Code::Malformed)),
+        (Command { value: 1, ..call() }, &narrow, Some(Code::OutOfScope)),
+        (Command { value: 1, ..call() }, &world.credentials, None),
         (call(), &narrow, None),
         (call(), &world.credentials, None),
     ] {

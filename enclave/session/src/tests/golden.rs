@@ -28,7 +28,7 @@ fn vectors() -> Value {
     let reply = Err(Coded::new(Code::Reverted, "why"));
     put("query_response", &opened.reply.seal(&reply, &mut world.rng));
 
-    let command = world.credentials.sign(call());
+    let command = world.credentials.sign(Command { value: 9, ..call() });
     put("command", &command.encode());
     put("command_hash", command.hash().as_ref());
     put("command_envelope", &world.client().command(command, HEIGHT, &mut world.rng).unwrap().envelope);

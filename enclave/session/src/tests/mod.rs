@@ -114,7 +114,7 @@ impl World {
 }
 
 pub(crate) fn query() -> Query {
-    Query { contract: CONTRACT, data: vec![1, 2, 3, 4], min_height: 5 }
+    Query { contract: CONTRACT, data: vec![1, 2, 3, 4], value: 0, min_height: 5 }
 }
 
 pub(crate) fn call() -> Command {
@@ -123,6 +123,7 @@ pub(crate) fn call() -> Command {
         genesis: GENESIS,
         cluster: CLUSTER,
         action: Action::Call { contract: CONTRACT, data: vec![6; 40] },
+        value: 0,
         gas_limit: 1_000_000,
         deadline_ms: NOW + 60_000,
     }

@@ -3,7 +3,7 @@
 use super::*;
 use codec::{Decode, Encode};
 use ed25519_dalek::Signer;
-use phala_primitives::{PublicKey, merkle, quorum, records::cluster_namespace};
+use phala_primitives::{PublicKey, bridge::Crossing, merkle, quorum, records::cluster_namespace};
 
 fn members() -> (Vec<SigningKey>, Vec<PublicKey>) {
     let mut keys: Vec<_> = (1..=4).map(|seed| SigningKey::from_bytes(&[seed; 32])).collect();
@@ -25,7 +25,7 @@ fn receipt(command: &Hash) -> CommandReceipt {
         view: 41,
         parent: Hash([1; 32]),
         time_ms: NOW,
-        executed: Executed { height: 38, state_root: Hash([2; 32]) },
+        executed: Executed { height: 38, state_root: Hash([2; 32]), crossing: Crossing::default() },
         commands_root: merkle::root(&commands),
         count: 3,
         body_hash: Hash([3; 32]),

@@ -123,8 +123,8 @@ fn call(
 ) -> Result<u32> {
     let input = take_input(guest, flags, input)?;
     let contract = guest.account(callee)?;
-    if guest.has_value(value)? {
-        return Ok(status::TRANSFER_FAILED);
+    if flags & READ_ONLY != 0 && guest.array::<16>(value)? != [0; 16] {
+        return Err(trap("a call that may only read cannot take money along"));
     }
     let reentrant = flags & ALLOW_REENTRY != 0;
     guest.set_reentrant(reentrant)?;
@@ -134,9 +134,13 @@ fn call(
     guest.charge(gas::STORAGE_READ)?;
     let outcome = match guest.machine()?.overlay.code_hash(&contract)? {
         Some(code_hash) => {
+            let Some(value) = guest.spendable(value, &contract)? else {
+                guest.set_reentrant(true)?;
+                return Ok(status::TRANSFER_FAILED);
+            };
             let frame = guest.frame();
             let (caller, read_only) = (frame.contract, frame.read_only || flags & READ_ONLY != 0);
-            let frame = Frame { contract, caller, code_hash, input: Some(input), read_only, role: Role::Call };
+            let frame = Frame { contract, caller, code_hash, value, input: Some(input), read_only, role: Role::Call };
             Some(nested(guest, frame, gas)?)
         }
         None => None,
@@ -165,8 +169,8 @@ fn delegate_call(
     if !has_code(guest, &code_hash)? {
         return Ok(status::CODE_NOT_FOUND);
     }
-    let Frame { contract, caller, read_only, .. } = *guest.frame();
-    let frame = Frame { contract, caller, code_hash, input: Some(input), read_only, role: Role::Delegate };
+    let Frame { contract, caller, value, read_only, .. } = *guest.frame();
+    let frame = Frame { contract, caller, code_hash, value, input: Some(input), read_only, role: Role::Delegate };
     let outcome = nested(guest, frame, 0)?;
     answer(guest, flags, outcome, Room { pointer: out, length_pointer: out_len })
 }
@@ -270,26 +274,27 @@ fn instantiate_v1(
     let code_hash = guest.hash(code_hash)?;
     let input = take_input(guest, 0, Bytes { pointer: input, length: input_len })?;
     let salt = guest.read(salt, salt_len)?;
-    if guest.has_value(value)? {
-        return Ok(status::TRANSFER_FAILED);
-    }
     if !has_code(guest, &code_hash)? {
         return Ok(status::CODE_NOT_FOUND);
     }
-    let (contract, outcome) = create(guest, code_hash, input, &salt, gas)?;
+    let Some((contract, outcome)) = create(guest, code_hash, value, input, &salt, gas)? else {
+        return Ok(status::TRANSFER_FAILED);
+    };
     if outcome.as_ref().is_ok_and(|output| !output.reverted()) {
         guest.output(address, address_len, &contract.0)?;
     }
     answer(guest, 0, outcome, Room { pointer: out, length_pointer: out_len })
 }
 
+/// Address and end of a new contract; `None` if the creator owns too little to give it its value.
 fn create(
     guest: &mut Guest<'_, '_>,
     code_hash: Hash,
+    value: u32,
     input: Vec<u8>,
     salt: &[u8],
     gas: u64,
-) -> Result<(AccountId, std::result::Result<Output, Reason>)> {
+) -> Result<Option<(AccountId, std::result::Result<Output, Reason>)>> {
     guest.deny_read_only()?;
     let hashed = input.len().saturating_add(salt.len());
     guest.charge(gas::STORAGE_WRITE.saturating_add(gas::bytes(gas::BLAKE2_BYTE, hashed)))?;
@@ -300,9 +305,11 @@ fn create(
         let detail = format!("{contract}: the same code, input and salt were used before");
         return Err(Stop::Failed(Reason::contract(Code::ContractExists, detail)));
     }
+    let Some(value) = guest.spendable(value, &contract)? else { return Ok(None) };
+    let machine = guest.machine()?;
     machine.created = machine.created.wrapping_add(1);
-    let frame = Frame { contract, caller, code_hash, input: Some(input), read_only: false, role: Role::Deploy };
-    Ok((contract, nested(guest, frame, gas)?))
+    let frame = Frame { contract, caller, code_hash, value, input: Some(input), read_only: false, role: Role::Deploy };
+    Ok(Some((contract, nested(guest, frame, gas)?)))
 }
 
 fn instantiate_v2(
@@ -352,7 +359,7 @@ fn set_code_hash(guest: &mut Guest<'_, '_>, code_hash: u32) -> Result<u32> {
 
 fn terminate(guest: &mut Guest<'_, '_>, beneficiary: u32) -> Result<()> {
     guest.deny_read_only()?;
-    guest.account(beneficiary)?;
+    let beneficiary = guest.account(beneficiary)?;
     if guest.frame().role == Role::Deploy {
         return Err(trap("a constructor cannot end its contract"));
     }
@@ -361,8 +368,16 @@ fn terminate(guest: &mut Guest<'_, '_>, beneficiary: u32) -> Result<()> {
     if machine.stack.iter().filter(|frame| frame.contract == contract).count() > 1 {
         return Err(trap("a contract cannot end while it is entered more than once"));
     }
-    guest.charge(gas::STORAGE_WRITE)?;
-    guest.machine()?.overlay.terminate(contract);
+    if beneficiary == contract {
+        return Err(trap("a contract that ends cannot leave its money to itself"));
+    }
+    guest.charge(gas::STORAGE_WRITE.saturating_add(gas::TRANSFER))?;
+    let overlay = &mut guest.machine()?.overlay;
+    let all = overlay.balance(&contract)?;
+    if !overlay.transfer(contract, beneficiary, all)? {
+        return Err(trap("what the contract owns cannot go to its beneficiary"));
+    }
+    overlay.terminate(contract);
     Err(Stop::Terminated)
 }
 
@@ -371,6 +386,9 @@ fn terminate_v0(guest: &mut Guest<'_, '_>, beneficiary: u32, _beneficiary_len: u
 }
 
 fn transfer(guest: &mut Guest<'_, '_>, account: u32, _: u32, value: u32, _: u32) -> Result<u32> {
-    guest.account(account)?;
-    Ok(if guest.has_value(value)? { status::TRANSFER_FAILED } else { status::SUCCESS })
+    let to = guest.account(account)?;
+    let Some(amount) = guest.spendable(value, &to)? else { return Ok(status::TRANSFER_FAILED) };
+    let from = guest.frame().contract;
+    let moved = guest.machine()?.overlay.transfer(from, to, amount)?;
+    Ok(if moved { status::SUCCESS } else { status::TRANSFER_FAILED })
 }

@@ -6,7 +6,7 @@ use crate::{
     guest::{Guest, Host, Result, Stop, beyond, trap},
 };
 use codec::{Compact, Encode};
-use phala_primitives::Code;
+use phala_primitives::{Code, limits::MIN_BALANCE};
 use wasmtime::Linker;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -17,9 +17,9 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         "seal0" "caller_is_origin" = caller_is_origin() -> u32;
         "seal0" "caller_is_root" = caller_is_root() -> u32;
         "seal0" "address" = address(out: u32, out_len: u32) -> ();
-        "seal0" "balance" = amount(out: u32, out_len: u32) -> ();
-        "seal0" "value_transferred" = amount(out: u32, out_len: u32) -> ();
-        "seal0" "minimum_balance" = amount(out: u32, out_len: u32) -> ();
+        "seal0" "balance" = balance(out: u32, out_len: u32) -> ();
+        "seal0" "value_transferred" = value_transferred(out: u32, out_len: u32) -> ();
+        "seal0" "minimum_balance" = minimum_balance(out: u32, out_len: u32) -> ();
         "seal0" "weight_to_fee" = fee_v0(gas: u64, out: u32, out_len: u32) -> ();
         "seal1" "weight_to_fee" = fee(ref_time: u64, proof_size: u64, out: u32, out_len: u32) -> ();
         "seal0" "gas_left" = gas_left_v0(out: u32, out_len: u32) -> ();
@@ -78,18 +78,29 @@ fn address(guest: &mut Guest<'_, '_>, out: u32, out_len: u32) -> Result<()> {
     guest.output(out, out_len, &contract.0)
 }
 
-/// Contracts hold no money.
-fn amount(guest: &mut Guest<'_, '_>, out: u32, out_len: u32) -> Result<()> {
+fn balance(guest: &mut Guest<'_, '_>, out: u32, out_len: u32) -> Result<()> {
+    guest.charge(gas::STORAGE_READ)?;
+    let contract = guest.frame().contract;
+    let balance = guest.machine()?.overlay.balance(&contract)?;
+    guest.output(out, out_len, &balance.to_le_bytes())
+}
+
+fn value_transferred(guest: &mut Guest<'_, '_>, out: u32, out_len: u32) -> Result<()> {
+    let value = guest.frame().value;
+    guest.output(out, out_len, &value.to_le_bytes())
+}
+
+fn minimum_balance(guest: &mut Guest<'_, '_>, out: u32, out_len: u32) -> Result<()> {
+    guest.output(out, out_len, &MIN_BALANCE.to_le_bytes())
+}
+
+/// Gas has no price yet.
+fn fee_v0(guest: &mut Guest<'_, '_>, _gas: u64, out: u32, out_len: u32) -> Result<()> {
     guest.output(out, out_len, &0_u128.to_le_bytes())
 }
 
-/// Gas has no price within a contract: it is billed outside.
-fn fee_v0(guest: &mut Guest<'_, '_>, _gas: u64, out: u32, out_len: u32) -> Result<()> {
-    amount(guest, out, out_len)
-}
-
 fn fee(guest: &mut Guest<'_, '_>, _ref_time: u64, _proof_size: u64, out: u32, out_len: u32) -> Result<()> {
-    amount(guest, out, out_len)
+    guest.output(out, out_len, &0_u128.to_le_bytes())
 }
 
 fn gas_left_v0(guest: &mut Guest<'_, '_>, out: u32, out_len: u32) -> Result<()> {

@@ -7,7 +7,7 @@ use crate::{
     gas,
     guest::{Guest, Host, Result, Stop, beyond, trap},
 };
-use phala_primitives::{AccountId, Code, Hash};
+use phala_primitives::{AccountId, Balance, Code, Hash};
 use wasmtime::Linker;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -77,6 +77,19 @@ impl Scope for Calling<'_, '_, '_> {
     fn has_code(&mut self, hash: &Hash) -> std::result::Result<bool, Refusal> {
         self.0.charge(gas::STORAGE_READ)?;
         Ok(self.0.machine()?.overlay.world().has_code(hash).map_err(Stop::from)?)
+    }
+
+    fn balance(&mut self) -> std::result::Result<Balance, Refusal> {
+        self.0.charge(gas::STORAGE_READ)?;
+        let contract = self.contract();
+        Ok(self.0.machine()?.overlay.balance(&contract).map_err(Stop::from)?)
+    }
+
+    fn pay_out(&mut self, amount: Balance) -> std::result::Result<bool, Refusal> {
+        self.0.deny_read_only()?;
+        self.0.charge(gas::TRANSFER)?;
+        let contract = self.contract();
+        Ok(self.0.machine()?.overlay.pay_out(contract, amount).map_err(Stop::from)?)
     }
 
     fn effect(&mut self, data: Vec<u8>) -> std::result::Result<(), Refusal> {

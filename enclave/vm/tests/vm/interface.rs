@@ -32,9 +32,10 @@ fn a_contract_learns_who_and_when() {
     assert_eq!(output("seal0", "address"), [0x0c; 32]);
     assert_eq!(output("seal0", "now"), 1_700_000_000_123_u64.to_le_bytes());
     assert_eq!(output("seal0", "block_number"), 7_u32.to_le_bytes());
-    for amount in ["balance", "value_transferred", "minimum_balance"] {
+    for amount in ["balance", "value_transferred"] {
         assert_eq!(output("seal0", amount), [0; 16]);
     }
+    assert_eq!(output("seal0", "minimum_balance"), phala_primitives::limits::MIN_BALANCE.to_le_bytes());
     assert_eq!(output("seal0", "seal_caller"), ALICE.0);
     assert_eq!(output("seal0", "own_code_hash").len(), 32);
     let gas = u64::from_le_bytes(output("seal0", "gas_left").try_into().unwrap());
@@ -180,7 +181,7 @@ fn events_and_debug_messages_come_out() {
 }
 
 #[test]
-fn money_and_runtime_are_refused_politely() {
+fn money_that_is_not_there_and_the_runtime_are_refused_politely() {
     let imports = r#"(import "seal0" "transfer" (func $t (param i32 i32 i32 i32) (result i32)))
         (import "seal0" "call_runtime" (func $r (param i32 i32) (result i32)))"#;
     let body = "(i32.store (i32.const 1024) (call $t (i32.const 64) (i32.const 32) (i32.const 64) (i32.const 16)))

@@ -8,5 +8,6 @@ mod functions;
 mod hostile;
 mod ink;
 mod interface;
+mod money;
 mod random;
 mod support;

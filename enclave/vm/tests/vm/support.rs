@@ -1,7 +1,7 @@
 //! A world in memory, and short ways to put contracts into it and call them.
 
 use parking_lot::Mutex;
-use phala_primitives::{AccountId, Hash};
+use phala_primitives::{AccountId, Balance, Hash};
 use phala_vm::{
     BlockInfo, Engine, Entry, Execution, Failure, Invocation, Limits, MemoryWorld, Mode, World, WorldError,
 };
@@ -41,6 +41,9 @@ impl World for Shared {
     fn code_hash(&self, contract: &AccountId) -> Result<Option<Hash>, WorldError> {
         self.state.lock().code_hash(contract)
     }
+    fn balance(&self, account: &AccountId) -> Result<Balance, WorldError> {
+        self.state.lock().balance(account)
+    }
     fn code(&self, hash: &Hash) -> Result<Option<Vec<u8>>, WorldError> {
         self.state.lock().code(hash)
     }
@@ -73,6 +76,7 @@ impl Chain {
             contract,
             caller: ALICE,
             origin: ALICE,
+            value: 0,
             data: data.to_vec(),
             block: BlockInfo { height: 7, time_ms: 1_700_000_000_123, index: 2 },
             cluster: 0,

@@ -62,6 +62,8 @@ const LENGTH: &str = "(call $f (i32.const 2048) (i32.const 1024))";
 /// Status, length and output of a callee.
 const CALLED: &[u8] = b"\0\0\0\0\x06\0\0\0called";
 const ZERO: &[u8] = &[0; 4];
+/// 0.0001 PHA.
+const LEAST_MONEY: &[u8] = b"\x10\0\0\0\0\xe1\xf5\x05\0\0\0\0\0\0\0\0\0\0\0\0";
 const NO_MONEY: &[u8] = b"\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 /// No value before.
 const NONE: &[u8] = &[0xff; 4];
@@ -197,7 +199,7 @@ pub(crate) const CASES: &[Case] = &[
     case("seal0::instantiation_nonce", "(i64.store (i32.const 1024) (call $f))", Bytes(&[0, 0, 2, 7, 0, 0, 0, 0])),
     case("seal0::is_contract", "(i32.store (i32.const 1024) (call $f (i32.const 4096)))", Bytes(&[1, 0, 0, 0])),
     case("seal0::lock_delegate_dependency", CODE_HASH, Bytes(&[64, 0, 0, 0])),
-    case("seal0::minimum_balance", OUTPUT, Bytes(NO_MONEY)),
+    case("seal0::minimum_balance", OUTPUT, Bytes(LEAST_MONEY)),
     case("seal0::now", OUTPUT, Bytes(b"\x08\0\0\0\x7b\x68\xe5\xcf\x8b\x01\0\0")),
     case("seal0::own_code_hash", LENGTH, Bytes(&[32, 0, 0, 0])),
     case("seal0::reentrance_count", WORD, Bytes(ZERO)),

@@ -1,0 +1,135 @@
+//! Money between chain and cluster, and back, while a worker dies; and what people type for it.
+
+use crate::{
+    harness::{Dice, LOG, Net, Shell, eventually, fixture, run},
+    person::{GAS, Person, outcome},
+};
+use codec::Encode;
+use phala_client::{Call, Contract};
+use phala_devnet::{Config, Devnet};
+use phala_primitives::{AccountId, Balance, PHA, bridge::pot};
+use std::time::Duration;
+
+/// How long a message may be under way: several members' turns, one of which is a dead one's.
+const UNDER_WAY: Duration = Duration::from_secs(60);
+/// What an account of the chain cannot be without.
+const EXISTENCE: Balance = PHA / 100;
+
+/// Without input it takes what it is given; otherwise it calls the function of `pink` whose number comes first with the
+/// rest, for anyone who asks.
+const TILL: &str = r#"(module
+    (import "seal0" "input" (func $input (param i32 i32)))
+    (import "seal0" "call_chain_extension" (func $ext (param i32 i32 i32 i32 i32) (result i32)))
+    (import "seal0" "seal_return" (func $return (param i32 i32 i32)))
+    (import "env" "memory" (memory 2 2))
+    (func (export "deploy"))
+    (func (export "call")
+        (i32.store (i32.const 0) (i32.const 32000))
+        (call $input (i32.const 8) (i32.const 0))
+        (if (i32.eqz (i32.load (i32.const 0))) (then (return)))
+        (i32.store (i32.const 4) (i32.const 60000))
+        (drop (call $ext (i32.load (i32.const 8)) (i32.const 12) (i32.sub (i32.load (i32.const 0)) (i32.const 4))
+            (i32.const 40000) (i32.const 4)))
+        (call $return (i32.const 0) (i32.const 40000) (i32.load (i32.const 4)))))"#;
+
+fn pay_out(to: AccountId, amount: Balance) -> Vec<u8> {
+    [&104u32.to_le_bytes()[..], &(to, amount).encode()].concat()
+}
+
+async fn free(person: &Person, account: AccountId) -> Balance {
+    person.cluster.chain().account(&account).await.unwrap().free
+}
+
+/// Waits until an account of the chain owns exactly so much.
+async fn owns(person: &Person, account: AccountId, amount: Balance) {
+    eventually("money on the chain", UNDER_WAY, || async { (free(person, account).await == amount).then_some(()) })
+        .await;
+}
+
+/// Waits until an account of the cluster owns exactly so much.
+async fn has(person: &Person, account: AccountId, amount: Balance) {
+    let look = || async { (person.cluster.balance(account).await == Ok(amount)).then_some(()) };
+    eventually("money in the cluster", UNDER_WAY, look).await;
+}
+
+async fn pays(contract: &Contract, value: Balance, data: Vec<u8>) {
+    let answer = outcome(contract.pay(data, value, GAS).await.unwrap()).unwrap();
+    assert!(answer.is_empty() || answer == [0], "{answer:?}");
+}
+
+#[test]
+fn money_crosses_both_ways_while_a_worker_dies() {
+    run(Duration::from_secs(300), async {
+        let mut net = Devnet::start(Config::default(), |_| ()).await.unwrap();
+        let alice = Person::new("Alice", &net.rpc_url(), net.genesis()).await;
+        let bob = Person::new("Bob", &net.rpc_url(), net.genesis()).await;
+        let (alices, bobs) = (alice.account.id(), bob.account.id());
+        let till = alice.deploy(wat::parse_str(TILL).unwrap(), vec![]).await.unwrap();
+        let of_bob = bob.cluster.contract(till.address());
+        let chain = bob.cluster.chain();
+        chain.submit(&bob.account, &Call::deposit(0, &bobs, 50 * PHA)).await.unwrap();
+        has(&bob, bobs, 50 * PHA).await;
+        pays(&of_bob, 20 * PHA, vec![]).await;
+        assert_eq!(alice.cluster.balance(till.address()).await, Ok(20 * PHA));
+
+        let mut dice = Dice::new();
+        net.kill_worker(dice.below(4) as usize).unwrap();
+        let [first, second, third] = [(); 3].map(|()| AccountId(dice.bytes()));
+        // The contract pays out, by a command and by a message of the chain.
+        pays(&of_bob, 0, pay_out(first, 5 * PHA)).await;
+        let message = Call::send_message(&till.address(), &pay_out(second, 3 * PHA), PHA);
+        chain.submit(&alice.account, &message).await.unwrap();
+        owns(&bob, first, 5 * PHA).await;
+        owns(&bob, second, 3 * PHA).await;
+        // It gets itself an account on the chain, and acts there.
+        pays(&of_bob, 0, pay_out(till.address(), 2 * PHA)).await;
+        let transfer = Call::transfer_keep_alive(&third, PHA);
+        pays(&of_bob, 0, [&105u32.to_le_bytes()[..], &transfer.encoded().encode()].concat()).await;
+        owns(&bob, third, PHA).await;
+        let left = free(&bob, till.address()).await;
+        assert!((PHA - PHA / 100..PHA).contains(&left), "a fee was paid: {left}");
+        // And an account withdraws what it has left.
+        let withdrawn = bob.cluster.withdraw(first, 30 * PHA).await.unwrap();
+        withdrawn.outcome.result.unwrap();
+        owns(&bob, first, 35 * PHA).await;
+
+        // Nothing was made or lost: what is in the pot is what the till owns, for nobody else owns anything.
+        assert_eq!(bob.cluster.balance(bobs).await, Ok(0));
+        assert_eq!(alice.cluster.balance(alices).await, Ok(0));
+        assert_eq!(alice.cluster.balance(till.address()).await, Ok((20 - 5 + 1 - 3 - 2) * PHA));
+        assert_eq!(free(&bob, pot(0)).await, (20 - 5 + 1 - 3 - 2) * PHA + EXISTENCE);
+        net.stop().await;
+    });
+}
+
+#[test]
+fn people_deposit_pay_and_withdraw_on_the_command_line() {
+    run(Duration::from_secs(240), async {
+        let base = tempfile::tempdir().unwrap();
+        let net = Net::start(&base.path().join("net"), LOG);
+        let shell = Shell::new(net.rpc());
+        let owned = async || shell.json(&["account", "//Bob"]).await.done()["in_cluster"].clone();
+        assert_eq!(owned().await, "0");
+        let there = shell.json(&["deposit", "12.5", "--suri", "//Bob"]).await.done();
+        assert_eq!((&there["arrived"], &there["amount"]), (&true.into(), &"12500000000000".into()));
+        assert_eq!(owned().await, "12500000000000");
+        let stranger = shell.json(&["account", there["to"].as_str().unwrap()]).await.done();
+        assert!(stranger["in_cluster"].is_null(), "{stranger}");
+        // A contract that takes no money gives it back.
+        let flipper = fixture("flipper.contract");
+        let deployed = shell.json(&["deploy", flipper.to_str().unwrap(), "new", "true"]).await.done();
+        let address = deployed["address"].as_str().unwrap();
+        let refused = shell.json(&["send", address, "flip", "--value", "1", "--suri", "//Bob"]).await;
+        assert!(refused.code != 0 && owned().await == "12500000000000", "{refused:?}");
+        let poor = shell.json(&["send", address, "flip", "--value", "100", "--suri", "//Bob"]).await;
+        assert!(poor.code == 1 && poor.out.contains("P2030") || poor.err.contains("P2030"), "{poor:?}");
+        let dust = shell.json(&["withdraw", "0.001", "--suri", "//Bob"]).await;
+        assert!(dust.code == 1 && (dust.out.contains("P2031") || dust.err.contains("P2031")), "{dust:?}");
+        let nobody = shell.json(&["account", "--new"]).await.done();
+        let nobody = nobody["address"].as_str().unwrap();
+        let paid = shell.json(&["withdraw", "12.5", "--to", nobody, "--suri", "//Bob"]).await.done();
+        assert_eq!(paid["arrived"], true);
+        assert_eq!(shell.json(&["account", nobody]).await.done()["free"], "12500000000000");
+        assert_eq!(owned().await, "0");
+    });
+}
