@@ -329,8 +329,11 @@ fn set_code_hash(mut guest: Guest<'_>, code_hash: u32) -> Result<u32, Error> {
 
 fn terminate(mut guest: Guest<'_>, beneficiary: u32) -> Result<(), Error> {
     guest.deny_read_only()?;
-    guest.account(beneficiary)?;
+    let beneficiary = guest.account(beneficiary)?;
     let contract = guest.frame().contract;
+    if beneficiary == contract {
+        return Err(Error::new("a beneficiary of itself"));
+    }
     if guest.machine().stack.iter().filter(|running| running.contract == contract).count() > 1 {
         return Err(Error::new("entered more than once"));
     }

@@ -121,9 +121,11 @@ fn a_message_goes_to_where_the_contract_is() {
 fn an_inbox_is_full_until_the_cluster_has_taken_from_it() {
     with_cluster(|| {
         let bob = plain("//Bob");
-        for _ in 0..MAX_INBOX {
+        for _ in 0..3 {
             assert_ok!(Clusters::deposit(alice(), 0, bob, MIN_BALANCE));
         }
+        // As if there had been more.
+        Bridges::<Runtime>::mutate(0, |bridge| bridge.inbox.next = MAX_INBOX);
         assert_noop!(Clusters::deposit(alice(), 0, bob, MIN_BALANCE), Error::<Runtime>::InboxFull);
         let taken = |taken| deliver(vouched(Crossing { taken, outbox: Head::default() }, 3), &[], &[]);
         assert_eq!(taken(0), Err(Error::<Runtime>::NothingNew.into()));
@@ -263,7 +265,7 @@ fn a_contract_acts_on_the_chain_as_itself_for_a_fee_and_only_as_the_filter_allow
             (contract, vec![0xff; 9], Error::<Runtime>::BadCall),
             (contract, [pay(PHA).encode(), vec![0]].concat(), Error::BadCall),
             (contract, vec![0; MAX_DISPATCH + 1], Error::MessageTooLong),
-            (contract, batch(vec![pay(1); 70]).encode(), Error::CallTooHeavy),
+            (contract, batch(vec![pay(1); 110]).encode(), Error::CallTooHeavy),
             (plain("//Alice"), pay(PHA).encode(), Error::NoContract),
         ] {
             deliver_next(&[order(from, call)]);
