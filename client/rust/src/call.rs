@@ -4,7 +4,7 @@
 //! node shows, because what one signs must not depend on whom one asks. A test holds them against the runtime.
 
 use codec::{Compact, Encode};
-use phala_primitives::{AccountId, Balance, ClusterId, Hash, PublicKey, records::Anchor};
+use phala_primitives::{AccountId, Balance, ClusterId, ClusterPolicy, Hash, PublicKey, records::Anchor};
 
 const BALANCES: u8 = 2;
 const UTILITY: u8 = 4;
@@ -74,6 +74,11 @@ impl Call {
     /// Gives a contract its cluster and address.
     pub fn create_contract(cluster: ClusterId, code_hash: &Hash, salt: &[u8]) -> Self {
         Self::new(CLUSTERS, 4, (cluster, code_hash, salt))
+    }
+
+    /// Sets what contracts of a cluster may use. The caller created the cluster. The policy's version is not looked at.
+    pub fn set_policy(cluster: ClusterId, policy: &ClusterPolicy) -> Self {
+        Self::new(CLUSTERS, 20, (cluster, policy))
     }
 
     /// The encoding.

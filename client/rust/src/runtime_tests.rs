@@ -7,7 +7,7 @@ use crate::{
     keys,
 };
 use codec::{Decode, Encode};
-use phala_primitives::{AccountId, Code, Coded, Hash, PHA, records};
+use phala_primitives::{AccountId, ClusterPolicy, Code, Coded, Hash, PHA, records};
 use phala_runtime::{Executive, GenesisSpec, Header, Runtime, RuntimeCall, UncheckedExtrinsic, VERSION};
 
 const GENESIS: Hash = Hash([7; 32]);
@@ -99,6 +99,10 @@ fn calls_are_those_of_the_runtime() {
         ),
         (Call::remove_code(&hash), RuntimeCall::Clusters(pallet_clusters::Call::remove_code { code_hash: hash })),
         (Call::create_contract(6, &hash, &[9]), RuntimeCall::Clusters(create)),
+        (
+            Call::set_policy(6, &ClusterPolicy::DEFAULT),
+            RuntimeCall::Clusters(pallet_clusters::Call::set_policy { cluster: 6, policy: ClusterPolicy::DEFAULT }),
+        ),
     ];
     for (ours, theirs) in pairs {
         assert_eq!(ours.encoded(), theirs.encode(), "{theirs:?}");

@@ -2,7 +2,7 @@
 
 use crate::{
     later::Callback,
-    types::{HttpError, HttpRequest, HttpResponse, HttpResult, Kept, SigType, StorageQuotaExceeded},
+    types::{HttpError, HttpRequest, HttpResponse, HttpResult, Kept, MapResult, SigType, StorageQuotaExceeded},
 };
 use ink::{
     env::{chain_extension::FromStatusCode, DefaultEnvironment, Environment},
@@ -85,6 +85,8 @@ pub trait PinkExt {
     fn set_timer(delay_ms: u64, period_ms: u64, callback: Callback) -> u64;
     #[ink(function = 103, handle_status = false)]
     fn cancel_timer(timer: u64);
+    #[ink(function = 112, handle_status = false)]
+    fn map(selector: [u8; 4], inputs: Vec<Vec<u8>>) -> Vec<MapResult>;
 }
 
 /// The environment of contracts on Phala: ink!'s own, with [`PinkExt`]. To be named as

@@ -6,9 +6,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod app;
+mod budget;
 mod door;
 mod egress;
 mod entries;
+mod fanout;
 mod http;
 mod jobs;
 mod metrics;

@@ -63,4 +63,5 @@ pub const FUNCTIONS: &[Function] = &[
     function(101, "request", Traps, Works, "HTTP after the command; the answer comes by a call, exactly once"),
     function(102, "set_timer", Traps, Works, "a call at a later time, once or with a period of at least 10 ms"),
     function(103, "cancel_timer", Traps, Works, "of the contract's own timers"),
+    function(112, "map", Works, Traps, "calls of the contract itself, to read, at once on all cores and replicas"),
 ];

@@ -29,6 +29,12 @@ pub(crate) static LOG_READERS: LazyLock<Space> = LazyLock::new(|| space("log-rea
 pub(crate) static REQUESTS: LazyLock<Space> = LazyLock::new(|| space("requests"));
 /// [`Timer`](crate::jobs::Timer) by its id.
 pub(crate) static TIMERS: LazyLock<Space> = LazyLock::new(|| space("timers"));
+/// The cluster's policy, under the empty key.
+pub(crate) static POLICY: LazyLock<Space> = LazyLock::new(|| space("policy"));
+/// [`Upload`](crate::upload::Upload) by the hash of the code.
+pub(crate) static UPLOADS: LazyLock<Space> = LazyLock::new(|| space("uploads"));
+/// Parts of codes by hash of the code and number.
+pub(crate) static CODE_PARTS: LazyLock<Space> = LazyLock::new(|| space("code-parts"));
 /// A [`Queue`] for batches, one for ended spaces.
 pub(crate) static QUEUES: LazyLock<Space> = LazyLock::new(|| space("queues"));
 

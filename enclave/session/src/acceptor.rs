@@ -223,6 +223,10 @@ impl Acceptor {
                         addressed(header, Target::Contract(query.contract))?;
                         Incoming::Call(Call::Logs(query))
                     }
+                    Operation::Part(part) => {
+                        addressed(header, Target::Worker(self.place.worker))?;
+                        Incoming::Call(Call::Part(part))
+                    }
                     Operation::Outcome(command) => {
                         addressed(header, Target::Worker(self.place.worker))?;
                         Incoming::Call(Call::Outcome(command))
@@ -321,7 +325,8 @@ impl ServerReceiver {
         let right = match &call {
             Call::Query(query) => in_scope(&self.rights.scope, &query.contract),
             Call::Logs(query) => in_scope(&self.rights.scope, &query.contract),
-            Call::Outcome(_) => Ok(()),
+            // The replica knows who its members are.
+            Call::Outcome(_) | Call::Part(_) => Ok(()),
             Call::Command(command) => {
                 account = *command.account();
                 command.verify(&self.certificates, &self.place.genesis, self.place.cluster, now_ms)

@@ -159,6 +159,9 @@ pub enum Operation {
     Outcome(CommandId),
     /// Records of a contract's log.
     Logs(LogQuery),
+    /// A part of a query that another member of the cluster answers. Only members may ask: their identity is the account.
+    #[codec(index = 7)]
+    Part(PartQuery),
 }
 
 impl Operation {
@@ -190,6 +193,33 @@ impl Query {
 impl fmt::Debug for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Query {{ {}, {} bytes }}", self.contract, self.data.len())
+    }
+}
+
+/// A part of a query, on the state that the query sees.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct PartQuery {
+    /// Root of that state. A replica that does not hold it refuses.
+    pub root: Hash,
+    /// Height of the log's entry that it is the result of.
+    pub height: u64,
+    /// Time of that entry, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The contract that was asked.
+    pub account: AccountId,
+    /// The contract that is called, by itself.
+    pub contract: AccountId,
+    /// Who signed the query.
+    pub origin: AccountId,
+    /// Selector and arguments.
+    pub data: Vec<u8>,
+    /// After how long it is of no use any more, in milliseconds.
+    pub patience_ms: u64,
+}
+
+impl fmt::Debug for PartQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PartQuery {{ {}, {} bytes }}", self.contract, self.data.len())
     }
 }
 
@@ -267,6 +297,9 @@ pub enum Call {
     Outcome(CommandId),
     /// Records of a contract's log.
     Logs(LogQuery),
+    /// A part of a query that another member answers.
+    #[codec(index = 7)]
+    Part(PartQuery),
 }
 
 /// Plaintext of a frame from the client.
@@ -309,6 +342,9 @@ pub enum Answer {
     Opened(Opening),
     /// To a question after a contract's log.
     Logs(LogPage),
+    /// To a part of a query: what the contract returned.
+    #[codec(index = 7)]
+    Part(Output),
 }
 
 /// Terms of a session.

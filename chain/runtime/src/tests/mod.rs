@@ -79,6 +79,7 @@ fn light_clients_name_storage_as_frame_does() {
     assert_eq!(storage::worker(&plain), pallet_registry::Workers::<Runtime>::hashed_key_for(&account));
     assert_eq!(storage::cluster(7), pallet_clusters::Clusters::<Runtime>::hashed_key_for(7));
     assert_eq!(storage::code(&hash), pallet_clusters::Code::<Runtime>::hashed_key_for(hash));
+    assert_eq!(storage::policy(7), pallet_clusters::Policies::<Runtime>::hashed_key_for(7));
     assert_eq!(storage::contract(&plain), pallet_clusters::Contracts::<Runtime>::hashed_key_for(plain));
 }
 

@@ -17,7 +17,7 @@ use phala_session::{
     Action, Answer, CertificateCache, Command, CommandReceipt, Credentials, EntryHeader, Outcome, Output, Query, Scope,
     SignedCommand, SystemRng,
 };
-use phala_vm::{Engine, Limits};
+use phala_vm::{Capacity, Engine};
 use schnorrkel::{ExpansionMode, Keypair, MiniSecretKey};
 use std::{io, sync::Arc, sync::LazyLock};
 
@@ -26,7 +26,7 @@ pub(super) const START_MS: u64 = 1_800_000_000_000;
 pub(super) const GAS: u64 = phala_primitives::limits::MAX_COMMAND_GAS;
 
 /// Two engines, so that agreement is not that of one cache with itself.
-static ENGINES: LazyLock<[Engine; 2]> = LazyLock::new(|| [(); 2].map(|()| Engine::new(Limits::default()).unwrap()));
+static ENGINES: LazyLock<[Engine; 2]> = LazyLock::new(|| [(); 2].map(|()| Engine::new(Capacity::default()).unwrap()));
 
 /// A disk that forgets what was not synced.
 #[derive(Clone, Debug, Default)]
@@ -168,7 +168,7 @@ impl Cluster {
             certificates: Arc::new(CertificateCache::new(100)),
             engine: ENGINES[at % 2].clone(),
             cache: Arc::default(),
-            query_ticks: 100,
+            tick_ms: 100,
         };
         let known = (self.epoch, self.members());
         let known = (!self.identities.is_empty()).then_some(&known);

@@ -2,5 +2,6 @@ mod chain;
 mod cluster;
 mod contracts;
 mod log;
+mod policy;
 mod pool;
 mod recovery;

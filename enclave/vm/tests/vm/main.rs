@@ -8,5 +8,6 @@ mod functions;
 mod hostile;
 mod ink;
 mod interface;
+mod limits;
 mod random;
 mod support;
