@@ -8,7 +8,7 @@ use crate::{
 };
 use codec::{DecodeAll, Encode};
 use futures::future::join_all;
-use phala_client::{Account, Action, Call, Contract, Session};
+use phala_client::{Account, Call, Contract, Session};
 use phala_devnet::{Config, Devnet};
 use phala_primitives::{ClusterPolicy, Code, Coded, blake2_256, limits::CODE_PART};
 use std::{
@@ -213,7 +213,7 @@ fn large_queries_and_large_codes_pass() {
         assert_eq!(code_of(contract.query(vec![1; 18 << 20]).await), Code::TooLarge);
         // More at once than there is room for: some are told so, and nobody else is harmed.
         let flip = alice.deploy_flipper().await;
-        let many = (0..40).map(|_| contract.query(vec![1; 15 << 20]));
+        let many = (0..24).map(|_| contract.query(vec![1; 15 << 20]));
         let (many, small) = tokio::join!(join_all(many), flip.query(flipper::GET.to_vec()));
         assert!(flipper::bit(&small.unwrap().output.data));
         assert!(many.iter().filter(|answer| answer.is_ok()).count() >= 4);
