@@ -6,7 +6,7 @@
 use anyhow::{Context, Result, anyhow};
 use codec::Encode;
 use phala_primitives::AccountId;
-use phala_vm::{BlockInfo, Engine, Entry, Invocation, Limits, MemoryWorld, Mode};
+use phala_vm::{BlockInfo, Capacity, Engine, Entry, Invocation, MemoryWorld, Mode};
 use serde_json::Value;
 use std::{
     sync::{
@@ -48,7 +48,7 @@ fn module(body: &str) -> Result<Vec<u8>> {
 impl Contracts {
     /// An engine that runs so many queries at once; the token's bundle is `psp22.contract`.
     pub(crate) fn new(slots: usize, bundle: &[u8]) -> Result<Self> {
-        let engine = Engine::new(Limits::for_cores(slots))?;
+        let engine = Engine::new(Capacity::for_cores(slots))?;
         let bundle: Value = serde_json::from_slice(bundle)?;
         let token = bundle["source"]["wasm"].as_str().context("the bundle has no code")?;
         let work = "(local $i i32) (loop

@@ -89,7 +89,7 @@ fn ask(contracts: &Contracts, time: Duration) -> Result<Vec<Duration>> {
 }
 
 /// Median and 99th percentile in milliseconds.
-fn percentiles(mut times: Vec<Duration>) -> Result<(f64, f64)> {
+pub(crate) fn percentiles(mut times: Vec<Duration>) -> Result<(f64, f64)> {
     times.sort();
     let at = |percent: usize| times.get(times.len() * percent / 100).map(|time| time.as_secs_f64() * 1000.0);
     at(50).zip(at(99)).context("nothing was measured")

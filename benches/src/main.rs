@@ -14,7 +14,7 @@
 //!
 //! What does running as a contract cost? The second table answers, see `compute`: kernels natively, as a query, as a
 //! command, and on an interpreter. How contracts share the cores, and what a second core brings, is measured on the
-//! engine alone, too.
+//! engine alone, too; the former also on a whole worker, with what a query gains that splits its work.
 //!
 //! The tables go to stderr, the figures to `target/bench.json` of the checkout and, as JSON, to stdout.
 
@@ -28,6 +28,7 @@ mod native;
 mod network;
 mod report;
 mod scale;
+mod worker;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
@@ -62,6 +63,8 @@ enum Part {
     Fairness,
     /// Measure only what a second core brings to one engine.
     Scale,
+    /// Measure only how contracts share a whole worker, and what a query gains that splits its work.
+    Worker,
     /// Be the native server (started by the measurement itself).
     #[command(hide = true)]
     Native {
@@ -83,6 +86,10 @@ async fn main() -> Result<()> {
         }
         Some(Part::Fairness) => return print(&fairness::measure(&bundle()?, time)?),
         Some(Part::Scale) => return print(&scale::measure(&bundle()?, time, options.rounds)?),
+        Some(Part::Worker) => {
+            let network = network::Network::start(&checkout()?, options.accounts).await?;
+            return print(&worker::measure(&network, time, options.rounds).await?);
+        }
         None => {}
     }
     let figures = compare(&options).await?;
@@ -128,13 +135,17 @@ async fn compare(options: &Options) -> Result<Figures> {
         eprintln!("round {}: {}", round + 1, report::line(&measured));
         rounds.push(measured);
     }
+    drop(native);
+    let time = Duration::from_secs(options.seconds);
+    let worker = worker::measure(&network, time, options.rounds).await?;
     // Nothing else may run beside the engine.
-    drop((network, native));
-    let (bundle, time) = (bundle()?, Duration::from_secs(options.seconds));
+    drop(network);
+    let bundle = bundle()?;
     let engine = report::Engine {
         compute: compute::measure(&checkout()?, options.rounds)?,
         fairness: fairness::measure(&bundle, time)?,
         scale: scale::measure(&bundle, time, options.rounds)?,
+        worker,
     };
     report::figures(&rounds, options.clients, engine)
 }

@@ -24,6 +24,7 @@ pub(crate) struct Network {
     cluster: Arc<Cluster>,
     worker: AccountId,
     token: AccountId,
+    computer: Contract,
     balance_of: [u8; 4],
     _process: Child,
 }
@@ -46,6 +47,9 @@ impl Network {
         let (token, _) =
             Contract::deploy(&cluster, &alice, code, b"bench".to_vec(), new.encode(), MAX_COMMAND_GAS).await?;
 
+        let code = crate::worker::code()?;
+        let (computer, _) =
+            Contract::deploy(&cluster, &alice, code, b"bench".to_vec(), vec![], MAX_COMMAND_GAS).await?;
         let transfer = selector(&bundle, "messages", "PSP22::transfer")?;
         let transfers = (0..accounts).map(|number| {
             let data = (transfer, account(number), balance(number), Vec::<u8>::new()).encode();
@@ -63,7 +67,17 @@ impl Network {
 
         let worker = cluster.replicas().first().context("the cluster has members")?.worker;
         let balance_of = selector(&bundle, "messages", "PSP22::balance_of")?;
-        Ok(Self { cluster, worker, token: token.address(), balance_of, _process: process })
+        Ok(Self { cluster, worker, token: token.address(), computer, balance_of, _process: process })
+    }
+
+    /// The contract that computes.
+    pub(crate) fn computer(&self) -> Contract {
+        self.computer.clone()
+    }
+
+    /// A session with the replica that all ask.
+    pub(crate) async fn session(&self) -> Result<Session> {
+        Ok(Session::open_at(&self.cluster, &self.worker).await?)
     }
 }
 
@@ -109,7 +123,7 @@ impl Connect for Network {
     type Client = SessionClient;
 
     async fn connect(&self) -> Result<SessionClient> {
-        let session = Session::open_at(&self.cluster, &self.worker).await?;
+        let session = self.session().await?;
         Ok(SessionClient { session, token: self.token, balance_of: self.balance_of })
     }
 }

@@ -1,6 +1,6 @@
 //! From measurements to figures: medians over rounds, ratios to the faster native server.
 
-use crate::{compute, fairness::Fairness, scale::Scale};
+use crate::{compute, fairness::Fairness, scale::Scale, worker::Worker};
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
@@ -32,6 +32,9 @@ pub(crate) struct Engine {
     /// What a second core brings.
     #[serde(flatten)]
     pub(crate) scale: Scale,
+    /// The same on a whole worker.
+    #[serde(flatten)]
+    pub(crate) worker: Worker,
 }
 
 /// The outcome of a comparison.
@@ -107,18 +110,23 @@ pub(crate) fn table(figures: &Figures) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let (fairness, scale) = (&figures.engine.fairness, &figures.engine.scale);
+    let (fairness, scale, worker) = (&figures.engine.fairness, &figures.engine.scale, &figures.engine.worker);
     format!(
         "{table}\nthroughput: {:.2} of the faster native server's\np50, one client: {:.2} times the faster native server's\n\
          a light contract's query, p99: {:.2} ms alone, {:.2} ms beside one that wants all cores\n\
-         queries that compute: {:.0}/s on one core, {:.0}/s on two, {:.2} times as many",
+         the same on a whole worker: {:.2} ms alone, {:.2} ms beside it\n\
+         queries that compute: {:.0}/s on one core, {:.0}/s on two, {:.2} times as many\n\
+         a query that splits its work is {:.2} times as fast",
         figures.query_throughput_vs_native,
         figures.query_p50_vs_native,
         fairness.fairness_alone_p99_ms,
         fairness.fairness_light_p99_ms,
+        worker.fairness_worker_alone_p99_ms,
+        worker.fairness_worker_light_p99_ms,
         scale.one_per_second,
         scale.two_per_second,
-        scale.vertical_scale_1_to_2
+        scale.vertical_scale_1_to_2,
+        worker.map_speed_up
     )
 }
 

@@ -97,6 +97,22 @@ pub(crate) enum Command {
         #[command(flatten)]
         network: Network,
     },
+    /// Show a cluster: its members, what their machines are worth, and what contracts may use.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  phala cluster\n  phala cluster policy --set memory=256MiB --set query=1min --suri //Worker//0"
+    )]
+    Cluster {
+        /// Number of the cluster.
+        #[arg(default_value_t = 0)]
+        cluster: u32,
+        /// Which network.
+        #[command(flatten)]
+        network: Network,
+        /// What else to do.
+        #[command(subcommand)]
+        command: Option<ClusterCommand>,
+    },
     /// Send PHA to an account and wait until it is final.
     #[command(after_help = "Example:\n  phala transfer //Bob 12.5 --suri //Alice")]
     Transfer {
@@ -133,6 +149,45 @@ pub(crate) enum Command {
         shell: clap_complete::Shell,
     },
 }
+
+/// What to do with a cluster.
+#[derive(Subcommand, Debug)]
+pub(crate) enum ClusterCommand {
+    /// Show what contracts of a cluster may use, or change it, as the account that made the cluster: on a network of
+    /// `phala dev`, //Worker//0.
+    #[command(after_help = POLICY)]
+    Policy {
+        /// Number of the cluster.
+        #[arg(default_value_t = 0)]
+        cluster: u32,
+        /// A limit and its new value; may be given several times.
+        #[arg(long, value_name = "NAME=VALUE")]
+        set: Vec<String>,
+        /// Who made the cluster.
+        #[command(flatten)]
+        signer: Signer,
+        /// Which network.
+        #[command(flatten)]
+        network: Network,
+    },
+}
+
+const POLICY: &str = "\
+Limits and their ranges:
+  memory        1MiB to 1GiB     linear memory of one call of a contract
+  total-memory  1MiB to 8GiB     linear memory of all calls under way for one contract
+  query         10ms to 10min    longest time of a query
+  message       64KiB to 16MiB   largest input and output of a query
+  code          64KiB to 16MiB   largest code of a contract
+  value         1KiB to 1MiB     largest value under a storage key
+  depth         1 to 32          contracts under way inside each other
+  queries       1 to 256         queries of one contract under way at one replica
+  http          0 to 16          HTTP requests of one query at once; 0 forbids them
+  jobs          0 to 16384       requests and timers of one contract that may wait
+  map           0 to 4096        parts into which a query may split its work
+
+Example:
+  phala cluster policy --set memory=256MiB --set query=1min --suri //Worker//0";
 
 /// Where the network is.
 #[derive(Args, Debug, Clone)]
@@ -302,6 +357,18 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_names_the_ranges_of_a_policy() {
+        for field in phala_primitives::ClusterPolicy::FIELDS {
+            assert!(
+                super::POLICY.lines().any(|line| line.split_whitespace().next() == Some(field.name)),
+                "{}",
+                field.name
+            );
+        }
+        assert_eq!(super::POLICY.lines().filter(|line| line.contains(" to ")).count(), 11);
     }
 
     #[test]

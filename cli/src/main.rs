@@ -9,7 +9,7 @@ mod network;
 mod output;
 
 use anyhow::Result;
-use args::{Cli, Command};
+use args::{Cli, ClusterCommand, Command};
 use clap::{CommandFactory, Parser};
 use output::Output;
 use std::{io::IsTerminal, process::ExitCode};
@@ -62,6 +62,10 @@ async fn run(command: Command, output: Output) -> Result<ExitCode> {
         }
         Command::Deposit(options) => commands::money::deposit(&options, output).await?,
         Command::Withdraw(options) => commands::money::withdraw(&options, output).await?,
+        Command::Cluster { command: Some(ClusterCommand::Policy { cluster, set, signer, network }), .. } => {
+            commands::cluster::policy(cluster, &set, &signer, &network, output).await?;
+        }
+        Command::Cluster { cluster, network, .. } => commands::cluster::show(cluster, &network, output).await?,
         Command::Transfer { to, amount, signer, network } => {
             commands::account::transfer(&to, &amount, &signer, &network, output).await?;
         }

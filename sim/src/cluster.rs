@@ -29,7 +29,7 @@ use phala_replica::{Config, EntryLog, MemoryLog, Replica};
 use phala_runtime::RuntimeCall;
 use phala_session::CertificateCache;
 use phala_simtee::{SimTee, SimVendor};
-use phala_vm::{Engine, Limits};
+use phala_vm::{Capacity, Engine};
 use std::{
     collections::BTreeMap,
     sync::{Arc, LazyLock},
@@ -42,7 +42,7 @@ const HOSTS: usize = 100;
 
 /// One for all replicas of all runs: it only caches what it compiled.
 static ENGINE: LazyLock<Result<Engine, String>> =
-    LazyLock::new(|| Engine::new(Limits::default()).map_err(|error| error.to_string()));
+    LazyLock::new(|| Engine::new(Capacity::default()).map_err(|error| error.to_string()));
 
 /// Keys of one start of a worker.
 struct Keys {
@@ -252,7 +252,7 @@ impl Cluster {
                 certificates: Arc::new(CertificateCache::new(256)),
                 engine: ENGINE.clone().map_err(stuck)?,
                 cache: Arc::default(),
-                query_ticks: 100,
+                tick_ms: 100,
             };
             let known = (record.epoch, identities(record));
             let replica = Replica::open(config, seat.disk.clone(), seat.log.clone(), Some(&known)).map_err(stuck)?;

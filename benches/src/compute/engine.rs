@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use phala_interpreter::Interpreter;
 use phala_primitives::AccountId;
-use phala_vm::{BlockInfo, Engine, Entry, Invocation, Limits, MemoryWorld, Mode};
+use phala_vm::{BlockInfo, Capacity, Engine, Entry, Invocation, MemoryWorld, Mode};
 use std::sync::Arc;
 
 const CALLER: AccountId = AccountId([1; 32]);
@@ -48,7 +48,7 @@ pub(crate) struct Vm {
 
 impl Vm {
     pub(crate) fn new(code: &[u8]) -> Result<Self> {
-        let engine = Engine::new(Limits::default())?;
+        let engine = Engine::new(Capacity::default())?;
         engine.validate(code)?;
         let mut world = MemoryWorld::default();
         world.place(CONTRACT, code);

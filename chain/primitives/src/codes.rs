@@ -49,6 +49,13 @@ codes! {
     1011 OutOfScope "the session certificate does not cover this contract" => "Sign a certificate whose scope names the contract.";
     1012 Busy "the replica has reached its limit of requests under way" => "Wait a moment and try again, or use another replica.";
     1013 DeadlineTooFar "the request's deadline or highest block lies too far ahead" => "Use a deadline within ten minutes and a highest block within 1200 of the head.";
+    1020 ContractBusy "as many queries of this contract are under way as the cluster allows" => "Wait for one of them to end; its cluster's policy says how many may run.";
+    1021 MemoryBusy "the replica's memory for queries is used up" => "Wait a moment and try again, or use another replica.";
+    1022 BytesBusy "the requests under way hold as many bytes as the replica has for them" => "Wait a moment and try again, or send less at once.";
+    1023 CommandTooLarge "the command is larger than an entry of the log holds" => "Send less at once; only queries may be as large as a message.";
+    1024 Abandoned "nobody waits for the answer any more" => "Keep the connection open until the answer is there.";
+    1025 TooManySessions "the replica has as many sessions open as it may" => "Close sessions that are not used, or use another replica.";
+    1026 WrongState "the replica does not hold the state that a part of a query is about" => "The replica that was asked computes the part itself.";
     2001 NoContract "there is no such contract in this cluster" => "Check the address; `phala deploy` prints it.";
     2002 NoCode "the cluster does not hold this code" => "Upload the code first: `phala deploy` does both.";
     2003 BadModule "the code is no valid contract module" => "Build it with `phala build`, which uses the right target; the message names what is wrong.";
@@ -73,6 +80,11 @@ codes! {
     2031 Dust "the amount is below the least that can be moved" => "Move at least 0.0001 PHA within a cluster, and at least 0.01 PHA out of it, and leave nothing or as much behind.";
     2032 OutboxFull "too many messages of the cluster or of this sender wait for the chain" => "Wait until the chain has delivered them.";
     2033 BalanceDenied "only an account itself, and the owner of a contract, may read the balance" => "Sign with that account, or with the one that deployed the contract.";
+    2040 ContractMemoryLimit "all calls of the contract together wanted more memory than the cluster allows" => "Use less memory, or make fewer calls at once.";
+    2041 UploadLimit "as many codes are being uploaded in parts as the cluster allows" => "Wait ten minutes: what is not finished then is dropped.";
+    2042 WrongPart "this part of a code is not the next one" => "Upload the code again from its first part: `phala deploy` does.";
+    2043 MapLimit "a query asked for more parts, or larger ones, than the cluster allows" => "Split the work into fewer parts, or into several queries.";
+    2044 HttpOff "the cluster's policy does not let contracts make HTTP requests" => "Use a cluster that does: `phala cluster` shows its policy.";
     3001 NoQuorum "the cluster did not decide in time; the command may still be executed" => "Ask for the command's outcome by its id, or send the same command again: it executes at most once.";
     3002 NotReady "the replica is not ready" => "/readyz says what it waits for.";
     3003 StorageFailed "the replica cannot write to its disk" => "Free space or mend the disk; the other replicas go on.";
@@ -96,6 +108,7 @@ codes! {
     4010 NoSuchCluster "the chain has no such cluster, or it has no members yet" => "Wait until the network is ready: `phala doctor`.";
     4011 UnknownBlock "the node does not have that block or no longer has its state" => "Ask for a newer block, or ask a node that keeps all states.";
     4012 BadEvidence "the attestation evidence proves nothing under the trust anchors of this network" => "Attest on a machine whose vendor is an anchor of the genesis; `phala dev` anchors its SIMULATED vendor.";
+    4020 BadPolicy "the policy has a value that is out of its range, or the account may not set it" => "`phala cluster policy --help` names the ranges; only the account that made the cluster sets its policy.";
     5001 NoWasmTarget "the Rust target wasm32v1-none is not installed" => "rustup target add wasm32v1-none";
     5002 BuildFailed "the contract does not compile" => "Read the compiler's message above.";
     5003 BadArgument "an argument does not fit" => "--help shows examples.";

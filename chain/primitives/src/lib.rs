@@ -12,6 +12,7 @@ mod hash;
 pub mod limits;
 mod log;
 pub mod merkle;
+pub mod policy;
 pub mod records;
 mod signature;
 pub mod storage;
@@ -22,6 +23,7 @@ pub use codes::{Code, Coded};
 pub use facts::{Fact, FinalizedHead};
 pub use hash::{Hash, blake2_256};
 pub use log::{Block, Position, Shape, Verdict};
+pub use policy::ClusterPolicy;
 pub use signature::{AccountSignature, SIGNING_CONTEXT, unwrap_bytes, wrap_bytes};
 
 /// Number of a cluster, given by the chain in order of creation.

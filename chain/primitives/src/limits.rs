@@ -2,10 +2,17 @@
 
 use crate::{Balance, PHA};
 
-/// Largest sealed request or reply on the wire, in bytes.
-pub const MAX_MESSAGE: usize = 1 << 20;
+/// Largest sealed request or reply on the wire, in bytes: 16 MiB of content, and what encoding, padding and sealing add.
+pub const MAX_MESSAGE: usize = (16 << 20) + (64 << 10);
+/// Largest message that a client sends within a session, in bytes; larger requests go by themselves, so that how much
+/// a replica holds for them is known before it is read.
+pub const MAX_SESSION_REQUEST: usize = 1 << 20;
 /// Largest contract code, in bytes.
-pub const MAX_CODE: usize = 512 << 10;
+pub const MAX_CODE: usize = 16 << 20;
+/// Largest code that goes to a cluster in one command, and length of all parts but the last of a larger one, in bytes.
+pub const CODE_PART: usize = 512 << 10;
+/// Largest command with its signatures, in bytes: it must fit into an entry.
+pub const MAX_COMMAND: usize = MAX_ENTRY - (1 << 10);
 /// Largest body of a log entry, in bytes.
 pub const MAX_ENTRY: usize = 1 << 20;
 /// Most commands in one log entry.

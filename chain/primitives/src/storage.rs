@@ -49,3 +49,8 @@ pub fn letter(cluster: ClusterId, number: u64) -> Vec<u8> {
 pub fn contract(address: &AccountId) -> Vec<u8> {
     map("Clusters", "Contracts", address)
 }
+
+/// `Clusters::Policies`: a [`crate::policy::ClusterPolicy`].
+pub fn policy(cluster: ClusterId) -> Vec<u8> {
+    map("Clusters", "Policies", &cluster)
+}

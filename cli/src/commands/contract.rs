@@ -49,8 +49,10 @@ pub(crate) async fn deploy(options: &Deploy, output: Output) -> Result<()> {
     let cluster = Cluster::connect(chain, options.cluster, credentials).await?;
     let bar = output.spinner("deploying: deposit on the chain, code and constructor to the cluster");
     let started = std::time::Instant::now();
+    let size = bundle.code.len();
+    let progress = |there: usize| bar.set_message(format!("uploading: {} of {} KiB", there >> 10, size >> 10));
     let deployment = Deployment { code: bundle.code.clone(), salt, data, value, gas_limit: options.gas };
-    let deployed = Contract::deploy_paying(&cluster, &account, deployment).await;
+    let deployed = Contract::deploy_with(&cluster, &account, deployment, progress).await;
     bar.finish_and_clear();
     let (contract, executed) = deployed?;
     let address = contract.address();

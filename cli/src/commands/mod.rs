@@ -2,6 +2,7 @@
 
 pub(crate) mod account;
 pub(crate) mod build;
+pub(crate) mod cluster;
 pub(crate) mod contract;
 pub(crate) mod demo;
 pub(crate) mod dev;

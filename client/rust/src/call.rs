@@ -4,7 +4,9 @@
 //! node shows, because what one signs must not depend on whom one asks. A test holds them against the runtime.
 
 use codec::{Compact, Encode};
-use phala_primitives::{AccountId, Balance, ClusterId, Hash, PublicKey, bridge::Outbound, records::Anchor};
+use phala_primitives::{
+    AccountId, Balance, ClusterId, ClusterPolicy, Hash, PublicKey, bridge::Outbound, records::Anchor,
+};
 
 const BALANCES: u8 = 2;
 const UTILITY: u8 = 4;
@@ -91,6 +93,11 @@ impl Call {
     /// and the hashes of those behind them.
     pub fn deliver(cluster: ClusterId, proof: &[u8], messages: &[Outbound], rest: &[Hash]) -> Self {
         Self::new(CLUSTERS, 12, (cluster, proof, messages, rest))
+    }
+
+    /// Sets what contracts of a cluster may use. The caller created the cluster. The policy's version is not looked at.
+    pub fn set_policy(cluster: ClusterId, policy: &ClusterPolicy) -> Self {
+        Self::new(CLUSTERS, 20, (cluster, policy))
     }
 
     /// The encoding.

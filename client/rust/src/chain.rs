@@ -12,7 +12,7 @@ use jsonrpsee::{core::client::Subscription, core::params::ArrayParams, rpc_param
 use parking_lot::Mutex;
 use phala_light::{Header, LightClient};
 use phala_primitives::{
-    AccountId, Balance, ClusterId, Code, Coded, Fact, FinalizedHead, Hash, PublicKey,
+    AccountId, Balance, ClusterId, ClusterPolicy, Code, Coded, Fact, FinalizedHead, Hash, PublicKey,
     records::{ClusterRecord, CodeRecord, ContractRecord, Member, WorkerRecord},
     storage,
 };
@@ -202,6 +202,11 @@ impl Chain {
     /// A cluster in its present epoch.
     pub async fn cluster(&self, cluster: ClusterId) -> Result<Option<ClusterRecord>, Coded> {
         self.read(&storage::cluster(cluster)).await
+    }
+
+    /// What contracts of a cluster may use, as the chain says. The cluster follows within seconds.
+    pub async fn policy(&self, cluster: ClusterId) -> Result<ClusterPolicy, Coded> {
+        Ok(self.read(&storage::policy(cluster)).await?.unwrap_or_default())
     }
 
     /// Members of an epoch of a cluster.

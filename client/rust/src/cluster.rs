@@ -9,17 +9,18 @@
 
 use crate::{
     Account, Chain, Contract,
-    link::{exchange, http, seal_for},
+    link::{ANSWER, exchange, http, seal_for},
     roster::{Replica, Roster},
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use phala_primitives::{
-    AccountId, Balance, ClusterId, Code, Coded, PublicKey, RequestId, blake2_256, records, storage,
+    AccountId, Balance, ClusterId, ClusterPolicy, Code, Coded, PublicKey, RequestId, blake2_256, limits::CODE_PART,
+    records, storage,
 };
 use phala_session::{
     Action, Answer, Client as Seal, Command, CommandReceipt, Credentials, LogPage, LogQuery, Outcome, Output,
-    PendingReply, Query, QueryReceipt, Scope, Sealed, SignedCommand, SystemRng, random_id,
+    PartQuery, PendingReply, Query, QueryReceipt, Scope, Sealed, SignedCommand, SystemRng, random_id,
 };
 use std::{
     collections::BTreeMap,
@@ -44,6 +45,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const SILENCE: Duration = Duration::from_secs(1);
 /// Most replicas that work on one query at the same time: a slow query is slow everywhere.
 const QUERIED_AT_ONCE: usize = 2;
+/// What a query may take beyond its own time, for its way.
+const GRACE: Duration = Duration::from_secs(5);
 /// A session key is replaced this long before it ends.
 const KEY_MARGIN_MS: u64 = 60 * 1000;
 /// Clocks differ: a certificate begins a little in the past.
@@ -97,6 +100,7 @@ pub(crate) enum Ask<'a> {
     Outcome(&'a SignedCommand),
     Logs(&'a LogQuery),
     Balance(AccountId),
+    Part(&'a PartQuery),
 }
 
 /// A cluster as one account sees it. Cheap to share; all methods may run at once.
@@ -151,6 +155,11 @@ impl Cluster {
     /// The replicas that can be asked, in the order of the cluster's members.
     pub fn replicas(&self) -> Vec<Replica> {
         self.roster.lock().0.replicas.clone()
+    }
+
+    /// The same, asked of the chain again if what is known is old.
+    pub async fn reachable(&self) -> Result<Vec<Replica>, Coded> {
+        Ok(self.roster(false).await?.replicas.clone())
     }
 
     /// Asks this one of [`Cluster::replicas`] first.
@@ -238,6 +247,15 @@ impl Cluster {
         }
     }
 
+    /// Has a member answer a part of another member's query. The account must be the identity of a member, and believes
+    /// the one that answers.
+    pub async fn part(&self, replica: &Replica, part: &PartQuery) -> Result<Output, Coded> {
+        match self.ask_replica(replica, Ask::Part(part)).await? {
+            Answer::Part(output) => Ok(output),
+            _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
+        }
+    }
+
     /// Pays money of the account out of the cluster to an account of the chain. It arrives there some blocks later.
     ///
     /// Errors in the outcome: `TooLittle`, `Dust`, `OutboxFull`.
@@ -245,10 +263,47 @@ impl Cluster {
         self.send(&self.sign(Action::Withdraw { to, amount }, 0)).await
     }
 
+    /// What contracts may use, as the chain says.
+    pub fn policy(&self) -> ClusterPolicy {
+        self.roster.lock().0.policy
+    }
+
+    /// How long an answer to a query may take.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_millis(self.policy().query_ms).saturating_add(GRACE).max(ANSWER)
+    }
+
     /// Gives the cluster code for which the chain holds a deposit.
     pub async fn upload(&self, code: Vec<u8>, gas_limit: u64) -> Result<Executed, Coded> {
-        let proof = self.chain.fact(&storage::code(&blake2_256(&code))).await?;
-        self.send(&self.sign(Action::Upload { code, proof }, gas_limit)).await
+        self.upload_with(code, gas_limit, |_| {}).await
+    }
+
+    /// The same; `progress` is told how many bytes are there. A large code goes in parts; if it breaks off, it goes on
+    /// with the next try.
+    pub async fn upload_with(
+        &self,
+        code: Vec<u8>,
+        gas_limit: u64,
+        progress: impl Fn(usize),
+    ) -> Result<Executed, Coded> {
+        let code_hash = blake2_256(&code);
+        let proof = self.chain.fact(&storage::code(&code_hash)).await?;
+        if code.len() <= CODE_PART {
+            return self.send(&self.sign(Action::Upload { code, proof }, gas_limit)).await;
+        }
+        let (mut there, mut last) = (0, None);
+        for (part, bytes) in (0u32..).zip(code.chunks(CODE_PART)) {
+            let (bytes, proof) = (bytes.to_vec(), proof.clone());
+            there += bytes.len();
+            let action = Action::UploadPart { code_hash, part, bytes, proof };
+            let executed = self.send(&self.sign(action, gas_limit)).await?;
+            if executed.outcome.result.is_err() {
+                return Ok(executed);
+            }
+            progress(there);
+            last = Some(executed);
+        }
+        last.ok_or_else(|| Coded::new(Code::CodeTooLarge, "the code is empty"))
     }
 
     /// Creates a contract that the chain has placed in this cluster for this account. `data` is the constructor's
@@ -298,7 +353,7 @@ impl Cluster {
             Ask::Command(_) | Ask::Outcome(_) => replicas.len(),
             Ask::Query(_) => QUERIED_AT_ONCE,
             // It waits for news on purpose.
-            Ask::Logs(_) => 1,
+            Ask::Logs(_) | Ask::Part(_) => 1,
             Ask::Balance(_) => QUERIED_AT_ONCE,
         };
         let first = self.preferred.load(Ordering::Relaxed);
@@ -326,7 +381,7 @@ impl Cluster {
         last
     }
 
-    async fn ask_replica(&self, replica: &Replica, ask: Ask<'_>) -> Result<Answer, Coded> {
+    pub(crate) async fn ask_replica(&self, replica: &Replica, ask: Ask<'_>) -> Result<Answer, Coded> {
         let (answer, request_id) = match self.ask_once(replica, ask).await {
             // It has made a new key, or restarted.
             Err(error) if error.known() == Some(Code::UnknownKey) => {
@@ -349,8 +404,14 @@ impl Cluster {
             Ask::Outcome(command) => seal.outcome(command.command.id, max_height, rng)?,
             Ask::Logs(query) => seal.logs(query.clone(), max_height, rng)?,
             Ask::Balance(account) => seal.balance(account, max_height, rng)?,
+            Ask::Part(part) => seal.part(part.clone(), max_height, rng)?,
         };
-        let response = exchange(&self.http, replica, envelope).await?;
+        let patience = match ask {
+            Ask::Query(_) => self.patience(),
+            Ask::Part(part) => Duration::from_millis(part.patience_ms).saturating_add(ANSWER),
+            _ => ANSWER,
+        };
+        let response = exchange(&self.http, replica, envelope, patience).await?;
         Ok((pending.open(&response)?, *pending.request_id()))
     }
 
@@ -414,7 +475,9 @@ impl Cluster {
                 Ok(())
             }
             // Nobody but this replica could seal it. It is the replica's word.
-            (Ask::Logs(_), Answer::Logs(_)) | (Ask::Balance(_), Answer::Balance(_)) => Ok(()),
+            (Ask::Logs(_), Answer::Logs(_))
+            | (Ask::Balance(_), Answer::Balance(_))
+            | (Ask::Part(_), Answer::Part(_)) => Ok(()),
             _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
         }
     }
@@ -458,8 +521,9 @@ impl fmt::Debug for Cluster {
 /// Whether another replica may do better.
 pub(crate) fn try_elsewhere(error: &Coded) -> bool {
     use Code::{
-        BadReceipt, BadSignature, Busy, Internal, Malformed, NoNode, NoQuorum, NoReplica, NotAuthentic, NotReady,
-        QueueFull, StaleHead, StorageFailed, UnknownKey, WrongAddress,
+        BadReceipt, BadSignature, Busy, BytesBusy, ContractBusy, Internal, Malformed, MemoryBusy, NoNode, NoQuorum,
+        NoReplica, NotAuthentic, NotReady, QueueFull, StaleHead, StorageFailed, TooManySessions, UnknownKey,
+        WrongAddress,
     };
     matches!(
         error.known(),
@@ -467,8 +531,11 @@ pub(crate) fn try_elsewhere(error: &Coded) -> bool {
             BadReceipt
                 | BadSignature
                 | Busy
+                | BytesBusy
+                | ContractBusy
                 | Internal
                 | Malformed
+                | MemoryBusy
                 | NoNode
                 | NoQuorum
                 | NoReplica
@@ -477,6 +544,7 @@ pub(crate) fn try_elsewhere(error: &Coded) -> bool {
                 | QueueFull
                 | StaleHead
                 | StorageFailed
+                | TooManySessions
                 | UnknownKey
                 | WrongAddress
         )

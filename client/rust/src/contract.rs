@@ -85,21 +85,25 @@ impl Contract {
         data: Vec<u8>,
         gas_limit: u64,
     ) -> Result<(Self, Executed), Coded> {
-        Self::deploy_paying(cluster, account, Deployment { code, salt, data, value: 0, gas_limit }).await
+        let deployment = Deployment { code, salt, data, value: 0, gas_limit };
+        Self::deploy_with(cluster, account, deployment, |_| {}).await
     }
 
-    /// The same, with money of the account in the cluster for the contract to begin with.
-    pub async fn deploy_paying(
+    /// The same, with money of the account in the cluster for the contract to begin with; `progress` is told how many
+    /// bytes of a large code are uploaded.
+    pub async fn deploy_with(
         cluster: &Arc<Cluster>,
         account: &Account,
         deployment: Deployment,
+        progress: impl Fn(usize),
     ) -> Result<(Self, Executed), Coded> {
         let Deployment { code, salt, data, value, gas_limit } = deployment;
         if account.id() != cluster.account() {
             return Err(Coded::new(Code::NotDeployer, "the cluster was connected for another account"));
         }
-        if code.len() > MAX_CODE {
-            return Err(Coded::new(Code::CodeTooLarge, format!("{} bytes", code.len())));
+        let most = cluster.policy().code_bytes.min(MAX_CODE as u64);
+        if code.len() as u64 > most {
+            return Err(Coded::new(Code::CodeTooLarge, format!("{} bytes of at most {most}", code.len())));
         }
         let (chain, hash) = (cluster.chain(), blake2_256(&code));
         let address = contract_address(&account.id(), cluster.id(), &hash, &salt);
@@ -113,7 +117,7 @@ impl Contract {
         if !calls.is_empty() {
             chain.submit(account, &Call::batch_all(&calls)).await?;
         }
-        cluster.upload(code, gas_limit).await?.outcome.result?;
+        cluster.upload_with(code, gas_limit, progress).await?.outcome.result?;
         let executed = cluster.instantiate(hash, salt, data, value, gas_limit).await?;
         if let Err(error) = &executed.outcome.result {
             return Err(error.clone());

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 /// Time to reach a replica. Replicas are near or dead.
 const CONNECT: Duration = Duration::from_secs(3);
 /// Time for an answer; a replica gives a command ten seconds.
-const ANSWER: Duration = Duration::from_secs(15);
+pub(crate) const ANSWER: Duration = Duration::from_secs(15);
 /// Largest `/v1/info`, which may hold evidence.
 const MAX_INFO: usize = 256 << 10;
 
@@ -54,9 +54,14 @@ pub(crate) async fn seal_for(
 }
 
 /// Sends an envelope and returns the response, both encoded.
-pub(crate) async fn exchange(http: &reqwest::Client, replica: &Replica, envelope: Vec<u8>) -> Result<Vec<u8>, Coded> {
+pub(crate) async fn exchange(
+    http: &reqwest::Client,
+    replica: &Replica,
+    envelope: Vec<u8>,
+    patience: Duration,
+) -> Result<Vec<u8>, Coded> {
     let url = format!("{}/v1/call", replica.endpoint);
-    let request = http.post(url).header("content-type", "application/octet-stream").body(envelope);
+    let request = http.post(url).timeout(patience).header("content-type", "application/octet-stream").body(envelope);
     // The status says nothing that the response does not say better.
     let response = request.send().await.map_err(|error| lost(replica, error))?;
     body(response, MAX_MESSAGE, replica).await

@@ -1,8 +1,8 @@
 //! Who may answer for a cluster, as the chain says.
 
 use crate::Chain;
-use futures::future::try_join_all;
-use phala_primitives::{AccountId, ClusterId, Code, Coded, PublicKey, records::Appraisal};
+use futures::future::{try_join, try_join_all};
+use phala_primitives::{AccountId, ClusterId, ClusterPolicy, Code, Coded, PublicKey, records::Appraisal};
 
 /// A member of a cluster that can be asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct Roster {
     pub(crate) identities: Vec<PublicKey>,
     /// Members that can be asked.
     pub(crate) replicas: Vec<Replica>,
+    /// What contracts may use.
+    pub(crate) policy: ClusterPolicy,
 }
 
 impl Roster {
@@ -33,7 +35,8 @@ impl Roster {
     pub(crate) async fn fetch(chain: &Chain, cluster: ClusterId, now_ms: u64) -> Result<Self, Coded> {
         let missing = || Coded::new(Code::NoSuchCluster, format!("cluster {cluster}"));
         let record = chain.cluster(cluster).await?.ok_or_else(missing)?;
-        let workers = try_join_all(record.members.iter().map(|member| chain.worker(&member.worker))).await?;
+        let workers = try_join_all(record.members.iter().map(|member| chain.worker(&member.worker)));
+        let (workers, policy) = try_join(workers, chain.policy(cluster)).await?;
         let replicas = record.members.iter().zip(workers).filter_map(|(member, worker)| {
             let worker = worker?;
             if worker.identity != member.identity || worker.appraisal.expires <= now_ms {
@@ -45,6 +48,6 @@ impl Roster {
         });
         let replicas = replicas.collect();
         let identities = record.members.iter().map(|member| member.identity).collect();
-        Ok(Self { epoch: record.epoch, identities, replicas })
+        Ok(Self { epoch: record.epoch, identities, replicas, policy })
     }
 }

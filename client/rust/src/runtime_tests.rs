@@ -8,7 +8,7 @@ use crate::{
 };
 use codec::{Decode, Encode};
 use phala_primitives::{
-    AccountId, Code, Coded, Hash, PHA,
+    AccountId, ClusterPolicy, Code, Coded, Hash, PHA,
     bridge::{Order, Outbound},
     records,
 };
@@ -113,6 +113,10 @@ fn calls_are_those_of_the_runtime() {
         ),
         (Call::send_message(&bob, &[7; 70], PHA), RuntimeCall::Clusters(message)),
         (Call::deliver(6, &[1; 80], &[outbound.clone()], &[hash]), RuntimeCall::Clusters(deliver)),
+        (
+            Call::set_policy(6, &ClusterPolicy::DEFAULT),
+            RuntimeCall::Clusters(pallet_clusters::Call::set_policy { cluster: 6, policy: ClusterPolicy::DEFAULT }),
+        ),
     ];
     for (ours, theirs) in pairs {
         assert_eq!(ours.encoded(), theirs.encode(), "{theirs:?}");

@@ -2,7 +2,7 @@
 
 use crate::{
     cluster::{Answered, Ask, Cluster, Executed, answered, executed, try_elsewhere},
-    link::lost,
+    link::{ANSWER, lost},
     roster::Replica,
 };
 use futures::{
@@ -10,7 +10,10 @@ use futures::{
     stream::{SplitSink, SplitStream},
 };
 use parking_lot::Mutex;
-use phala_primitives::{AccountId, Code, Coded, RequestId, limits::MAX_MESSAGE};
+use phala_primitives::{
+    AccountId, Code, Coded, RequestId,
+    limits::{MAX_MESSAGE, MAX_SESSION_REQUEST},
+};
 use phala_session::{Answer, Call, FrameReply, FrameRequest, Receiver, Sender, SignedCommand, SystemRng, random_id};
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use tokio::{
@@ -29,10 +32,10 @@ type Pending = Arc<Mutex<Waiting>>;
 
 /// Requests that wait to be written.
 const QUEUE: usize = 1024;
+/// What encoding, padding and sealing may add to a query, in bytes.
+const ROOM: usize = 256 << 10;
 /// Time to connect and open the session.
 const OPENING: Duration = Duration::from_secs(10);
-/// Time for an answer; a replica gives a command ten seconds.
-const ANSWER: Duration = Duration::from_secs(15);
 
 /// Who waits for which answer; nothing more once the connection has ended.
 #[derive(Default)]
@@ -111,7 +114,12 @@ impl Session {
     /// Asks a contract; verified like [`Cluster::query`].
     pub async fn query(&self, contract: AccountId, data: Vec<u8>) -> Result<Answered, Coded> {
         let query = self.cluster.query_of(contract, data);
-        let answer = self.ask(Call::Query(query.clone()), Ask::Query(&query)).await?;
+        let answer = if query.data.len() > MAX_SESSION_REQUEST - ROOM {
+            // So large a request goes by itself.
+            self.cluster.ask_replica(&self.replica, Ask::Query(&query)).await?
+        } else {
+            self.ask(Call::Query(query.clone()), Ask::Query(&query)).await?
+        };
         answered(self.replica.worker, answer)
     }
 
@@ -140,7 +148,8 @@ impl Session {
         let _forget = Forget { pending: &self.pending, request_id };
         let gone = || lost(&self.replica, "the session has ended");
         self.outgoing.send(FrameRequest { request_id, call }).await.map_err(|_| gone())?;
-        let answer = timeout(ANSWER, answer).await.map_err(|_| lost(&self.replica, "no answer"))?;
+        let patience = if matches!(ask, Ask::Query(_)) { self.cluster.patience() } else { ANSWER };
+        let answer = timeout(patience, answer).await.map_err(|_| lost(&self.replica, "no answer"))?;
         let answer = answer.map_err(|_| gone())??;
         self.cluster.verify(&self.replica.identity, &request_id, ask, &answer).await?;
         Ok(answer)

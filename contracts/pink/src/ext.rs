@@ -2,7 +2,9 @@
 
 use crate::{
     later::Callback,
-    types::{HttpError, HttpRequest, HttpResponse, HttpResult, Kept, SigType, StorageQuotaExceeded, WithdrawError},
+    types::{
+        HttpError, HttpRequest, HttpResponse, HttpResult, Kept, MapResult, SigType, StorageQuotaExceeded, WithdrawError,
+    },
 };
 use ink::{
     env::{chain_extension::FromStatusCode, DefaultEnvironment, Environment},
@@ -89,6 +91,8 @@ pub trait PinkExt {
     fn withdraw(to: AccountId, amount: u128) -> Kept<(), WithdrawError>;
     #[ink(function = 105, handle_status = false)]
     fn chain_call(call: &[u8]);
+    #[ink(function = 112, handle_status = false)]
+    fn map(selector: [u8; 4], inputs: Vec<Vec<u8>>) -> Vec<MapResult>;
 }
 
 /// The environment of contracts on Phala: ink!'s own, with [`PinkExt`]. To be named as

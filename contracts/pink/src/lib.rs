@@ -1,4 +1,4 @@
-//! What Phala adds to ink! contracts: HTTP, keys, signatures, a cache, a log, randomness.
+//! What Phala adds to ink! contracts: HTTP, keys, signatures, a cache, a log, randomness, queries on many cores.
 //!
 //! ```ignore
 //! #[ink::contract(env = pink::PinkEnvironment)]
@@ -46,6 +46,7 @@ mod http;
 mod keys;
 mod later;
 mod log;
+mod map;
 #[cfg(feature = "std")]
 pub mod mock;
 mod money;
@@ -59,9 +60,12 @@ pub use keys::{
 };
 pub use later::{call_after, call_each, cancel, request_later, Callback};
 pub use log::{allow_log, allow_log_to_all, deny_log, deny_log_to_all, log, Level};
+pub use map::{map, PartError};
 pub use money::{chain_call, withdraw, WithdrawError};
 pub use system::{code_exists, is_command, random, runtime_version, untrusted_time_ms, worker_key};
-pub use types::{HttpError, HttpRequest, HttpResponse, HttpResult, Kept, SigType, StorageQuotaExceeded};
+pub use types::{
+    HttpError, HttpRequest, HttpResponse, HttpResult, Kept, MapError, MapResult, SigType, StorageQuotaExceeded,
+};
 
 /// Not for contracts: what the macros expand to.
 #[doc(hidden)]

@@ -3,7 +3,10 @@
 //! It answers what a test tells it to, keeps lines and cache in memory, and counts in place of chance. Its signatures
 //! are hashes: they verify here, and nowhere else. `phala-testkit` runs contracts on the real machine instead.
 
-use crate::types::{HttpError, HttpRequest, HttpResponse, HttpResult, Kept, SigType, StorageQuotaExceeded, WithdrawError};
+use crate::types::{
+    HttpError, HttpRequest, HttpResponse, HttpResult, Kept, MapError, MapResult, SigType, StorageQuotaExceeded,
+    WithdrawError,
+};
 use ink::{
     env::{
         hash::{Blake2x256, CryptoHash},
@@ -37,7 +40,11 @@ struct State {
     balance: u128,
     withdrawals: Vec<(AccountId, u128)>,
     calls: Vec<Vec<u8>>,
+    parts: BTreeMap<[u8; 4], Part>,
 }
+
+/// What computes a part of a query.
+type Part = Rc<dyn Fn(&[u8]) -> MapResult>;
 
 /// What a test says to the stand-in, and asks of it.
 #[derive(Clone)]
@@ -77,6 +84,12 @@ impl Mock {
     /// Lets requests of this URL fail from now on.
     pub fn fail(&self, url: &str, error: HttpError) {
         self.0.borrow_mut().responses.insert(url.to_owned(), Err(error));
+    }
+
+    /// Answers parts of queries that call the message of this selector, from now on. It gets the arguments in SCALE, and
+    /// returns what the message would: a byte 0, then its answer.
+    pub fn on_part(&self, selector: [u8; 4], part: impl Fn(&[u8]) -> MapResult + 'static) {
+        self.0.borrow_mut().parts.insert(selector, Rc::new(part));
     }
 
     /// Requests so far, in their order.
@@ -302,6 +315,14 @@ impl State {
             105 => {
                 self.calls.push(arguments(input));
                 Bytes::new()
+            }
+            112 => {
+                assert!(!self.command, "a command is not split");
+                let (selector, inputs) = arguments::<([u8; 4], Vec<Bytes>)>(input);
+                let no_message = Err(MapError::Failed(2006));
+                let part = self.parts.get(&selector);
+                let answer = |input: &Bytes| part.map_or_else(|| no_message.clone(), |part| part(input));
+                inputs.iter().map(answer).collect::<Vec<_>>().encode()
             }
             other => panic!("the network has no function {other} of the pink extension"),
         }

@@ -94,6 +94,19 @@ pub enum HttpError {
 /// What came of one request.
 pub type HttpResult = Result<HttpResponse, HttpError>;
 
+/// Why a part of a query has no answer, as the network says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[ink::scale_derive(Encode, Decode, TypeInfo)]
+pub enum MapError {
+    /// The contract took it back, and returned this.
+    Reverted(Vec<u8>),
+    /// It failed with the error of this number.
+    Failed(u16),
+}
+
+/// What came of a part of a query.
+pub type MapResult = Result<Vec<u8>, MapError>;
+
 /// A kind of signature, as Substrate's accounts know them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[ink::scale_derive(Encode, Decode, TypeInfo)]

@@ -38,7 +38,7 @@ use parking_lot::Mutex;
 use phala_build::Bundle;
 use phala_pink::{Cache, Pink};
 use phala_primitives::{AccountId, Balance, limits::MAX_COMMAND_GAS, records::contract_address};
-use phala_vm::{BlockInfo, Engine, Entry, Execution, Invocation, Limits, Mode};
+use phala_vm::{BlockInfo, Capacity, Engine, Entry, Execution, Invocation, Mode};
 use state::State;
 use std::{path::Path, sync::Arc};
 use town::Town;
@@ -49,8 +49,6 @@ const CLUSTER: u32 = 0;
 const BLOCK_MS: u64 = 1000;
 /// Level of debug messages in a log.
 const DEBUG: u8 = 4;
-/// How long a query may take, as far as requests to the outside are concerned.
-const QUERY_MS: u64 = 10_000;
 
 /// A cluster of one, in memory. Clones are the same cluster.
 #[derive(Clone)]
@@ -84,9 +82,9 @@ impl Chain {
     /// The machine has no address space for the engine.
     pub fn new() -> Result<Self> {
         let (town, cache) = (Arc::new(Town::default()), Arc::new(Cache::default()));
-        let pink = Pink::new([7; 32], [9; 32], QUERY_MS, town.clone(), cache.clone());
-        let limits = Limits { concurrent_queries: 4, concurrent_commands: 1, ..Limits::default() };
-        let engine = Engine::with_extension(limits, Arc::new(pink))?;
+        let pink = Pink::new([7; 32], [9; 32], town.clone(), cache.clone());
+        let capacity = Capacity { concurrent_queries: 4, concurrent_commands: 1, ..Capacity::default() };
+        let engine = Engine::with_extension(capacity, Arc::new(pink))?;
         let inner = Inner { engine, town, cache, state: Mutex::default(), gas: Mutex::default() };
         Ok(Self { inner: Arc::new(inner), caller: phala_abi::account("//Alice")?, value: 0 })
     }

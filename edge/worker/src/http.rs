@@ -12,12 +12,13 @@
 //! refusal inside, so that a proxy sees no difference between requests that were opened and those that were not.
 
 use crate::{
+    budget::Lease,
     service::{Reception, Service},
     worker::Status,
 };
 use axum::{
     Json, Router,
-    body::Body,
+    body::{Body, Bytes},
     extract::{Query, State, WebSocketUpgrade, ws},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -28,19 +29,29 @@ use futures::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
 };
-use phala_primitives::{Code, Coded, limits::MAX_MESSAGE};
+use phala_primitives::{
+    Code, Coded,
+    limits::{MAX_MESSAGE, MAX_SESSION_REQUEST},
+};
 use phala_session::{FrameCall, Sender, ServerReceiver, ServerSession};
 use serde::Deserialize;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
 
 /// Requests of one session under way at once; the session is not read on until one is answered.
 const MAX_IN_FLIGHT: usize = 256;
 /// Time for the first message of a session.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request that is too large is read up to this size, in bytes, before it is refused.
-const MAX_DRAINED: usize = 4 * MAX_MESSAGE;
+const MAX_DRAINED: usize = MAX_MESSAGE + (4 << 20);
+/// Time for a request to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Sessions open at once.
+const MAX_SESSIONS: i64 = 1024;
 /// Most entries in one answer to a peer.
 const MAX_ENTRIES: u64 = 64;
 /// Answers to a peer end once they hold this much.
@@ -93,41 +104,78 @@ async fn info(State(status): State<Arc<Status>>) -> Response {
         "state_root": applied.root.to_string(),
         "session_key": format!("0x{}", hex::encode(key.encode())),
         "attestation": status.attestation(),
-        "limits": { "message_bytes": MAX_MESSAGE, "code_bytes": phala_primitives::limits::MAX_CODE },
+        "limits": {
+            "message_bytes": MAX_MESSAGE,
+            "command_bytes": phala_primitives::limits::MAX_COMMAND,
+            "code_bytes": phala_primitives::limits::MAX_CODE,
+        },
     }))
     .into_response()
 }
 
-/// The body of a request. What is too large is read on for a while, so that its sender gets to read the answer.
-async fn collect(body: Body) -> Result<Vec<u8>, Code> {
+/// The body of a request. What is too large, or more than there is memory for, is read on for a while, so that its sender
+/// gets to read the answer.
+async fn collect(body: Body, lease: &mut Lease) -> Result<Vec<u8>, Coded> {
     let (mut stream, mut bytes, mut passed) = (body.into_data_stream(), vec![], 0usize);
+    let mut refused = None;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|_| Code::Malformed)?;
         passed = passed.saturating_add(chunk.len());
         if passed > MAX_DRAINED {
             break;
         }
-        if passed <= MAX_MESSAGE {
-            bytes.extend_from_slice(&chunk);
+        if refused.is_none() {
+            refused = if passed > MAX_MESSAGE { Some(Code::TooLarge.into()) } else { lease.grow(chunk.len()).err() };
+        }
+        match refused {
+            None => bytes.extend_from_slice(&chunk),
+            Some(_) => bytes = vec![],
         }
     }
-    if passed > MAX_MESSAGE { Err(Code::TooLarge) } else { Ok(bytes) }
+    refused.map_or(Ok(bytes), Err)
+}
+
+/// A reply that holds its bytes of the budget until it is sent.
+struct Leased(Vec<u8>, #[expect(dead_code, reason = "held")] Lease);
+
+impl AsRef<[u8]> for Leased {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn refuse(status: &Status, error: Coded) -> Response {
+    let http = match error.known() {
+        Some(Code::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+        Some(Code::BytesBusy | Code::TooManySessions) => StatusCode::SERVICE_UNAVAILABLE,
+        Some(Code::Expired) => StatusCode::REQUEST_TIMEOUT,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    if let Some(code) = error.known() {
+        status.metrics().reached(code);
+    }
+    (http, octets(phala_session::Response::Refused(error).encode())).into_response()
 }
 
 async fn call(State(status): State<Arc<Status>>, body: Body) -> Response {
-    let body = match collect(body).await {
-        Ok(body) => body,
-        Err(code) => {
-            let status = if code == Code::TooLarge { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
-            return (status, octets(phala_session::Response::Refused(code.into()).encode())).into_response();
-        }
-    };
     let service = match service(&status) {
         Ok(service) => service,
         Err(response) => return *response,
     };
+    let mut lease = service.budget().lease();
+    let collected = tokio::time::timeout(BODY_TIMEOUT, collect(body, &mut lease)).await;
+    let body = match collected.unwrap_or_else(|_| Err(Code::Expired.into())) {
+        Ok(body) => body,
+        Err(error) => return refuse(&status, error),
+    };
     match service.receive(&body).await {
-        Reception::Response(bytes) => octets(bytes).into_response(),
+        Reception::Response(bytes) => match lease.grow(bytes.len()) {
+            Ok(()) => {
+                let bytes = Bytes::from_owner(Leased(bytes, lease));
+                ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response()
+            }
+            Err(error) => refuse(&status, error),
+        },
         Reception::Session(..) => {
             let error = Coded::new(Code::Malformed, "a session is opened at /v1/session");
             octets(phala_session::Response::Refused(error).encode()).into_response()
@@ -140,8 +188,12 @@ async fn session(State(status): State<Arc<Status>>, upgrade: WebSocketUpgrade) -
         Ok(service) => service,
         Err(response) => return *response,
     };
-    upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE).on_upgrade(move |socket| async move {
-        let metrics = status.metrics().clone();
+    let metrics = status.metrics().clone();
+    if metrics.sessions.get() >= MAX_SESSIONS {
+        return refuse(&status, Code::TooManySessions.into());
+    }
+    let upgrade = upgrade.max_message_size(MAX_SESSION_REQUEST).max_frame_size(MAX_SESSION_REQUEST);
+    upgrade.on_upgrade(move |socket| async move {
         metrics.sessions.inc();
         if let Err(error) = serve_session(socket, service).await {
             tracing::debug!(code = %error, "a session ended");
@@ -176,7 +228,8 @@ fn closed(error: axum::Error) -> Coded {
     Coded::new(Code::Malformed, format!("the connection ended: {error}"))
 }
 
-type Reply = (phala_primitives::RequestId, Result<phala_session::Answer, Coded>);
+/// An answer, and the bytes of the budget that it and its request hold.
+type Reply = (phala_primitives::RequestId, Result<phala_session::Answer, Coded>, Lease);
 
 async fn read_frames(
     mut stream: SplitStream<ws::WebSocket>,
@@ -185,6 +238,8 @@ async fn read_frames(
     replies: mpsc::Sender<Reply>,
 ) -> Result<(), Coded> {
     let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+    // Queries end with their session.
+    let mut answering = JoinSet::new();
     while let Some(message) = stream.next().await {
         let frame = match message.map_err(closed)? {
             ws::Message::Binary(frame) => frame,
@@ -194,14 +249,20 @@ async fn read_frames(
         };
         let FrameCall { account, request_id, call } = receiver.open(&frame, crate::service::now_ms())?;
         let Ok(permit) = in_flight.clone().acquire_owned().await else { return Ok(()) };
+        while answering.try_join_next().is_some() {}
         let (service, replies) = (service.clone(), replies.clone());
-        tokio::spawn(async move {
-            let answer = match call {
+        answering.spawn(async move {
+            let mut lease = service.budget().lease();
+            let answer = match call.and_then(|call| lease.grow(frame.len()).map(|()| call)) {
                 Ok(call) => service.answer(account, request_id, call).await,
                 Err(error) => Err(error),
             };
+            let answer = match answer.as_ref().map_or(Ok(()), |answer| lease.grow(answer.encoded_size())) {
+                Ok(()) => answer,
+                Err(error) => Err(error),
+            };
             drop(permit);
-            let _ = replies.send((request_id, answer)).await;
+            let _ = replies.send((request_id, answer, lease)).await;
         });
     }
     Ok(())
@@ -212,7 +273,7 @@ async fn write_frames(
     mut sender: Sender<phala_session::FrameReply>,
     mut queue: mpsc::Receiver<Reply>,
 ) {
-    while let Some((request_id, answer)) = queue.recv().await {
+    while let Some((request_id, answer, _lease)) = queue.recv().await {
         let Ok(frame) = sender.reply(request_id, answer) else { return };
         // Replies that wait already go out with one flush.
         let sent = if queue.is_empty() {

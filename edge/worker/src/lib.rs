@@ -7,9 +7,11 @@
 
 mod app;
 mod bridge;
+mod budget;
 mod door;
 mod egress;
 mod entries;
+mod fanout;
 mod http;
 mod jobs;
 mod metrics;

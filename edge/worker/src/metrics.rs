@@ -16,13 +16,38 @@ struct Ending {
     code: String,
 }
 
+/// Label of a limit that was reached.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Reached {
+    /// Number of its error code.
+    code: String,
+    /// Name of the code.
+    name: String,
+}
+
+/// Label of where a part of a query was computed: `here`, or by a `peer`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Place {
+    place: &'static str,
+}
+
 /// The worker's metrics.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Ending, Counter>,
+    limits: Family<Reached, Counter>,
+    parts: Family<Place, Counter>,
     query_seconds: Histogram,
     command_seconds: Histogram,
+    /// Bytes that requests and replies under way hold.
+    pub(crate) request_bytes: Gauge,
+    /// Linear memory of queries beyond the first of each instance, in bytes.
+    pub(crate) query_memory: Gauge,
+    /// Version of the policy that the cluster follows.
+    pub(crate) policy_version: Gauge,
+    /// Queries that were let in and have not ended.
+    pub(crate) queries_under_way: Gauge,
     /// WebSocket sessions that are open.
     pub(crate) sessions: Gauge,
     /// Height of the command log that was executed last.
@@ -41,6 +66,38 @@ pub(crate) struct Metrics {
     pub(crate) preemptions: Gauge,
 }
 
+/// Whether the error says that there is a limit.
+fn is_limit(code: Code) -> bool {
+    use Code::{
+        Busy, BytesBusy, CallDepth, CodeTooLarge, CommandTooLarge, ContractBusy, ContractMemoryLimit, GasLimitTooHigh,
+        HttpOff, MapLimit, MemoryBusy, MemoryLimit, OutOfGas, QueueFull, ReplyTooLarge, SessionLimit, StorageLimit,
+        TimeLimit, TooLarge, TooManySessions, UploadLimit,
+    };
+    matches!(
+        code,
+        Busy | BytesBusy
+            | CallDepth
+            | CodeTooLarge
+            | CommandTooLarge
+            | ContractBusy
+            | ContractMemoryLimit
+            | GasLimitTooHigh
+            | HttpOff
+            | MapLimit
+            | MemoryBusy
+            | MemoryLimit
+            | OutOfGas
+            | QueueFull
+            | ReplyTooLarge
+            | SessionLimit
+            | StorageLimit
+            | TimeLimit
+            | TooLarge
+            | TooManySessions
+            | UploadLimit
+    )
+}
+
 /// From 50 µs to 13 s, each bound twice the one before.
 fn latency() -> Histogram {
     Histogram::new((0..19).map(|i| 50e-6 * f64::from(1 << i)))
@@ -51,6 +108,12 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("phala_worker");
         let metrics = Self {
             requests: Family::default(),
+            limits: Family::default(),
+            parts: Family::default(),
+            request_bytes: Gauge::default(),
+            query_memory: Gauge::default(),
+            policy_version: Gauge::default(),
+            queries_under_way: Gauge::default(),
             query_seconds: latency(),
             command_seconds: latency(),
             sessions: Gauge::default(),
@@ -64,6 +127,16 @@ impl Default for Metrics {
             registry: Registry::default(),
         };
         registry.register("requests", "Requests answered, by kind and by error code", metrics.requests.clone());
+        registry.register("limits", "Requests that reached a limit, by error code", metrics.limits.clone());
+        registry.register("map_parts", "Parts of queries by where they were computed", metrics.parts.clone());
+        registry.register("request_bytes", "Bytes that requests under way hold", metrics.request_bytes.clone());
+        registry.register(
+            "query_memory_bytes",
+            "Linear memory of queries beyond the first 2 MiB of each instance",
+            metrics.query_memory.clone(),
+        );
+        registry.register("policy_version", "Version of the policy followed", metrics.policy_version.clone());
+        registry.register("queries_under_way", "Queries let in and not ended", metrics.queries_under_way.clone());
         registry.register("query_seconds", "Time from a query's arrival to its reply", metrics.query_seconds.clone());
         registry.register(
             "command_seconds",
@@ -91,11 +164,27 @@ impl Metrics {
     pub(crate) fn answered(&self, kind: &'static str, error: Option<Code>, took: Duration) {
         let code = error.map_or_else(|| "ok".to_owned(), |code| code.to_string());
         self.requests.get_or_create(&Ending { kind, code }).inc();
+        if let Some(code) = error {
+            self.reached(code);
+        }
         match kind {
             "query" => self.query_seconds.observe(took.as_secs_f64()),
             "command" => self.command_seconds.observe(took.as_secs_f64()),
             _ => {}
         }
+    }
+
+    /// Counts an end that is a limit's doing.
+    pub(crate) fn reached(&self, code: Code) {
+        if is_limit(code) {
+            let label = Reached { code: code.to_string(), name: format!("{code:?}") };
+            self.limits.get_or_create(&label).inc();
+        }
+    }
+
+    /// Counts a part of a query that was computed.
+    pub(crate) fn part(&self, place: &'static str) {
+        self.parts.get_or_create(&Place { place }).inc();
     }
 
     /// The text that a Prometheus server scrapes.

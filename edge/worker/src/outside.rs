@@ -1,7 +1,7 @@
 //! The outside world as contracts' queries see it.
 
-use crate::{egress::Egress, sayings::Sayings, service::now_ms};
-use phala_pink::{HttpRequest, HttpResult, Outside};
+use crate::{egress::Egress, fanout::FanOut, sayings::Sayings, service::now_ms};
+use phala_pink::{HttpRequest, HttpResult, MapResult, Outside, Parts};
 use phala_primitives::AccountId;
 use phala_session::SystemRng;
 use rand_core::Rng;
@@ -13,12 +13,13 @@ pub(crate) struct Host {
     egress: Arc<Egress>,
     runtime: Handle,
     said: Arc<Sayings>,
+    fanout: Arc<FanOut>,
 }
 
 impl Host {
     /// To be called within a runtime.
-    pub(crate) fn new(egress: Arc<Egress>, said: Arc<Sayings>) -> Self {
-        Self { egress, runtime: Handle::current(), said }
+    pub(crate) fn new(egress: Arc<Egress>, said: Arc<Sayings>, fanout: Arc<FanOut>) -> Self {
+        Self { egress, runtime: Handle::current(), said, fanout }
     }
 }
 
@@ -37,5 +38,9 @@ impl Outside for Host {
 
     fn log(&self, contract: &AccountId, level: u8, text: &str) {
         self.said.add(contract, now_ms(), level, text);
+    }
+
+    fn map(&self, parts: Parts) -> Vec<MapResult> {
+        self.fanout.map(parts)
     }
 }

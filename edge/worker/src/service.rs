@@ -1,10 +1,11 @@
 //! Answers requests that were opened: queries on all cores, commands through the log.
 
-use crate::{metrics::Metrics, sayings::Sayings};
+use crate::{budget::Budget, metrics::Metrics, sayings::Sayings};
 use phala_consensus::LogHandle;
 use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash, PublicKey, RequestId};
 use phala_replica::Replica;
-use phala_session::{Acceptor, Answer, Call, Incoming, LogQuery, Query, ServerSession, SystemRng};
+use phala_session::{Acceptor, Answer, Call, Incoming, LogQuery, PartQuery, Query, ServerSession, SystemRng};
+use phala_vm::Caller;
 use std::{
     sync::{
         Arc,
@@ -17,12 +18,16 @@ use tokio::sync::Semaphore;
 /// Threads that queries hold at once. More are refused with `Busy` instead of growing a queue. The engine lets in
 /// fewer, and fewer still of one contract, so that those which it refuses find a thread on which to learn it.
 const MAX_QUERIES: usize = 320;
+/// Bytes that requests and replies under way hold, as they are on the wire.
+const MAX_REQUEST_BYTES: usize = 256 << 20;
 /// Queries that wait at once for the state that they ask for.
 const MAX_CATCHING_UP: usize = 1024;
 /// How long a client waits for its command before it is told that the cluster did not decide.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a query waits for the state that it asks for.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same for a part of another member's query, which can compute it itself.
+const PART_CATCH_UP: Duration = Duration::from_millis(200);
 /// Longest time that a reader of a log waits for news.
 const MAX_LOG_WAIT: Duration = Duration::from_secs(20);
 /// Age of the newest verified head of the chain above which the replica stops answering.
@@ -77,6 +82,16 @@ pub(crate) struct Service {
     parts: ServiceParts,
     queries: Arc<Semaphore>,
     catching_up: Semaphore,
+    budget: Arc<Budget>,
+}
+
+/// Leaves when whoever waits for an answer is dropped.
+struct Waiting(Caller);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }
 
 /// What to do after an envelope was opened.
@@ -91,12 +106,18 @@ impl Service {
     /// A service for a replica that is ready.
     pub(crate) fn new(parts: ServiceParts) -> Self {
         let queries = Arc::new(Semaphore::new(MAX_QUERIES));
-        Self { parts, queries, catching_up: Semaphore::new(MAX_CATCHING_UP) }
+        let budget = Budget::new(MAX_REQUEST_BYTES);
+        Self { parts, queries, catching_up: Semaphore::new(MAX_CATCHING_UP), budget }
     }
 
     /// Who serves, and where.
     pub(crate) fn parts(&self) -> &ServiceParts {
         &self.parts
+    }
+
+    /// What requests under way may hold.
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// The replica.
@@ -152,9 +173,15 @@ impl Service {
             Call::Outcome(id) => ("outcome", self.parts.replica.outcome(&account, &id)),
             Call::Balance(of) => ("balance", self.parts.replica.balance(&account, &of)),
             Call::Logs(query) => ("logs", self.logs(&account, &query).await),
+            Call::Part(query) => ("part", self.part(account, query).await),
         };
         let error = answer.as_ref().err().map(|error| error.known().unwrap_or(Code::Internal));
         self.parts.metrics.answered(kind, error, started.elapsed());
+        if let Ok(Answer::Command { outcome, .. }) = &answer
+            && let Some(code) = outcome.result.as_ref().err().and_then(Coded::known)
+        {
+            self.parts.metrics.reached(code);
+        }
         answer
     }
 
@@ -166,10 +193,30 @@ impl Service {
             let reached = replica.reached(query.min_height)?;
             let _ = tokio::time::timeout(CATCH_UP_TIMEOUT, reached).await;
         }
+        self.compute(move |caller| replica.query_for(account, request_id, &query, now_ms(), caller)).await
+    }
+
+    async fn part(&self, account: AccountId, query: PartQuery) -> Result<Answer, Coded> {
+        let replica = self.parts.replica.clone();
+        if replica.applied().height < query.height {
+            // The member that asks is a moment ahead.
+            let _permit = self.catching_up.try_acquire().map_err(|_| Code::Busy)?;
+            let _ = tokio::time::timeout(PART_CATCH_UP, replica.reached(query.height)?).await;
+        }
+        self.compute(move |caller| replica.part(&account, query, now_ms(), caller)).await
+    }
+
+    /// Runs a contract on a thread for queries. It ends when this future is dropped.
+    async fn compute(
+        &self,
+        work: impl FnOnce(&Caller) -> Result<Answer, Coded> + Send + 'static,
+    ) -> Result<Answer, Coded> {
         let permit = self.queries.clone().try_acquire_owned().map_err(|_| Code::Busy)?;
+        let waiting = Waiting(Caller::default());
+        let caller = waiting.0.clone();
         let work = move || {
             let _permit = permit;
-            replica.query(account, request_id, &query, now_ms())
+            work(&caller)
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Code::Internal.into()))
     }

@@ -5,6 +5,7 @@ use crate::{
     bridge::{self, Bridge},
     egress::Egress,
     entries::EntryFile,
+    fanout::{FanOut, Peers},
     jobs,
     outside::Host,
     sayings::Sayings,
@@ -19,13 +20,14 @@ use phala_consensus::{LogConfig, LogHandle, Peer, Secret};
 use phala_keys::{ClusterKeys, KeyRequest, RecipientKey};
 use phala_pink::{Cache, Pink};
 use phala_primitives::{
-    AccountId, Code, Coded, PublicKey,
+    AccountId, ClusterId, Code, Coded, PublicKey,
     records::{ClusterRecord, cluster_namespace},
+    storage,
 };
 use phala_replica::Replica;
 use phala_session::{Acceptor, CertificateCache, Place, REPLAY_WINDOW, SystemRng};
 use phala_state::FileBackend;
-use phala_vm::{Engine, Limits};
+use phala_vm::{Capacity, Engine};
 use rand_core::Rng;
 use std::{
     fs::OpenOptions,
@@ -56,9 +58,10 @@ const MAX_FETCH: usize = 8 << 20;
 const VM_TICK: Duration = Duration::from_millis(2);
 /// How often the clock is looked after while there is no query.
 const IDLE_TICK: Duration = Duration::from_millis(10);
-/// Longest time of a query, in milliseconds, and the same in ticks.
-const QUERY_MS: u64 = 10_000;
-const QUERY_TICKS: u64 = QUERY_MS / VM_TICK.as_millis() as u64;
+/// The same in milliseconds.
+const TICK_MS: u64 = VM_TICK.as_millis() as u64;
+/// How often the chain is asked what the cluster's contracts may use.
+const POLICY: Duration = Duration::from_secs(2);
 /// Most ticks that are made up for at once after the clock's thread was held up.
 const LATE_TICKS: u32 = 500;
 
@@ -128,6 +131,13 @@ impl Start {
             cluster: self.config.cluster,
         };
         let _carrying = AbortOnDrop(tokio::spawn(bridge::carry(bridge)));
+        opened.fanout.attach(Peers {
+            chain: chain.clone(),
+            cluster: self.config.cluster,
+            worker: self.worker(),
+            replica: Arc::downgrade(&opened.replica),
+            known: tokio::sync::Mutex::default(),
+        });
         let service = Arc::new(Service::new(ServiceParts {
             replica: opened.replica,
             acceptor,
@@ -141,6 +151,8 @@ impl Start {
             log,
             said: opened.said,
         }));
+        let policy = follow_policy(chain, self.config.cluster, service.clone());
+        let _following_policy = AbortOnDrop(tokio::spawn(policy));
         self.status.serve(service.clone());
         look_after(&service, opened.ticking).await
     }
@@ -203,10 +215,11 @@ impl Start {
         let backend = FileBackend::new(file).map_err(|e| self.unusable("state", &e))?;
         let (said, cache) = (Arc::new(Sayings::default()), Arc::new(Cache::default()));
         let egress = Arc::new(Egress::new(self.config.egress)?);
-        let outside = Arc::new(Host::new(egress.clone(), said.clone()));
-        let pink = Pink::new(*cluster_keys.contracts().expose(), keys.public(), QUERY_MS, outside, cache.clone());
+        let fanout = Arc::new(FanOut::new(self.status.metrics().clone(), TICK_MS));
+        let outside = Arc::new(Host::new(egress.clone(), said.clone(), fanout.clone()));
+        let pink = Pink::new(*cluster_keys.contracts().expose(), keys.public(), outside, cache.clone());
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let engine = Engine::with_extension(Limits::for_cores(cores), Arc::new(pink))
+        let engine = Engine::with_extension(Capacity::for_cores(cores), Arc::new(pink))
             .map_err(|e| Coded::new(Code::Internal, e.to_string()))?;
         let certificates = Arc::new(CertificateCache::new(CERTIFICATES));
         let config = phala_replica::Config {
@@ -218,11 +231,12 @@ impl Start {
             certificates: certificates.clone(),
             engine: engine.clone(),
             cache,
-            query_ticks: QUERY_TICKS,
+            tick_ms: TICK_MS,
         };
         let known = (record.epoch, record.members.iter().map(|member| member.identity).collect());
         let replica = blocking(move || Replica::open(config, backend, entries, Some(&known))).await?;
-        Ok(Opened { replica: Arc::new(replica), certificates, said, egress, ticking: Ticker::start(engine)? })
+        let (replica, ticking) = (Arc::new(replica), Ticker::start(engine)?);
+        Ok(Opened { replica, certificates, said, egress, fanout, ticking })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -326,6 +340,7 @@ struct Opened {
     certificates: Arc<CertificateCache>,
     said: Arc<Sayings>,
     egress: Arc<Egress>,
+    fanout: Arc<FanOut>,
     ticking: Ticker,
 }
 
@@ -402,6 +417,30 @@ async fn follow(chain: Arc<Chain>, status: Arc<Status>) {
         }
         tokio::time::sleep(RECONNECT).await;
     }
+}
+
+/// Brings the cluster what the chain says that its contracts may use, whenever this member leads.
+async fn follow_policy(chain: Arc<Chain>, cluster: ClusterId, service: Arc<Service>) {
+    loop {
+        tokio::time::sleep(POLICY).await;
+        if !service.leads() {
+            continue;
+        }
+        if let Err(error) = bring_policy(&chain, cluster, &service).await {
+            tracing::debug!(%error, "the cluster's policy is asked for again");
+        }
+    }
+}
+
+async fn bring_policy(chain: &Chain, cluster: ClusterId, service: &Service) -> Result<(), Coded> {
+    let replica = service.replica();
+    if chain.policy(cluster).await?.version <= replica.policy()?.version {
+        return Ok(());
+    }
+    let proof = chain.fact(&storage::policy(cluster)).await?;
+    // Its outcome shows when the state is looked at next.
+    drop(replica.follow_policy(proof, now_ms())?.await);
+    Ok(())
 }
 
 /// Rotates session keys, until the replica fails.

@@ -151,6 +151,12 @@ impl Status {
             self.metrics.queries_running.set(gauge(load.running as u64));
             self.metrics.queries_waiting.set(gauge(load.waiting as u64));
             self.metrics.preemptions.set(gauge(load.preemptions));
+            self.metrics.queries_under_way.set(gauge(load.under_way as u64));
+            self.metrics.query_memory.set(gauge(load.memory as u64));
+            if let Ok(policy) = service.replica().policy() {
+                self.metrics.policy_version.set(gauge(policy.version));
+            }
+            self.metrics.request_bytes.set(gauge(service.budget().used() as u64));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Each function: decode, charge, work, encode.
 
 use crate::{
-    Cache, CacheOp, Callback, Effect, Outside,
+    Cache, CacheOp, Callback, Effect, Outside, Parts,
     keys::{self, Secret},
     types::{
         HttpError, HttpRequest, HttpResult, MAX_HTTP_HEADERS, MAX_HTTP_REQUESTS, MAX_HTTP_TIMEOUT_MS, MAX_LOG,
@@ -10,7 +10,7 @@ use crate::{
 };
 use codec::{DecodeAll, Encode};
 use phala_primitives::{
-    AccountId, Balance, Hash, PublicKey, blake2_256,
+    AccountId, Balance, Code, Hash, PublicKey, blake2_256,
     limits::{MAX_COMMAND_GAS, MAX_DISPATCH, MIN_WITHDRAWAL},
 };
 use phala_vm::{Extension, Refusal, Reply, Scope};
@@ -46,17 +46,14 @@ pub struct Pink {
     /// The cluster's key for contracts.
     root: Secret,
     worker: PublicKey,
-    /// Longest time of a query, in milliseconds.
-    query_ms: u64,
     outside: Arc<dyn Outside>,
     cache: Arc<Cache>,
 }
 
 impl Pink {
-    /// An extension for the contracts of a cluster, whose key for contracts is `root`. `query_ms` is how long a query
-    /// may take.
-    pub fn new(root: [u8; 32], worker: PublicKey, query_ms: u64, outside: Arc<dyn Outside>, cache: Arc<Cache>) -> Self {
-        Self { root: Zeroizing::new(root), worker, query_ms, outside, cache }
+    /// An extension for the contracts of a cluster, whose key for contracts is `root`.
+    pub fn new(root: [u8; 32], worker: PublicKey, outside: Arc<dyn Outside>, cache: Arc<Cache>) -> Self {
+        Self { root: Zeroizing::new(root), worker, outside, cache }
     }
 
     fn secret(&self, contract: &AccountId) -> Secret {
@@ -119,6 +116,7 @@ impl Extension for Pink {
             103 => cancel_timer(arguments(input)?, scope),
             104 => withdraw(arguments(input)?, scope),
             105 => chain_call(arguments(input)?, scope),
+            112 => self.map(arguments(input)?, scope),
             other => Err(Refusal::trap(format!("the network has no function {other} of the pink extension"))),
         }
     }
@@ -127,11 +125,11 @@ impl Extension for Pink {
 impl Pink {
     /// Milliseconds that a request may take.
     fn patience(&self, scope: &dyn Scope) -> u64 {
-        (self.query_ms.saturating_mul(scope.time_left()) / 1000).min(MAX_HTTP_TIMEOUT_MS)
+        (scope.limits().query_ms.saturating_mul(scope.time_left()) / 1000).min(MAX_HTTP_TIMEOUT_MS)
     }
 
     fn http_request(&self, request: HttpRequest, scope: &mut dyn Scope) -> Result<Reply, Refusal> {
-        if scope.is_command() {
+        if scope.is_command() || scope.limits().http_requests == 0 {
             return now(&HttpError::NotAllowed.into_response());
         }
         let single = |mut results: Vec<HttpResult>| {
@@ -143,10 +141,11 @@ impl Pink {
 
     fn batch(&self, (requests, timeout_ms): (Vec<HttpRequest>, u64), scope: &mut dyn Scope) -> Result<Reply, Refusal> {
         let refuse = |error: HttpError| now(&Err::<Vec<HttpResult>, _>(error));
-        if scope.is_command() {
+        let most = scope.limits().http_requests.min(MAX_HTTP_REQUESTS);
+        if scope.is_command() || most == 0 {
             return refuse(HttpError::NotAllowed);
         }
-        if requests.len() > MAX_HTTP_REQUESTS {
+        if requests.len() > most {
             return refuse(HttpError::TooManyRequests);
         }
         let patience = self.patience(scope).min(timeout_ms);
@@ -168,6 +167,16 @@ impl Pink {
             }
             encode(outside.http(&contract, requests, patience))
         }))
+    }
+
+    fn map(&self, (selector, inputs): ([u8; 4], Vec<Vec<u8>>), scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+        let (fork, limits) = (scope.fork()?, scope.limits());
+        if inputs.len() > limits.map_parts {
+            let detail = format!("{} parts where {} are allowed", inputs.len(), limits.map_parts);
+            return Err(Refusal::Contract(Code::MapLimit, detail));
+        }
+        let (outside, parts) = (self.outside.clone(), Parts::new(fork, selector, inputs, limits.message_bytes));
+        Ok(Reply::Wait(Box::new(move || outside.map(parts).encode())))
     }
 
     fn derive(&self, salt: &[u8], scope: &mut dyn Scope) -> Result<Reply, Refusal> {
@@ -277,6 +286,9 @@ fn ask((request, timeout_ms, callback): (HttpRequest, u64, Callback), scope: &mu
         return Err(Refusal::trap("a query makes requests by `http_request`"));
     }
     check(&callback)?;
+    if scope.limits().http_requests == 0 {
+        return Err(Refusal::Contract(Code::HttpOff, "the cluster's policy forbids it".into()));
+    }
     let size = request.encoded_size();
     if size > MAX_REQUEST || request.headers.len() > MAX_HTTP_HEADERS {
         return Err(Refusal::trap(format!("a request of more than {MAX_REQUEST} bytes")));

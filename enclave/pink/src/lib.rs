@@ -5,7 +5,7 @@
 //! are ours.
 //!
 //! - In a **query** they may touch the outside world, which is the host's ([`Outside`]): HTTP, its clock, its random
-//!   numbers, its cache.
+//!   numbers, its cache. A query may split its work over the cores and replicas of its cluster: [`Parts`].
 //! - In a **command** everything must be the same on every replica: signatures have no chance in them, random numbers
 //!   follow from the contract's secret and the place in the log, logs and changes of the cache become [`Effect`]s that
 //!   the replica carries out when the entry is executed. What cannot be the same is refused in the way that the table
@@ -26,6 +26,7 @@ mod cache;
 mod effect;
 mod functions;
 mod keys;
+mod map;
 mod outside;
 mod table;
 #[cfg(test)]
@@ -35,6 +36,7 @@ mod types;
 pub use cache::{Cache, CacheLimits};
 pub use effect::{CacheOp, Callback, Effect};
 pub use functions::Pink;
+pub use map::{MapError, MapResult, Parts, Results, outcome, returned};
 pub use outside::Outside;
 pub use table::{Answer, FUNCTIONS, Function};
 pub use types::{

@@ -1,6 +1,9 @@
 //! What queries reach beyond the cluster. The host implements it; nothing that comes from there is trusted.
 
-use crate::types::{HttpRequest, HttpResult};
+use crate::{
+    map::{MapResult, Parts},
+    types::{HttpRequest, HttpResult},
+};
 use phala_primitives::AccountId;
 
 /// The outside world of queries, and where logs go. Methods may block their thread.
@@ -14,4 +17,9 @@ pub trait Outside: Send + Sync + 'static {
     fn now_ms(&self) -> u64;
     /// A line of a contract's log, from a query. Levels are 1 (error) to 5 (trace).
     fn log(&self, contract: &AccountId, level: u8, text: &str);
+    /// Runs the parts of a query, wherever it is done soonest; as many results in the same order, when the query's time
+    /// is over at the latest.
+    fn map(&self, parts: Parts) -> Vec<MapResult> {
+        parts.run_all()
+    }
 }

@@ -9,10 +9,10 @@ use calls::{CASES, Outcome};
 use codec::{Decode, DecodeAll, Encode};
 use parking_lot::Mutex;
 use phala_primitives::{
-    AccountId, Balance, Code, Hash, PHA,
+    AccountId, Code, Hash, PHA,
     limits::{MAX_DISPATCH, MIN_BALANCE, MIN_WITHDRAWAL},
 };
-use phala_vm::{BlockInfo, Engine, Entry, Execution, Failure, Invocation, Limits, MemoryWorld, Mode};
+use phala_vm::{BlockInfo, Capacity, Engine, Entry, Execution, Failure, Invocation, MemoryWorld, Mode};
 use std::sync::Arc;
 
 const CONTRACT: AccountId = AccountId([1; 32]);
@@ -78,8 +78,8 @@ impl Scene {
     fn new() -> Self {
         let (town, cache) =
             (Arc::new(Town::default()), Arc::new(Cache::new(CacheLimits { contract_bytes: 4096, total_bytes: 6000 })));
-        let pink = Pink::new([7; 32], [9; 32], 10_000, town.clone(), cache.clone());
-        let engine = Engine::with_extension(Limits::default(), Arc::new(pink)).unwrap();
+        let pink = Pink::new([7; 32], [9; 32], town.clone(), cache.clone());
+        let engine = Engine::with_extension(Capacity::default(), Arc::new(pink)).unwrap();
         let block = BlockInfo { height: 5, time_ms: 1_700_000_000_000, index: 1 };
         let (door, mut world) = (wat::parse_str(DOOR).unwrap(), MemoryWorld::default());
         for contract in [CONTRACT, OTHER] {
@@ -341,6 +341,30 @@ fn money_leaves_with_the_outcome_and_no_more_than_there_is() {
     assert_eq!(scene.run(CONTRACT, mode, 105, &long, false).unwrap_err().code(), Code::Trapped);
 }
 
+#[test]
+fn a_query_maps_over_inputs_and_a_command_traps() {
+    let scene = Scene::new();
+    // The door's parts are calls of the door: the selector is the function's number, the last byte of the input says
+    // whether to revert.
+    let selector = |id: u32| id.to_le_bytes();
+    let answers: Vec<MapResult> = scene.query(112, (selector(21), vec![vec![0u8]; 2]));
+    assert_eq!(answers, vec![Ok((1u32, 2u32).encode()); 2]);
+    let answers: Vec<MapResult> = scene.query(112, (selector(99), vec![vec![0u8]]));
+    assert_eq!(answers, [Err(MapError::from(Code::Trapped))]);
+    let reverted: Vec<MapResult> = scene.query(112, (selector(21), vec![vec![1u8]]));
+    assert_eq!(reverted, [Err(MapError::Reverted((1u32, 2u32).encode()))]);
+    // A part is not split again.
+    let nested = [([21u8, 0, 0, 0], Vec::<Vec<u8>>::new()).encode(), vec![0]].concat();
+    let answers: Vec<MapResult> = scene.query(112, (selector(112), vec![nested]));
+    assert_eq!(answers, [Err(MapError::from(Code::Trapped))]);
+    let many = vec![Vec::<u8>::new(); 1025];
+    let refused = scene.run(CONTRACT, Mode::Query { ticks: 100 }, 112, &(selector(21), many).encode(), false);
+    assert_eq!(refused.unwrap_err().code(), Code::MapLimit);
+    let command = Mode::Command { gas_limit: GAS };
+    let refused = scene.run(CONTRACT, command, 112, &(selector(21), vec![vec![0u8]]).encode(), false).unwrap_err();
+    assert_eq!(refused.code(), Code::Trapped);
+}
+
 /// What is worth knowing of a function of the common interface.
 fn remark(name: &str) -> &'static str {
     match name {
@@ -415,7 +439,7 @@ fn answer(answer: Answer) -> String {
 /// `docs/functions.md`, made anew where `PHALA_WRITE_DOCS` is set.
 #[test]
 fn the_table_in_the_documents_is_this_one() {
-    let engine = Engine::new(Limits::default()).unwrap();
+    let engine = Engine::new(Capacity::default()).unwrap();
     let mut text = String::from(
         "# Functions that contracts can call\n\nMade from the program by a test of `enclave/pink`.\n\n\
          ## The common interface\n\nThat of `pallet-contracts-uapi` 9, and transient storage, in queries and commands \

@@ -3,19 +3,21 @@
 //! Upon an entry, timers that are due call back, and then, for each of its commands in order:
 //! 1. if the state holds an outcome of the account and id: nothing, it was executed before;
 //! 2. `Upload`: the chain must have the code's record with its length, proven by the command's fact, and the code must
-//!    be a valid module; it is stored under its hash. Uploading again what is there changes nothing;
+//!    be a valid module; it is stored under its hash. Uploading again what is there changes nothing. A large code comes
+//!    in parts, see [`upload`];
 //! 3. `Instantiate`: the chain must have placed the contract in this cluster with this code and the command's account
 //!    as deployer, and there must be no such contract; the constructor runs;
 //! 4. `Call`: the message runs;
 //! 5. `Deliver`: the request that it is about leaves the state and its contract is called back; if there is no such
 //!    request, nothing happens;
 //! 6. `Inbox`, `Withdraw`, `Acknowledge`: traffic with the chain, see [`crate::bridge`];
+//! 7. `Policy`: what the chain says that contracts may use counts from the next command on, if it is newer;
 //! 7. the outcome is stored. If it is an error, or the contract reverted, nothing else is;
 //! 8. once the timers and commands so far have used [`MAX_ENTRY_GAS`], the rest is left alone, as if the entry did not hold it: it
 //!    waits in the pools to be ordered again.
 //!
 //! Then, whether or not there were commands: at most two batches of outcomes that are older than commands may live are
-//! removed, and at most [`SWEEP`] values of contracts that ended.
+//! removed, at most [`SWEEP`] values of contracts that ended, and some parts of a code that never came whole.
 //!
 //! A new contract whose address once belonged to one that ended has a storage space of its own.
 
@@ -23,9 +25,10 @@ use crate::{
     bridge::{self, MAX_TAKEN, Traffic},
     check::{Key, key},
     jobs::Jobs,
-    layout::{BATCHES, Batch, CODE, Contract, Done, ENDED, OUTCOMES, QUEUES, Queue, state_error},
+    layout::{BATCHES, Batch, CODE, Contract, Done, ENDED, OUTCOMES, POLICY, QUEUES, Queue, state_error},
     logs,
     money::after_withdrawal,
+    upload,
     world::Layer,
 };
 use codec::{DecodeAll, Encode};
@@ -33,7 +36,7 @@ use parking_lot::{Mutex, MutexGuard};
 use phala_light::LightClient;
 use phala_pink::{CacheOp, Callback, Effect, HttpError, HttpResult};
 use phala_primitives::{
-    AccountId, Balance, ClusterId, Code, Coded, Fact, Hash, PublicKey, blake2_256,
+    AccountId, Balance, ClusterId, ClusterPolicy, Code, Coded, Fact, Hash, PublicKey, blake2_256,
     bridge::{BridgeRecord, Inbound, Letter, Order},
     limits::{CALL_GAS, MAX_COMMAND_LIFE_MS, MAX_ENTRY_COMMANDS, MAX_ENTRY_GAS},
     records::{CodeRecord, ContractRecord, contract_address},
@@ -84,7 +87,7 @@ pub(crate) struct Effects {
 }
 
 /// Why a command has no effect: the command's own fault, or this replica's.
-enum Stop {
+pub(crate) enum Stop {
     Refused(Coded),
     Fault(Coded),
 }
@@ -97,7 +100,7 @@ impl From<Coded> for Stop {
 }
 
 /// The outcome of what returns nothing.
-fn done(gas_used: u64) -> Outcome {
+pub(crate) fn done(gas_used: u64) -> Outcome {
     Outcome { result: Ok(Output { flags: 0, data: vec![] }), gas_used }
 }
 
@@ -109,7 +112,7 @@ fn full(error: Coded) -> Stop {
     }
 }
 
-fn refused(code: Code, detail: impl Into<String>) -> Stop {
+pub(crate) fn refused(code: Code, detail: impl Into<String>) -> Stop {
     Stop::Refused(Coded::new(code, detail))
 }
 
@@ -178,6 +181,7 @@ impl Executor {
             push(layer, &BATCHES, &Batch { time_ms: header.time_ms, keys })?;
         }
         forget(layer, header.time_ms)?;
+        upload::sweep(layer, header.time_ms)?;
         let removals = sweep(layer)?;
         Ok(Effects { changes: layer.take(), removals, done, cache: layer.take_cache(), reached })
     }
@@ -200,6 +204,10 @@ impl Executor {
             Action::Inbox { messages, proof } => self.inbox(layer, block, messages, proof),
             Action::Withdraw { to, amount } => self.withdraw(layer, account, *to, *amount),
             Action::Acknowledge { proof } => self.acknowledge(layer, proof),
+            Action::Policy { proof } => self.policy(layer, proof),
+            Action::UploadPart { code_hash, part, bytes, proof } => {
+                self.upload_part(layer, block, code_hash, (*part, bytes), proof)
+            }
         };
         match result {
             Ok(outcome) => Ok(outcome),
@@ -376,16 +384,60 @@ impl Executor {
 
     fn upload(&self, layer: &Layer, code: &[u8], proof: &Fact) -> Result<Outcome, Stop> {
         let hash = blake2_256(code);
-        let record: Option<CodeRecord> = self.fact(proof, &storage::code(&hash))?;
-        if record.is_none_or(|record| record.size as usize != code.len()) {
+        if self.code_size(layer, &hash, proof)? != code.len() {
             return Err(refused(Code::BadProof, "the chain has no record of this code"));
         }
-        if !layer.has_code(&hash)? {
-            self.engine.validate(code).map_err(|error| match error.code() {
-                Code::Internal => Stop::Fault(Coded::new(Code::Internal, error.to_string())),
-                code => refused(code, error.to_string()),
-            })?;
-            layer.set(&CODE, hash.as_ref().to_vec(), Some(code.to_vec()));
+        if layer.has_code(&hash)? {
+            return Ok(done(0));
+        }
+        self.store(layer, hash, code)
+    }
+
+    fn upload_part(
+        &self,
+        layer: &Layer,
+        block: BlockInfo,
+        code_hash: &Hash,
+        part: (u32, &[u8]),
+        proof: &Fact,
+    ) -> Result<Outcome, Stop> {
+        let size = self.code_size(layer, code_hash, proof)?;
+        upload::part(layer, block, (code_hash, size), part, |code| self.store(layer, *code_hash, code))
+    }
+
+    /// What the chain says of the length of a code, which must be within the cluster's limit.
+    fn code_size(&self, layer: &Layer, hash: &Hash, proof: &Fact) -> Result<usize, Stop> {
+        let record: Option<CodeRecord> = self.fact(proof, &storage::code(hash))?;
+        let record = record.ok_or_else(|| refused(Code::BadProof, "the chain has no record of this code"))?;
+        let most = layer.policy()?.code_bytes;
+        if u64::from(record.size) > most {
+            return Err(refused(Code::CodeTooLarge, format!("{} bytes of at most {most}", record.size)));
+        }
+        Ok(record.size as usize)
+    }
+
+    /// Checks a code and keeps it.
+    fn store(&self, layer: &Layer, hash: Hash, code: &[u8]) -> Result<Outcome, Stop> {
+        let gas_used = upload::gas(code);
+        match self.engine.validate(code) {
+            Ok(_) => layer.set(&CODE, hash.as_ref().to_vec(), Some(code.to_vec())),
+            Err(error) if error.code() == Code::Internal => {
+                return Err(Stop::Fault(Coded::new(Code::Internal, error.to_string())));
+            }
+            Err(error) => return Ok(Outcome { result: Err(Coded::new(error.code(), error.to_string())), gas_used }),
+        }
+        Ok(done(gas_used))
+    }
+
+    /// Follows the chain's word for what contracts may use, if it is newer than what the state holds.
+    fn policy(&self, layer: &Layer, proof: &Fact) -> Result<Outcome, Stop> {
+        let policy: Option<ClusterPolicy> = self.fact(proof, &storage::policy(self.cluster))?;
+        let policy = policy.ok_or_else(|| refused(Code::BadProof, "the chain has no policy of this cluster"))?;
+        if policy.out_of_range().is_some() {
+            return Err(refused(Code::BadPolicy, "the chain's policy is one that this program does not know"));
+        }
+        if policy.version > layer.policy()?.version {
+            layer.write(&POLICY, &[], &policy);
         }
         Ok(done(0))
     }
@@ -430,7 +482,8 @@ impl Executor {
         }
         if !execution.reverted() {
             let effects = decode_effects(&execution)?;
-            let room = self.jobs.lock().has_room(effects.iter().map(|(contract, effect)| (contract, effect)));
+            let most = layer.policy()?.jobs as usize;
+            let room = self.jobs.lock().has_room(effects.iter().map(|(contract, effect)| (contract, effect)), most);
             if let Err(full) = room {
                 return Ok(Outcome { result: Err(full), gas_used });
             }

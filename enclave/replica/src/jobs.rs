@@ -23,9 +23,7 @@ use phala_primitives::{AccountId, Code, Coded};
 use phala_state::Snapshot;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Most requests and timers of one contract that wait.
-pub const MAX_JOBS_PER_CONTRACT: usize = 1024;
-/// Most of all contracts.
+/// Most requests and timers of all contracts that wait. How many a contract may have, the cluster's policy says.
 pub const MAX_JOBS: usize = 16_384;
 /// Shortest time between two calls of one timer, in milliseconds.
 pub const MIN_PERIOD_MS: u64 = 10;
@@ -111,8 +109,12 @@ impl Jobs {
         self.due.first_key_value().map(|((due_ms, _), ())| *due_ms)
     }
 
-    /// Whether what an execution asks for fits.
-    pub(crate) fn has_room<'a>(&self, effects: impl Iterator<Item = (&'a AccountId, &'a Effect)>) -> Result<(), Coded> {
+    /// Whether what an execution asks for fits; a contract may have `most`.
+    pub(crate) fn has_room<'a>(
+        &self,
+        effects: impl Iterator<Item = (&'a AccountId, &'a Effect)>,
+        most: usize,
+    ) -> Result<(), Coded> {
         let mut more: BTreeMap<&AccountId, usize> = BTreeMap::new();
         for (contract, effect) in effects {
             if matches!(effect, Effect::Request { .. } | Effect::Timer { .. }) {
@@ -120,9 +122,8 @@ impl Jobs {
             }
         }
         let all = self.requests.len() + self.timers.len() + more.values().sum::<usize>();
-        let full = |(contract, more): (&&AccountId, &usize)| {
-            self.contracts.get(*contract).copied().unwrap_or(0) + more > MAX_JOBS_PER_CONTRACT
-        };
+        let full =
+            |(contract, more): (&&AccountId, &usize)| self.contracts.get(*contract).copied().unwrap_or(0) + more > most;
         if !more.is_empty() && (all > MAX_JOBS || more.iter().any(full)) {
             return Err(Coded::new(Code::QueueFull, "of requests and timers that wait"));
         }

@@ -37,6 +37,12 @@ pub(crate) static BRIDGE: LazyLock<Space> = LazyLock::new(|| space("bridge"));
 pub(crate) static OUTBOX: LazyLock<Space> = LazyLock::new(|| space("outbox"));
 /// How many of them are an account's.
 pub(crate) static OUTBOX_OF: LazyLock<Space> = LazyLock::new(|| space("outbox-of"));
+/// The cluster's policy, under the empty key.
+pub(crate) static POLICY: LazyLock<Space> = LazyLock::new(|| space("policy"));
+/// [`Upload`](crate::upload::Upload) by the hash of the code.
+pub(crate) static UPLOADS: LazyLock<Space> = LazyLock::new(|| space("uploads"));
+/// Parts of codes by hash of the code and number.
+pub(crate) static CODE_PARTS: LazyLock<Space> = LazyLock::new(|| space("code-parts"));
 /// A [`Queue`] for batches, one for ended spaces.
 pub(crate) static QUEUES: LazyLock<Space> = LazyLock::new(|| space("queues"));
 

@@ -46,16 +46,20 @@ mod journal;
 mod layout;
 mod logs;
 mod money;
+mod part;
+mod policy;
 mod pool;
 mod query;
 mod recover;
 mod replica;
+mod upload;
 mod world;
 
 pub use journal::{EntryLog, MemoryLog};
 pub use pool::{MAX_POOL_BYTES, MAX_POOL_COMMANDS, MAX_POOL_PER_ACCOUNT};
 pub use recover::Held;
 pub use replica::{Config, Replica, Ticket};
+pub use upload::{ABANDONED_MS, MAX_UPLOADS};
 
 #[cfg(test)]
 mod tests;

@@ -6,13 +6,14 @@ use crate::{
     check::Key,
     execute::Ordered,
     layout::{Done, Note, OUTCOMES, decode, state_error},
+    policy,
     world::Layer,
 };
 use codec::{DecodeAll, Encode};
 use phala_primitives::{AccountId, Code, Coded, Finality, Hash, RequestId, merkle};
 use phala_session::{Answer, CommandId, CommandReceipt, EntryHeader, Outcome, Output, Query, QueryReceipt};
 use phala_state::Snapshot;
-use phala_vm::{BlockInfo, Entry, Invocation, Mode, QueryLoad};
+use phala_vm::{BlockInfo, Caller, Entry, Invocation, Mode, QueryLoad};
 use std::sync::Arc;
 
 impl Replica {
@@ -28,6 +29,18 @@ impl Replica {
         query: &Query,
         now_ms: u64,
     ) -> Result<Answer, Coded> {
+        self.query_for(account, request_id, query, now_ms, &Caller::default())
+    }
+
+    /// The same for a caller who may leave before the answer is there.
+    pub fn query_for(
+        &self,
+        account: AccountId,
+        request_id: RequestId,
+        query: &Query,
+        now_ms: u64,
+        caller: &Caller,
+    ) -> Result<Answer, Coded> {
         let epoch = self.ready_epoch()?;
         let snapshot = self.state.snapshot();
         let applied = snapshot.applied();
@@ -37,7 +50,7 @@ impl Replica {
         }
         let time_ms = Note::read(snapshot.note())?.time_ms;
         let invocation = Invocation {
-            mode: Mode::Query { ticks: self.query_ticks },
+            mode: Mode::Query { ticks: self.ticks(policy::of(&snapshot)?.query_ms) },
             entry: Entry::Call,
             contract: query.contract,
             caller: account,
@@ -47,8 +60,8 @@ impl Replica {
             block: BlockInfo { height: applied.height, time_ms, index: 0 },
             cluster: self.entries.cluster,
         };
-        let execution =
-            self.engine.execute(Arc::new(Layer::new(snapshot)), invocation).map_err(|failure| failure.coded())?;
+        let world = Arc::new(Layer::new(snapshot));
+        let execution = self.engine.execute_for(world, invocation, caller).map_err(|failure| failure.coded())?;
         let output = Output { flags: execution.flags, data: execution.data };
         let receipt = QueryReceipt {
             contract: query.contract,
@@ -65,6 +78,11 @@ impl Replica {
         }
         .sign(&self.genesis_hash, &self.identity);
         Ok(Answer::Query { output, receipt })
+    }
+
+    /// Ticks of the engine in this time.
+    pub(crate) fn ticks(&self, time_ms: u64) -> u64 {
+        time_ms.checked_div(self.tick_ms).unwrap_or(time_ms).max(1)
     }
 
     /// How many queries are under way.

@@ -11,6 +11,7 @@ use crate::{
     jobs::{Jobs, Wanted},
     journal::Journal,
     layout::{Note, state_error},
+    part::Kept,
     pool::{Pool, Reply},
     query::Final,
     recover::{Epoch, follows, is_about},
@@ -76,8 +77,8 @@ pub struct Config {
     pub engine: Engine,
     /// What contracts keep in this worker's memory.
     pub cache: Arc<Cache>,
-    /// Ticks of the engine after which a query is stopped.
-    pub query_ticks: u64,
+    /// Time between two ticks of the engine, in milliseconds.
+    pub tick_ms: u64,
 }
 
 /// A decoded entry.
@@ -99,7 +100,9 @@ pub struct Replica {
     pub(crate) identity: Arc<SigningKey>,
     pub(crate) engine: Engine,
     cache: Arc<Cache>,
-    pub(crate) query_ticks: u64,
+    pub(crate) tick_ms: u64,
+    /// What parts of others' queries are about.
+    pub(crate) kept: Kept,
     pub(crate) state: State,
     pub(crate) journal: Journal,
     pub(crate) entries: Entries,
@@ -129,7 +132,7 @@ impl Replica {
         log: Arc<dyn EntryLog>,
         known: Option<&(u64, Vec<PublicKey>)>,
     ) -> Result<Self, Coded> {
-        let Config { genesis, cluster, identity, validators, keys, certificates, engine, cache, query_ticks } = config;
+        let Config { genesis, cluster, identity, validators, keys, certificates, engine, cache, tick_ms } = config;
         let (path, value, commit) = (keys.state_path(), keys.state_value(), keys.state_commit());
         let state_keys = StateKeys::new(*path.expose(), *value.expose(), *commit.expose());
         let state = State::open(state, state_keys).map_err(|error| state_error(&error))?;
@@ -141,7 +144,8 @@ impl Replica {
         let replica = Self {
             genesis_hash: genesis,
             identity,
-            query_ticks,
+            tick_ms,
+            kept: Kept::default(),
             state,
             journal: Journal::new(log, cipher.clone()),
             entries: Entries { cluster, cipher, checker: Checker::new(genesis, cluster, certificates) },
@@ -282,9 +286,22 @@ impl Replica {
         self.command(&("phala/deliver/v1", request), Action::Deliver { request, response }, now_ms)
     }
 
+    /// The worker's key of this start.
+    pub(crate) fn identity(&self) -> PublicKey {
+        self.identity.verifying_key().to_bytes()
+    }
+
+    /// With which this member acts on its own account, its identity.
+    pub fn own_credentials(&self, now_ms: u64) -> Credentials {
+        let account = AccountId(self.identity());
+        let (begin, end) = (now_ms.saturating_sub(DELIVER_MS), now_ms.saturating_add(CREDENTIALS_MS));
+        let sign = |text: &str| AccountSignature::Ed25519(self.identity.sign(text.as_bytes()).to_bytes());
+        Credentials::issue(self.genesis_hash, account, Scope::All, begin, end, &mut SystemRng, sign)
+    }
+
     /// Sends a command as the word of this member. `name` is what it is about: of one name, one is executed.
     pub(crate) fn command(&self, name: &impl Encode, action: Action, now_ms: u64) -> Result<Ticket, Coded> {
-        let id = blake2_256(&(name, self.identity.verifying_key().to_bytes()).encode());
+        let id = blake2_256(&(name, self.identity()).encode());
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = id.0;
         let command = Command {
             id: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p],
@@ -298,11 +315,7 @@ impl Replica {
         let mut credentials = self.credentials.lock();
         let ends = credentials.as_ref().map_or(0, |own| own.certificate().body.not_after_ms);
         if ends <= now_ms.saturating_add(2 * DELIVER_MS) {
-            let account = AccountId(self.identity.verifying_key().to_bytes());
-            let (begin, end) = (now_ms.saturating_sub(DELIVER_MS), now_ms.saturating_add(CREDENTIALS_MS));
-            let sign = |text: &str| AccountSignature::Ed25519(self.identity.sign(text.as_bytes()).to_bytes());
-            *credentials =
-                Some(Credentials::issue(self.genesis_hash, account, Scope::All, begin, end, &mut SystemRng, sign));
+            *credentials = Some(self.own_credentials(now_ms));
         }
         let command = credentials.as_ref().map(|own| own.sign(command)).ok_or(Code::Internal)?;
         drop(credentials);
@@ -513,6 +526,7 @@ impl Replica {
         }
         times.looked_ms = now_ms;
         drop(times);
+        self.kept.expire(now_ms);
         let mut pool = self.pool.lock();
         pool.expire(now_ms);
         let overdue = pool.overdue(now_ms);

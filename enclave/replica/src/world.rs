@@ -1,12 +1,12 @@
 //! The state as contracts see it: a snapshot, and what the entry under way has changed so far.
 
-use crate::layout::{CODE, CONTRACTS, Contract, decode, state_error};
+use crate::layout::{CODE, CONTRACTS, Contract, POLICY, decode, state_error};
 use codec::{Decode, Encode};
 use parking_lot::RwLock;
 use phala_pink::CacheOp;
-use phala_primitives::{AccountId, Balance, Coded, Hash};
+use phala_primitives::{AccountId, Balance, ClusterPolicy, Coded, Hash};
 use phala_state::{Changes, Snapshot, Space};
-use phala_vm::{World, WorldError};
+use phala_vm::{Limits, World, WorldError};
 use std::collections::BTreeMap;
 
 /// A snapshot with changes on top. The changes grow between executions only.
@@ -49,6 +49,11 @@ impl Layer {
 
     pub(crate) fn write(&self, space: &Space, key: &[u8], value: &impl Encode) {
         self.set(space, key.to_vec(), Some(value.encode()));
+    }
+
+    /// What contracts may use from here on.
+    pub(crate) fn policy(&self) -> Result<ClusterPolicy, Coded> {
+        Ok(self.read(&POLICY, &[])?.unwrap_or_default())
     }
 
     /// What is known of an address.
@@ -120,5 +125,13 @@ impl World for Layer {
 
     fn has_code(&self, hash: &Hash) -> Result<bool, WorldError> {
         Layer::has_code(self, hash).map_err(failed)
+    }
+
+    fn root(&self) -> Option<Hash> {
+        Some(self.base.applied().root)
+    }
+
+    fn limits(&self) -> Result<Limits, WorldError> {
+        Ok(Limits::of(&self.policy().map_err(failed)?))
     }
 }

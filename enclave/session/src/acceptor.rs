@@ -228,6 +228,10 @@ impl Acceptor {
                         addressed(header, Target::Worker(self.place.worker))?;
                         Incoming::Call(Call::Balance(account))
                     }
+                    Operation::Part(part) => {
+                        addressed(header, Target::Worker(self.place.worker))?;
+                        Incoming::Call(Call::Part(part))
+                    }
                     Operation::Outcome(command) => {
                         addressed(header, Target::Worker(self.place.worker))?;
                         Incoming::Call(Call::Outcome(command))
@@ -342,7 +346,8 @@ impl ServerReceiver {
             Call::Query(query) => may_query(&self.rights.scope, query),
             Call::Logs(query) => in_scope(&self.rights.scope, &query.contract),
             Call::Balance(_) => everything(&self.rights.scope),
-            Call::Outcome(_) => Ok(()),
+            // The replica knows who its members are.
+            Call::Outcome(_) | Call::Part(_) => Ok(()),
             Call::Command(command) => {
                 account = *command.account();
                 command.verify(&self.certificates, &self.place.genesis, self.place.cluster, now_ms)

@@ -1,9 +1,9 @@
 //! The client's side: seals requests and opens replies.
 
 use crate::{
-    Answer, Command, CommandId, Envelope, FrameReply, FrameRequest, Header, LogQuery, Opening, Operation, Query,
-    Receiver, Request, Response, Scope, Sender, SessionCertificate, SessionKey, SignedCertificate, SignedCommand,
-    Target, VERSION,
+    Answer, Command, CommandId, Envelope, FrameReply, FrameRequest, Header, LogQuery, Opening, Operation, PartQuery,
+    Query, Receiver, Request, Response, Scope, Sender, SessionCertificate, SessionKey, SignedCertificate,
+    SignedCommand, Target, VERSION,
     crypto::{self, Key, SenderContext},
     padding,
 };
@@ -151,6 +151,16 @@ impl Client {
         self.signed(Target::Worker(self.key.worker), Operation::Balance(account), max_height, rng)
     }
 
+    /// Seals a part of a query, for which the account must be the identity of a member.
+    pub fn part(
+        &self,
+        part: PartQuery,
+        max_height: u32,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Sealed<PendingReply>, Coded> {
+        self.signed(Target::Worker(self.key.worker), Operation::Part(part), max_height, rng)
+    }
+
     /// Seals the opening of a session.
     pub fn open_session(&self, max_height: u32, rng: &mut impl CryptoRng) -> Result<Sealed<Handshake>, Coded> {
         let header = self.header(Target::Worker(self.key.worker), max_height, rng);
@@ -233,13 +243,14 @@ impl PendingReply {
 /// Whether a replica says this before it can seal.
 fn may_be_unsealed(error: &Coded) -> bool {
     use Code::{
-        Busy, DeadlineTooFar, Expired, Internal, Malformed, NotAuthentic, NotReady, Replayed, StaleHead, TooLarge,
-        UnknownKey, WrongAddress, WrongNetwork,
+        Busy, BytesBusy, DeadlineTooFar, Expired, Internal, Malformed, NotAuthentic, NotReady, Replayed, StaleHead,
+        TooLarge, UnknownKey, WrongAddress, WrongNetwork,
     };
     matches!(
         error.known(),
         Some(
-            Busy | DeadlineTooFar
+            Busy | BytesBusy
+                | DeadlineTooFar
                 | Expired
                 | Internal
                 | Malformed

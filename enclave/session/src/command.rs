@@ -6,7 +6,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use phala_primitives::{
     AccountId, Balance, ClusterId, Code, Coded, Fact, Hash, blake2_256,
     bridge::Inbound,
-    limits::{MAX_CODE, MAX_COMMAND_GAS, MAX_COMMAND_LIFE_MS},
+    limits::{CODE_PART, MAX_COMMAND, MAX_COMMAND_GAS, MAX_COMMAND_LIFE_MS},
 };
 use std::fmt;
 
@@ -23,7 +23,7 @@ pub enum Action {
         /// Selector and arguments.
         data: Vec<u8>,
     },
-    /// Gives the cluster a contract's code, at most `MAX_CODE` bytes.
+    /// Gives the cluster a contract's code, at most `CODE_PART` bytes; a larger one goes in parts.
     Upload {
         /// The code.
         code: Vec<u8>,
@@ -73,6 +73,26 @@ pub enum Action {
         /// The chain's `BridgeRecord`.
         proof: Fact,
     },
+    /// Lets the cluster follow what the chain says that its contracts may use. Anyone may; an old policy changes
+    /// nothing.
+    #[codec(index = 9)]
+    Policy {
+        /// That the chain has this `ClusterPolicy`.
+        proof: Fact,
+    },
+    /// Gives the cluster a part of a code that is larger than `CODE_PART` bytes, which is the length of all parts but
+    /// the last. The parts come in their order; with the last of them the code is there.
+    #[codec(index = 10)]
+    UploadPart {
+        /// Hash of the whole code.
+        code_hash: Hash,
+        /// Number of the part, from 0.
+        part: u32,
+        /// Its bytes.
+        bytes: Vec<u8>,
+        /// That the chain has the code's `CodeRecord`.
+        proof: Fact,
+    },
 }
 
 impl Action {
@@ -84,7 +104,9 @@ impl Action {
             | Self::Deliver { .. }
             | Self::Inbox { .. }
             | Self::Withdraw { .. }
-            | Self::Acknowledge { .. } => None,
+            | Self::Acknowledge { .. }
+            | Self::Policy { .. }
+            | Self::UploadPart { .. } => None,
         }
     }
 
@@ -106,6 +128,10 @@ impl fmt::Debug for Action {
             Self::Withdraw { .. } => write!(f, "Withdraw"),
             Self::Acknowledge { .. } => write!(f, "Acknowledge"),
             Self::Deliver { request, response } => write!(f, "Deliver {{ {request}, {} bytes }}", response.len()),
+            Self::Policy { .. } => f.write_str("Policy"),
+            Self::UploadPart { code_hash, part, bytes, .. } => {
+                write!(f, "UploadPart {{ {code_hash}, {part}, {} bytes }}", bytes.len())
+            }
         }
     }
 }
@@ -193,8 +219,15 @@ impl SignedCommand {
                 format!("{} of at most {MAX_COMMAND_GAS}", command.gas_limit),
             ));
         }
-        if matches!(&command.action, Action::Upload { code, .. } if code.len() > MAX_CODE) {
-            return Err(Code::CodeTooLarge.into());
+        match &command.action {
+            Action::Upload { code: bytes, .. } | Action::UploadPart { bytes, .. } if bytes.len() > CODE_PART => {
+                return Err(Coded::new(Code::CodeTooLarge, format!("for one command, of at most {CODE_PART} bytes")));
+            }
+            _ => {}
+        }
+        let size = self.encoded_size();
+        if size > MAX_COMMAND {
+            return Err(Coded::new(Code::CommandTooLarge, format!("{size} bytes of at most {MAX_COMMAND}")));
         }
         cache.verify(&self.certificate, genesis, now_ms)?;
         let certificate = &self.certificate.body;

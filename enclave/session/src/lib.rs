@@ -42,8 +42,10 @@
 //!
 //! # Padding
 //!
-//! Plaintext is `u32 length ++ content ++ zeros`, of the smallest size that fits among 256, 1 Ki, 4 Ki, 16 Ki, 64 Ki,
-//! 256 Ki and [`MAX_PADDED`] bytes. A receiver refuses any other size and any padding that is not zero.
+//! Plaintext is `u32 length ++ content ++ zeros`, of the smallest size that fits among 256, 1 Ki, 4 Ki, 16 Ki, 64 Ki
+//! and 256 Ki bytes; above, sizes are the multiples of an eighth of the greatest power of two that is not greater, so
+//! that at most an eighth is added, up to [`MAX_PADDED`]. A receiver refuses any other size and any padding that is not
+//! zero.
 //!
 //! # Receipts
 //!
@@ -85,5 +87,5 @@ pub use receipt::{CommandReceipt, EntryHeader, Executed, Outcome, Output, QueryR
 pub use rng::SystemRng;
 pub use wire::{
     Answer, Call, Envelope, FrameReply, FrameRequest, Header, KeyId, LogPage, LogQuery, LogRecord, MAX_PADDED, Opening,
-    Operation, Query, Request, Response, Said, SessionKey, SignedSessionKey, Target, VERSION,
+    Operation, PartQuery, Query, Request, Response, Said, SessionKey, SignedSessionKey, Target, VERSION,
 };

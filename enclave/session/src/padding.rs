@@ -4,15 +4,21 @@ use crate::MAX_PADDED;
 use codec::{DecodeAll, Encode, Output};
 use phala_primitives::{Code, Coded};
 
-/// Sizes of padded plaintexts, in bytes, ascending.
-const BUCKETS: [usize; 7] = [256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, MAX_PADDED];
+/// Sizes of small padded plaintexts, in bytes, ascending.
+const SMALL: [usize; 6] = [256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10];
+/// Sizes of larger ones between a power of two and the next.
+const STEPS: usize = 8;
 /// Bytes of the length in front.
 const PREFIX: usize = 4;
 
 /// The smallest bucket for content of this length.
 fn bucket(length: usize) -> Option<usize> {
     let need = length.checked_add(PREFIX)?;
-    BUCKETS.into_iter().find(|size| *size >= need)
+    SMALL.into_iter().find(|size| *size >= need).or_else(|| {
+        let step = (1usize << need.checked_ilog2()?) / STEPS;
+        let size = need.checked_next_multiple_of(step)?.min(MAX_PADDED);
+        (need <= size).then_some(size)
+    })
 }
 
 /// Appends the padded encoding of `message` to `out`, with room left for a tag, or fails with [`Code::TooLarge`].
@@ -51,13 +57,22 @@ mod tests {
 
     #[test]
     fn lengths_fall_into_few_buckets_and_come_back() {
-        for length in [0, 1, 63, 250, 251, 300, 1018, 1019, 5000, 200_000, MAX_PADDED - PREFIX - 4] {
+        for length in [0, 1, 63, 250, 251, 300, 1018, 1019, 5000, 200_000, 300_000, 2 << 20, MAX_PADDED - PREFIX - 4] {
             let out = padded(length);
-            assert!(BUCKETS.contains(&out.len()));
+            assert!(out.len() >= length && (length < 256 << 10 || out.len() <= length + length / 8 + 8));
             assert_eq!(unpad::<Vec<u8>>(&out).unwrap(), vec![7; length]);
         }
         let too_long = vec![0u8; MAX_PADDED - PREFIX - 3];
         assert_eq!(pad(&too_long, &mut vec![]).unwrap_err().known(), Some(Code::TooLarge));
+    }
+
+    #[test]
+    fn there_are_few_sizes() {
+        let mut sizes: Vec<usize> = (0..MAX_PADDED - PREFIX).step_by(1000).filter_map(bucket).collect();
+        sizes.dedup();
+        assert!(sizes.len() <= 56, "{}", sizes.len());
+        assert!(sizes.windows(2).all(|pair| pair[0] < pair[1]) && sizes.last() == Some(&MAX_PADDED));
+        assert_eq!(bucket(MAX_PADDED - PREFIX + 1), None);
     }
 
     #[test]

@@ -162,6 +162,9 @@ pub enum Operation {
     /// What the account owns in the cluster, or a contract of which it is the owner.
     #[codec(index = 4)]
     Balance(AccountId),
+    /// A part of a query that another member of the cluster answers. Only members may ask: their identity is the account.
+    #[codec(index = 7)]
+    Part(PartQuery),
 }
 
 impl Operation {
@@ -195,6 +198,33 @@ impl Query {
 impl fmt::Debug for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Query {{ {}, {} bytes }}", self.contract, self.data.len())
+    }
+}
+
+/// A part of a query, on the state that the query sees.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct PartQuery {
+    /// Root of that state. A replica that does not hold it refuses.
+    pub root: Hash,
+    /// Height of the log's entry that it is the result of.
+    pub height: u64,
+    /// Time of that entry, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The contract that was asked.
+    pub account: AccountId,
+    /// The contract that is called, by itself.
+    pub contract: AccountId,
+    /// Who signed the query.
+    pub origin: AccountId,
+    /// Selector and arguments.
+    pub data: Vec<u8>,
+    /// After how long it is of no use any more, in milliseconds.
+    pub patience_ms: u64,
+}
+
+impl fmt::Debug for PartQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PartQuery {{ {}, {} bytes }}", self.contract, self.data.len())
     }
 }
 
@@ -275,6 +305,9 @@ pub enum Call {
     /// What the account owns in the cluster, or a contract of which it is the owner.
     #[codec(index = 4)]
     Balance(AccountId),
+    /// A part of a query that another member answers.
+    #[codec(index = 7)]
+    Part(PartQuery),
 }
 
 /// Plaintext of a frame from the client.
@@ -319,6 +352,9 @@ pub enum Answer {
     Logs(LogPage),
     /// To a question after a balance.
     Balance(Balance),
+    /// To a part of a query: what the contract returned.
+    #[codec(index = 7)]
+    Part(Output),
 }
 
 /// Terms of a session.

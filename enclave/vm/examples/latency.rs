@@ -5,7 +5,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "this is the host, whose clock it is")]
 
 use phala_primitives::AccountId;
-use phala_vm::{BlockInfo, Engine, Entry, Invocation, Limits, MemoryWorld, Mode};
+use phala_vm::{BlockInfo, Capacity, Engine, Entry, Invocation, MemoryWorld, Mode};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -52,7 +52,7 @@ fn measure(name: &str, engine: &Engine, world: &Arc<MemoryWorld>, mode: Mode, da
 
 fn main() {
     let before = resident_kib();
-    let engines: Vec<_> = (0..4).map(|_| Engine::new(Limits::default()).unwrap()).collect();
+    let engines: Vec<_> = (0..4).map(|_| Engine::new(Capacity::default()).unwrap()).collect();
     println!("4 engines: {} KiB resident", resident_kib() - before);
     for pages in [2, 16] {
         println!("with {pages} pages:");

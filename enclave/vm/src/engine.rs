@@ -1,10 +1,12 @@
 //! The engine that a replica keeps: one lane for commands, one for queries.
 
 use crate::{
-    Entry, Execution, Extension, Failure, Invocation, Limits, Mode, VmError, World,
+    BlockInfo, Caller, Capacity, Entry, Execution, Extension, Failure, Invocation, Limits, Mode, VmError, World,
     error::Reason,
+    fork::input_limit,
     frame::{Frame, Machine, Role},
     lane::{Bound, Lane},
+    limits::MAX_DEPTH,
     module,
     overlay::Overlay,
     sched::{QueryLoad, Scheduler, Turn},
@@ -18,12 +20,12 @@ const NESTED_QUERIES: usize = 64;
 
 /// What executions share with the engine.
 pub(crate) struct Shared {
-    pub(crate) limits: Limits,
+    pub(crate) capacity: Capacity,
     pub(crate) host_types: module::HostTypes,
     pub(crate) extension: Option<Arc<dyn Extension>>,
     pub(crate) commands: Lane,
     pub(crate) queries: Lane,
-    scheduler: Arc<Scheduler>,
+    pub(crate) scheduler: Arc<Scheduler>,
     running_commands: Mutex<usize>,
     command_ended: Condvar,
 }
@@ -38,29 +40,29 @@ pub struct Engine(Arc<Shared>);
 impl Engine {
     /// Makes an engine. Address space is reserved for all instances, memory is used only as contracts touch it.
     /// Contracts find no extension.
-    pub fn new(limits: Limits) -> Result<Self, VmError> {
-        Self::make(limits, None)
+    pub fn new(capacity: Capacity) -> Result<Self, VmError> {
+        Self::make(capacity, None)
     }
 
     /// Makes an engine whose contracts may call an extension.
-    pub fn with_extension(limits: Limits, extension: Arc<dyn Extension>) -> Result<Self, VmError> {
-        Self::make(limits, Some(extension))
+    pub fn with_extension(capacity: Capacity, extension: Arc<dyn Extension>) -> Result<Self, VmError> {
+        Self::make(capacity, Some(extension))
     }
 
-    fn make(limits: Limits, extension: Option<Arc<dyn Extension>>) -> Result<Self, VmError> {
-        let commands = limits.concurrent_commands.saturating_mul(limits.call_depth);
-        let queries = limits.concurrent_queries.max(1).saturating_add(NESTED_QUERIES);
-        let queries = Lane::new(Bound::Epoch, queries, &limits)?;
+    fn make(capacity: Capacity, extension: Option<Arc<dyn Extension>>) -> Result<Self, VmError> {
+        let commands = capacity.concurrent_commands.saturating_mul(MAX_DEPTH);
+        let queries = capacity.concurrent_queries.max(1).saturating_add(NESTED_QUERIES);
+        let queries = Lane::new(Bound::Epoch, queries, &capacity)?;
         let epochs = queries.engine.clone();
-        let scheduler = Arc::new(Scheduler::new(&limits, NESTED_QUERIES, move || epochs.increment_epoch()));
-        let commands = Lane::new(Bound::Fuel, commands, &limits)?;
+        let scheduler = Arc::new(Scheduler::new(&capacity, NESTED_QUERIES, move || epochs.increment_epoch()));
+        let commands = Lane::new(Bound::Fuel, commands, &capacity)?;
         Ok(Self(Arc::new(Shared {
             host_types: commands.host_types(),
             extension,
             queries,
             scheduler,
             commands,
-            limits,
+            capacity,
             running_commands: Mutex::new(0),
             command_ended: Condvar::new(),
         })))
@@ -71,14 +73,22 @@ impl Engine {
         self.0.host_types.keys().map(|(module, name)| (module.as_str(), name.as_str()))
     }
 
-    /// The limits that the engine was made with.
-    pub fn limits(&self) -> &Limits {
-        &self.0.limits
+    /// What the engine was made with.
+    pub fn capacity(&self) -> &Capacity {
+        &self.0.capacity
+    }
+
+    pub(crate) fn of(shared: &Arc<Shared>) -> Self {
+        Self(Arc::clone(shared))
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0
     }
 
     /// Checks that `code` is a contract that can run here, and returns its hash. To be called before code is stored.
     pub fn validate(&self, code: &[u8]) -> Result<Hash, VmError> {
-        module::prepare(code, &self.0.host_types, &self.0.limits)?;
+        module::prepare(code, &self.0.host_types)?;
         Ok(blake2_256(code))
     }
 
@@ -104,14 +114,25 @@ impl Engine {
     /// A contract that reverts is a success with the revert flag. What traps, or what cannot start, is a [`Failure`];
     /// see [`Failure::is_fault`] for those that say nothing about the contract.
     pub fn execute(&self, world: Arc<dyn World>, invocation: Invocation) -> Result<Execution, Failure> {
+        self.execute_for(world, invocation, &Caller::default())
+    }
+
+    /// The same for a caller who may leave before the answer is there. A command is executed none the less.
+    pub fn execute_for(
+        &self,
+        world: Arc<dyn World>,
+        invocation: Invocation,
+        caller: &Caller,
+    ) -> Result<Execution, Failure> {
+        let limits = world.limits().map_err(|error| Failure::early(error.into()))?;
         let (_permit, turn) = match invocation.mode {
             Mode::Command { .. } => (Some(Permit::take(&self.0)), None),
             Mode::Query { ticks } => {
-                let turn = self.0.scheduler.enter(invocation.contract, ticks).map_err(Failure::early)?;
-                (None, Some(turn))
+                let turn = self.0.scheduler.enter(invocation.contract, limits.contract_queries, ticks, caller);
+                (None, Some(turn.map_err(Failure::early)?))
             }
         };
-        let (frame, machine) = self.start(world, &invocation, turn).map_err(Failure::early)?;
+        let (frame, machine) = self.start(world, limits, &invocation, turn).map_err(Failure::early)?;
         let gas = match invocation.mode {
             Mode::Command { gas_limit } => gas_limit,
             Mode::Query { .. } => u64::MAX,
@@ -130,14 +151,11 @@ impl Engine {
     fn start(
         &self,
         world: Arc<dyn World>,
+        limits: Limits,
         invocation: &Invocation,
         turn: Option<Turn>,
     ) -> Result<(Frame, Box<Machine>), Reason> {
-        let limits = &self.0.limits;
-        if invocation.data.len() > limits.input_bytes {
-            let detail = format!("{} bytes of input where {} are allowed", invocation.data.len(), limits.input_bytes);
-            return Err(Reason::contract(Code::TooLarge, detail));
-        }
+        check_input(&invocation.data, &limits, matches!(invocation.mode, Mode::Command { .. }))?;
         let contract = invocation.contract;
         let existing = world.code_hash(&contract)?;
         let (code_hash, role) = match (invocation.entry, existing) {
@@ -155,24 +173,62 @@ impl Engine {
         let (caller, input) = (invocation.caller, Some(invocation.data.clone()));
         let value = invocation.value;
         let frame = Frame { contract, caller, code_hash, value, input, read_only: false, role };
-        let machine = Machine {
+        let mut machine = self.machine(world, limits, invocation.origin, invocation.block);
+        (machine.mode, machine.turn) = (invocation.mode, turn);
+        Ok((frame, machine))
+    }
+
+    /// An execution that has not begun.
+    fn machine(&self, world: Arc<dyn World>, limits: Limits, origin: AccountId, block: BlockInfo) -> Box<Machine> {
+        Box::new(Machine {
             shared: Arc::clone(&self.0),
-            mode: invocation.mode,
+            mode: Mode::Query { ticks: 0 },
+            limits,
             overlay: Overlay::new(world, limits.change_bytes),
-            origin: invocation.origin,
-            block: invocation.block,
+            origin,
+            block,
             stack: Vec::new(),
             events: Vec::new(),
             effects: Vec::new(),
             effect_bytes: 0,
+            memory: 0,
             numbers: 0,
             debug: Vec::new(),
             created: 0,
-            turn,
+            turn: None,
+            is_part: false,
             cause: None,
-        };
-        Ok((frame, Box::new(machine)))
+        })
     }
+
+    /// Runs a part whose turn has come.
+    pub(crate) fn run_part(
+        &self,
+        world: Arc<dyn World>,
+        limits: Limits,
+        mut frame: Frame,
+        origin: AccountId,
+        block: BlockInfo,
+        (turn, ticks): (Turn, u64),
+    ) -> Result<Execution, Failure> {
+        check_input(frame.input.as_deref().unwrap_or_default(), &limits, false).map_err(Failure::early)?;
+        let code = world.code_hash(&frame.contract).map_err(|error| Failure::early(error.into()))?;
+        let missing = || Failure::early(Reason::contract(Code::NoContract, frame.contract.to_string()));
+        frame.code_hash = code.ok_or_else(missing)?;
+        let mut machine = self.machine(world, limits, origin, block);
+        (machine.mode, machine.turn, machine.is_part) = (Mode::Query { ticks }, Some(turn), true);
+        let (machine, result, _) = machine.run(frame, u64::MAX);
+        finish(*machine, result, 0)
+    }
+}
+
+fn check_input(data: &[u8], limits: &Limits, metered: bool) -> Result<(), Reason> {
+    let limit = input_limit(limits, metered);
+    if data.len() > limit {
+        let detail = format!("{} bytes of input where {limit} are allowed", data.len());
+        return Err(Reason::contract(Code::TooLarge, detail));
+    }
+    Ok(())
 }
 
 fn finish(machine: Machine, result: Result<crate::frame::Output, Reason>, gas_used: u64) -> Result<Execution, Failure> {
@@ -213,7 +269,7 @@ struct Permit<'a>(&'a Shared);
 impl<'a> Permit<'a> {
     fn take(shared: &'a Shared) -> Self {
         let mut running = shared.running_commands.lock();
-        while *running >= shared.limits.concurrent_commands.max(1) {
+        while *running >= shared.capacity.concurrent_commands.max(1) {
             shared.command_ended.wait(&mut running);
         }
         *running = running.saturating_add(1);

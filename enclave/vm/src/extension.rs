@@ -3,7 +3,7 @@
 //! The engine knows nothing of what an extension offers. It hands over number and input, and takes back an output;
 //! whatever lasts is an [`Effect`], which counts only if the execution does, like a change of storage.
 
-use crate::BlockInfo;
+use crate::{BlockInfo, Fork, Limits};
 use phala_primitives::{AccountId, Balance, Code, Hash};
 
 /// Functions that the host adds to those of the common interface. One extension serves all contracts of an engine.
@@ -25,6 +25,10 @@ pub trait Scope {
     fn is_read_only(&self) -> bool;
     /// Height and time.
     fn block(&self) -> BlockInfo;
+    /// What the execution may use.
+    fn limits(&self) -> Limits;
+    /// The right to split a query into parts. Commands and parts have none.
+    fn fork(&self) -> Result<Fork, Refusal>;
     /// Takes gas; queries pay none.
     fn charge(&mut self, gas: u64) -> Result<(), Refusal>;
     /// A number that no other call of this function gives during this execution.

@@ -11,9 +11,11 @@ use crate::{
     BlockInfo, Effect, Event, Limits, Mode,
     engine::Shared,
     error::Reason,
+    fork::input_limit,
     gas,
     guest::{Growth, Host, Stop},
     lane::{Lane, Prepared},
+    limits::{PAGE, STACK_BYTES},
     overlay::Overlay,
     sched::Turn,
 };
@@ -25,11 +27,14 @@ use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline};
 const STACK_HEADROOM: usize = 256 << 10;
 /// Stack that is added when there is less, in bytes.
 const STACK_SEGMENT: usize = 2 << 20;
+/// Linear memory of each instance of a query that is not counted, in bytes.
+const UNCOUNTED: usize = 2 << 20;
 
 /// All that lasts for the whole execution.
 pub(crate) struct Machine {
     pub(crate) shared: Arc<Shared>,
     pub(crate) mode: Mode,
+    pub(crate) limits: Limits,
     pub(crate) overlay: Overlay,
     pub(crate) origin: AccountId,
     pub(crate) block: BlockInfo,
@@ -40,6 +45,8 @@ pub(crate) struct Machine {
     pub(crate) effects: Vec<Effect>,
     /// Bytes of all effects so far, of those that were taken back, too.
     pub(crate) effect_bytes: usize,
+    /// Linear memory of all frames under way, in bytes.
+    pub(crate) memory: usize,
     /// Numbers that the extension was given.
     pub(crate) numbers: u64,
     pub(crate) debug: Vec<u8>,
@@ -47,6 +54,8 @@ pub(crate) struct Machine {
     pub(crate) created: u64,
     /// A query's right to run, and its deadline.
     pub(crate) turn: Option<Turn>,
+    /// Whether it is a part of a query.
+    pub(crate) is_part: bool,
     /// The callee that trapped last, with its depth: most often the reason why its caller does so next.
     pub(crate) cause: Option<(usize, String)>,
 }
@@ -101,7 +110,37 @@ impl Output {
 
 impl Machine {
     pub(crate) fn limits(&self) -> &Limits {
-        &self.shared.limits
+        &self.limits
+    }
+
+    /// Longest input or output of a call, in bytes.
+    pub(crate) fn message_limit(&self) -> usize {
+        input_limit(&self.limits, self.metered())
+    }
+
+    /// Takes linear memory for an instance that grows.
+    ///
+    /// Errors: `ContractMemoryLimit`, and in a query `MemoryBusy`.
+    pub(crate) fn take_memory(&mut self, current: usize, desired: usize) -> Result<(), Reason> {
+        let memory = self.memory.saturating_add(desired.saturating_sub(current));
+        let limit = self.limits.total_memory_bytes;
+        if memory > limit {
+            let detail = format!("more than {limit} bytes of memory wanted by all that is under way");
+            return Err(Reason::contract(Code::ContractMemoryLimit, detail));
+        }
+        if let Some(turn) = &mut self.turn {
+            turn.grow(counted(desired).saturating_sub(counted(current)), limit)?;
+        }
+        self.memory = memory;
+        Ok(())
+    }
+
+    /// Gives back what an instance held.
+    fn give_memory(&mut self, held: usize) {
+        self.memory = self.memory.saturating_sub(held);
+        if let Some(turn) = &mut self.turn {
+            turn.shrink(counted(held));
+        }
     }
 
     pub(crate) fn metered(&self) -> bool {
@@ -147,7 +186,7 @@ impl Machine {
 
     /// Runs a frame with at most `gas`, and returns what it came to and the gas that is left.
     pub(crate) fn run(self: Box<Self>, frame: Frame, gas: u64) -> (Box<Self>, Result<Output, Reason>, u64) {
-        let red_zone = self.limits().stack_bytes.saturating_add(STACK_HEADROOM);
+        let red_zone = STACK_BYTES.saturating_add(STACK_HEADROOM);
         stacker::maybe_grow(red_zone, STACK_SEGMENT.saturating_add(red_zone), || self.run_here(frame, gas))
     }
 
@@ -228,12 +267,16 @@ impl Machine {
         if let Err(reason) = self.check() {
             return (self, Err(reason), gas);
         }
-        let metered = self.metered();
-        let growth = Growth { limit: self.limits().memory_bytes, owed: 0, refused: false };
+        let (metered, most) = (self.metered(), self.limits().memory_bytes);
+        if prepared.pages.saturating_mul(PAGE as u64) > most as u64 {
+            let detail = format!("{} pages of memory at the start where {} are allowed", prepared.pages, most / PAGE);
+            return (self, Err(Reason::contract(Code::MemoryLimit, detail)), after_start);
+        }
         let engine = self.lane().engine.clone();
         let name = if frame.role == Role::Deploy { &prepared.deploy } else { &prepared.call };
-        let mut store = Store::new(&engine, Host { machine: Some(self), frame, memory: None, growth });
-        store.limiter(|host| &mut host.growth);
+        let mut store =
+            Store::new(&engine, Host { machine: Some(self), frame, memory: None, growth: Growth::default() });
+        store.limiter(|host| host);
         let started = if metered {
             store.set_fuel(after_start)
         } else {
@@ -244,13 +287,22 @@ impl Machine {
         let result = started.and_then(|()| enter(&mut store, prepared, name));
         let mut left = if metered { store.get_fuel().unwrap_or(0) } else { gas };
         let host = store.into_data();
-        let mut result = judge(result, &host.growth);
+        let mut result = judge(result, &host.growth, most);
         if metered {
             (result, left) = settle(result, left, host.growth.owed);
         }
-        let Some(machine) = host.machine else { unreachable!("whoever takes the execution for a callee puts it back") };
+        let Some(mut machine) = host.machine else {
+            unreachable!("whoever takes the execution for a callee puts it back")
+        };
+        machine.give_memory(host.growth.held);
         (machine, result.map_err(|(reason, _)| reason), left)
     }
+}
+
+/// Linear memory of an instance that counts for the whole replica. The first of it does not: the number of instances is
+/// bounded, and small contracts need not ask.
+fn counted(bytes: usize) -> usize {
+    bytes.saturating_sub(UNCOUNTED)
 }
 
 /// What a query's code calls when it notices that the epoch changed.
@@ -278,7 +330,7 @@ fn enter(store: &mut Store<Host>, prepared: &Prepared, name: &wasmtime::ModuleEx
 /// Whether the fuel counter was written back before the frame failed.
 type Exact = bool;
 
-fn judge(result: wasmtime::Result<()>, growth: &Growth) -> Result<Output, (Reason, Exact)> {
+fn judge(result: wasmtime::Result<()>, growth: &Growth, most: usize) -> Result<Output, (Reason, Exact)> {
     let error = match result {
         Ok(()) => return Ok(Output { flags: 0, data: Vec::new() }),
         Err(error) => error,
@@ -286,7 +338,8 @@ fn judge(result: wasmtime::Result<()>, growth: &Growth) -> Result<Output, (Reaso
     let error = match error.downcast::<Stop>() {
         Ok(Stop::Return { flags, data }) => return Ok(Output { flags, data }),
         Ok(Stop::Terminated) => return Ok(Output { flags: 0, data: Vec::new() }),
-        Ok(Stop::Failed(reason)) => return Err((reason, true)),
+        // Memory grows without the fuel counter being written back.
+        Ok(Stop::Failed(reason)) => return Err((reason, !growth.failed)),
         Err(error) => error,
     };
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
@@ -295,7 +348,7 @@ fn judge(result: wasmtime::Result<()>, growth: &Growth) -> Result<Output, (Reaso
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => Err((Reason::contract(Code::OutOfGas, "all gas is used"), true)),
         Some(_) if growth.refused => {
-            let detail = format!("more than {} bytes of memory wanted", growth.limit);
+            let detail = format!("more than {most} bytes of memory wanted");
             Err((Reason::contract(Code::MemoryLimit, detail), false))
         }
         Some(Trap::UnreachableCodeReached) => {

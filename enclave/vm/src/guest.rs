@@ -28,29 +28,40 @@ impl Host {
     pub(crate) fn outside() -> Self {
         let (contract, caller, code_hash) = Default::default();
         let frame = Frame { contract, caller, code_hash, value: 0, input: None, read_only: true, role: Role::Call };
-        Self { machine: None, frame, memory: None, growth: Growth { limit: 0, owed: 0, refused: false } }
+        Self { machine: None, frame, memory: None, growth: Growth::default() }
     }
 }
 
-/// Watches the contract's memory grow.
+/// What came of the contract's wish for memory.
+#[derive(Default)]
 pub(crate) struct Growth {
-    pub(crate) limit: usize,
+    /// Bytes that the instance holds.
+    pub(crate) held: usize,
     /// Gas owed for pages that were added and not yet paid.
     pub(crate) owed: u64,
-    /// Whether growth was refused: a trap after that is about memory.
+    /// Whether the contract was told that it gets no more: a trap after that is about memory.
     pub(crate) refused: bool,
+    /// Whether the frame ends because there is no more for all calls of its contract together.
+    pub(crate) failed: bool,
 }
 
-impl ResourceLimiter for Growth {
+/// Watches the contract's memory grow. A contract that wants more than one call may have is told so, as WebAssembly has
+/// it; where the sum is the limit, its frame ends.
+impl ResourceLimiter for Host {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let allowed = desired <= self.limit && maximum.is_none_or(|maximum| desired <= maximum);
-        if allowed {
-            let pages = (desired.saturating_sub(current) / crate::limits::PAGE) as u64;
-            self.owed = self.owed.saturating_add(gas::MEMORY_PAGE.saturating_mul(pages));
-        } else {
-            self.refused = true;
+        let Some(machine) = self.machine.as_mut() else { return Ok(false) };
+        if desired > machine.limits().memory_bytes || maximum.is_some_and(|maximum| desired > maximum) {
+            self.growth.refused = true;
+            return Ok(false);
         }
-        Ok(allowed)
+        if let Err(reason) = machine.take_memory(current, desired) {
+            self.growth.failed = true;
+            return Err(Stop::Failed(reason).into());
+        }
+        self.growth.held = desired;
+        let pages = (desired.saturating_sub(current) / crate::limits::PAGE) as u64;
+        self.growth.owed = self.growth.owed.saturating_add(gas::MEMORY_PAGE.saturating_mul(pages));
+        Ok(true)
     }
 
     fn table_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> wasmtime::Result<bool> {

@@ -4,7 +4,15 @@
 //! epoch. Each is compiled when it is first called, outside of all locks but its own, so that one compilation serves
 //! all who wait for it and holds up nobody else.
 
-use crate::{Limits, VmError, World, engine::Shared, error::Reason, guest::Host, host, module, nan};
+use crate::{
+    Capacity, VmError, World,
+    engine::Shared,
+    error::Reason,
+    guest::Host,
+    host,
+    limits::{MAX_MEMORY, STACK_BYTES, TABLE_ELEMENTS},
+    module, nan,
+};
 use lru::LruCache;
 use parking_lot::Mutex;
 use phala_primitives::{Code, Hash};
@@ -64,13 +72,13 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn new(bound: Bound, instances: usize, limits: &Limits) -> Result<Self, VmError> {
+    pub(crate) fn new(bound: Bound, instances: usize, capacity: &Capacity) -> Result<Self, VmError> {
         let refused = |error: wasmtime::Error| VmError::Engine(format!("{error:#}"));
-        let engine = Engine::new(&config(bound, instances, limits)).map_err(refused)?;
+        let engine = Engine::new(&config(bound, instances)).map_err(refused)?;
         let mut linker = Linker::new(&engine);
         host::link(&mut linker).map_err(refused)?;
         let cache = Mutex::new(Cache { slots: LruCache::unbounded(), bytes: 0 });
-        Ok(Self { bound, engine, linker, cache, cache_bytes: limits.cache_bytes })
+        Ok(Self { bound, engine, linker, cache, cache_bytes: capacity.cache_bytes })
     }
 
     /// Names and types of the host's functions.
@@ -104,7 +112,7 @@ impl Lane {
     }
 
     fn compile(&self, code: &[u8], shared: &Shared) -> Result<Prepared, VmError> {
-        let contract = module::prepare(code, &shared.host_types, &shared.limits)?;
+        let contract = module::prepare(code, &shared.host_types)?;
         let refused = |error: wasmtime::Error| VmError::BadModule(format!("{error:#}"));
         let wasm = match self.bound {
             Bound::Fuel => nan::canonical(&contract.wasm)?,
@@ -140,7 +148,7 @@ impl Lane {
     }
 }
 
-fn config(bound: Bound, instances: usize, limits: &Limits) -> Config {
+fn config(bound: Bound, instances: usize) -> Config {
     let count = u32::try_from(instances).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(count)
@@ -148,8 +156,8 @@ fn config(bound: Bound, instances: usize, limits: &Limits) -> Config {
         .total_tables(count)
         .max_memories_per_module(1)
         .max_tables_per_module(1)
-        .table_elements(limits.table_elements)
-        .max_memory_size(limits.memory_bytes)
+        .table_elements(TABLE_ELEMENTS)
+        .max_memory_size(MAX_MEMORY)
         .max_unused_warm_slots(WARM_SLOTS)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         // Wipes only pages that were written, where the kernel tells which (Linux 6.7). Elsewhere all are wiped.
@@ -159,7 +167,7 @@ fn config(bound: Bound, instances: usize, limits: &Limits) -> Config {
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .memory_init_cow(true)
-        .max_wasm_stack(limits.stack_bytes)
+        .max_wasm_stack(STACK_BYTES)
         .consume_fuel(bound == Bound::Fuel)
         .epoch_interruption(bound == Bound::Epoch)
         // Commands have code for it in the module, see `nan`; no replica has to come to what another's query came to.

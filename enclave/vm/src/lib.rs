@@ -16,13 +16,17 @@
 //!
 //! An [`Extension`] adds functions of its own, behind `call_chain_extension`.
 //!
+//! What an execution may use are its [`Limits`], which its world names; what the engine has to give is its [`Capacity`].
+//!
 //! Deliberately absent: files, sockets, threads, the time of day.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod caller;
 mod engine;
 mod error;
 mod extension;
+mod fork;
 mod frame;
 mod gas;
 mod guest;
@@ -36,10 +40,12 @@ mod overlay;
 mod sched;
 mod world;
 
+pub use caller::Caller;
 pub use engine::Engine;
 pub use error::{Failure, VmError, WorldError};
 pub use extension::{Effect, Extension, Refusal, Reply, Scope};
-pub use limits::Limits;
+pub use fork::{Fork, Part};
+pub use limits::{Capacity, Limits};
 pub use memory::MemoryWorld;
 pub use sched::QueryLoad;
 pub use world::{BlockInfo, Entry, Event, Execution, Invocation, Mode, World, child_address};

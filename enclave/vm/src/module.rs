@@ -10,7 +10,10 @@
 //! is rewritten to a memory of the module's own, which the pooling allocator serves from a warm slot and initialises
 //! copy-on-write. The export under [`MEMORY_EXPORT`] gives the host access.
 
-use crate::{Limits, VmError, limits::PAGE};
+use crate::{
+    VmError,
+    limits::{CODE_BYTES, MAX_MEMORY, PAGE, TABLE_ELEMENTS},
+};
 use std::collections::BTreeMap;
 use wasm_encoder::RawSection;
 use wasmparser::{ExternalKind, FuncType, MemoryType, Parser, Payload, TypeRef, ValType, Validator, WasmFeatures};
@@ -21,9 +24,11 @@ pub(crate) const MEMORY_EXPORT: &str = "phala:memory";
 const POLKAVM: &[u8] = b"PVM\0";
 const ELF: &[u8] = b"\x7fELF";
 
-const MAX_FUNCTIONS: u32 = 10_000;
+const MAX_FUNCTIONS: u32 = 40_000;
 const MAX_GLOBALS: u32 = 1024;
 const MAX_BODY: usize = 128 << 10;
+/// Bytes of all functions together, which is what takes time to compile. The rest of a large code is data.
+const MAX_BODIES: u64 = 4 << 20;
 const MAX_LOCALS: u32 = 4096;
 const MAX_PARAMETERS: usize = 32;
 const MAX_BRANCHES: u32 = 4096;
@@ -61,27 +66,29 @@ struct Survey {
     functions: Vec<u32>,
     memory: Option<MemoryType>,
     exports: BTreeMap<String, (ExternalKind, u32)>,
+    /// Of all functions so far.
+    body_bytes: u64,
 }
 
 /// Checks `code` and rewrites it.
-pub(crate) fn prepare(code: &[u8], host: &HostTypes, limits: &Limits) -> Result<Contract, VmError> {
+pub(crate) fn prepare(code: &[u8], host: &HostTypes) -> Result<Contract, VmError> {
     if code.starts_with(POLKAVM) || code.starts_with(ELF) {
         return Err(VmError::Ink6);
     }
-    if code.len() > limits.code_bytes {
-        return Err(VmError::CodeTooLarge { size: code.len(), limit: limits.code_bytes });
+    if code.len() > CODE_BYTES {
+        return Err(VmError::CodeTooLarge { size: code.len(), limit: CODE_BYTES });
     }
     Validator::new_with_features(features()).validate_all(code).map_err(bad)?;
     let mut survey = Survey::default();
     for payload in Parser::new(0).parse_all(code) {
-        survey.see(payload.map_err(bad)?, host, limits)?;
+        survey.see(payload.map_err(bad)?, host)?;
     }
-    let memory = survey.judge(limits)?;
-    Ok(Contract { wasm: rewrite(code, memory, limits)?, pages: memory.initial })
+    let memory = survey.judge()?;
+    Ok(Contract { wasm: rewrite(code, memory)?, pages: memory.initial })
 }
 
 impl Survey {
-    fn see(&mut self, payload: Payload<'_>, host: &HostTypes, limits: &Limits) -> Result<(), VmError> {
+    fn see(&mut self, payload: Payload<'_>, host: &HostTypes) -> Result<(), VmError> {
         match payload {
             Payload::TypeSection(types) => {
                 for ty in types.into_iter_err_on_gc_types() {
@@ -103,7 +110,7 @@ impl Survey {
             Payload::TableSection(tables) => {
                 for table in tables {
                     let table = table.map_err(bad)?.ty;
-                    bounded("elements of a table", table.initial, limits.table_elements as u64)?;
+                    bounded("elements of a table", table.initial, TABLE_ELEMENTS as u64)?;
                 }
             }
             Payload::MemorySection(memories) => {
@@ -119,7 +126,11 @@ impl Survey {
                 }
             }
             Payload::StartSection { .. } => return Err(bad("a start function is not allowed")),
-            Payload::CodeSectionEntry(body) => checked_body(&body)?,
+            Payload::CodeSectionEntry(body) => {
+                self.body_bytes = self.body_bytes.saturating_add(body.range().len() as u64);
+                bounded("bytes of all functions", self.body_bytes, MAX_BODIES)?;
+                checked_body(&body)?;
+            }
             _ => {}
         }
         Ok(())
@@ -143,7 +154,7 @@ impl Survey {
     }
 
     /// Checks what needs the whole module, and returns its memory.
-    fn judge(&self, limits: &Limits) -> Result<MemoryType, VmError> {
+    fn judge(&self) -> Result<MemoryType, VmError> {
         for name in ["deploy", "call"] {
             let Some((ExternalKind::Func, index)) = self.exports.get(name) else {
                 return Err(bad(format!("no function `{name}` is exported")));
@@ -157,7 +168,7 @@ impl Survey {
             return Err(bad(format!("the name `{MEMORY_EXPORT}` is reserved")));
         }
         let memory = self.memory.ok_or_else(|| bad("no memory: contracts import env.memory"))?;
-        let most = (limits.memory_bytes / PAGE) as u64;
+        let most = (MAX_MEMORY / PAGE) as u64;
         if memory.initial > most {
             return Err(bad(format!("{} pages of memory where {most} are allowed", memory.initial)));
         }
@@ -195,9 +206,9 @@ fn checked_body(body: &wasmparser::FunctionBody<'_>) -> Result<(), VmError> {
 }
 
 /// Copies all sections but those that name the memory, which becomes the module's own, within the limit, and exported.
-fn rewrite(code: &[u8], memory: MemoryType, limits: &Limits) -> Result<Vec<u8>, VmError> {
+fn rewrite(code: &[u8], memory: MemoryType) -> Result<Vec<u8>, VmError> {
     let mut module = wasm_encoder::Module::new();
-    let mut memory = Some(memory_section(memory, limits));
+    let mut memory = Some(memory_section(memory));
     for payload in Parser::new(0).parse_all(code) {
         let payload = payload.map_err(bad)?;
         let Some((id, range)) = payload.as_section() else { continue };
@@ -221,8 +232,8 @@ fn rewrite(code: &[u8], memory: MemoryType, limits: &Limits) -> Result<Vec<u8>, 
     Ok(module.finish())
 }
 
-fn memory_section(memory: MemoryType, limits: &Limits) -> wasm_encoder::MemorySection {
-    let most = (limits.memory_bytes / PAGE) as u64;
+fn memory_section(memory: MemoryType) -> wasm_encoder::MemorySection {
+    let most = (MAX_MEMORY / PAGE) as u64;
     let mut section = wasm_encoder::MemorySection::new();
     section.memory(wasm_encoder::MemoryType {
         minimum: memory.initial,

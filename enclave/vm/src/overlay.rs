@@ -114,6 +114,10 @@ impl Overlay {
         &*self.world
     }
 
+    pub(crate) fn shared_world(&self) -> Arc<dyn World> {
+        self.world.clone()
+    }
+
     /// Runs `see` on the value under a key, without copying it.
     pub(crate) fn read<R>(
         &mut self,

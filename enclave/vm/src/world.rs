@@ -1,6 +1,6 @@
 //! The state that contracts see before an execution, what is asked of the engine, and what comes back.
 
-use crate::{Effect, WorldError};
+use crate::{Effect, Limits, WorldError};
 use codec::Encode;
 use phala_primitives::{AccountId, Balance, ClusterId, Hash};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,16 @@ pub trait World: Send + Sync + 'static {
     /// Whether the code is there; to be overridden where this is cheaper than reading it.
     fn has_code(&self, hash: &Hash) -> Result<bool, WorldError> {
         Ok(self.code(hash)?.is_some())
+    }
+
+    /// What names the state among the cluster's replicas, if there are any that may hold the same.
+    fn root(&self) -> Option<Hash> {
+        None
+    }
+
+    /// What an execution may use that starts from this state.
+    fn limits(&self) -> Result<Limits, WorldError> {
+        Ok(Limits::default())
     }
 }
 

@@ -48,8 +48,13 @@ async fn modules(alice: &Person) {
         ("a start function", wat(format!("(module {memory} {exports} (func $s) (start $s))")), Code::BadModule),
         ("no constructor", wat(format!(r#"(module {memory} (func (export "call")))"#)), Code::BadModule),
         (
-            "too much memory",
+            "too much memory for the cluster",
             wat(format!(r#"(module (import "env" "memory" (memory 1025)) {exports})"#)),
+            Code::MemoryLimit,
+        ),
+        (
+            "too much memory for any",
+            wat(format!(r#"(module (import "env" "memory" (memory 16385)) {exports})"#)),
             Code::BadModule,
         ),
         ("half a module", whole[..whole.len() / 2].to_vec(), Code::BadModule),
@@ -101,11 +106,13 @@ async fn queries(bad: &Contract) {
         ("recursion", input(contracts::RECURSE, b""), Code::Trapped),
         ("memory", input(contracts::GROW, b""), Code::MemoryLimit),
         ("a large value", input(contracts::STORE_TOO_MUCH, b""), Code::StorageLimit),
-        ("a large answer", input(contracts::RETURN_TOO_MUCH, b""), Code::ReplyTooLarge),
     ];
     for (what, data, expected) in cases {
         assert_eq!(code_of(bad.query(data).await), expected, "{what} in a query");
     }
+    // What is too large for a command is not for a query.
+    let large = bad.query(input(contracts::RETURN_TOO_MUCH, b"")).await.unwrap();
+    assert_eq!(large.output.data.len(), (1 << 20) + 1);
     // A query may pretend to write, and changes nothing.
     bad.query(input(contracts::WRITE, b"lost")).await.unwrap();
     assert_eq!(bad.query(input(contracts::READ, b"")).await.unwrap().output.data, b"kept");

@@ -7,6 +7,7 @@
 //! - [`canary`]: no secret in any file, log, metric or packet;
 //! - [`bad_contracts`]: modules and calls that misbehave;
 //! - [`later`]: answers and timers that call contracts back, while servers fail and a worker dies;
+//! - [`limits`]: each limit and its code, large requests and codes, a query spread over the cluster while a worker dies;
 //! - [`full_disk`]: a worker whose disk is full;
 //! - [`money`]: from the chain into the cluster and back, while a worker dies;
 //! - [`oracle`]: what Phala adds to contracts: HTTP, keys, the log, random numbers.
@@ -27,6 +28,7 @@ mod harness;
 mod hostile;
 mod hpke;
 mod later;
+mod limits;
 mod main_job;
 mod money;
 mod oracle;

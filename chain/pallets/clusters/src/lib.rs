@@ -23,6 +23,9 @@
 //! The chain keeps who may do what, not the bytes: [`upload_code`](Call::upload_code) holds a deposit for a code hash,
 //! [`create_contract`](Call::create_contract) gives a contract its cluster and its address. Code that a contract was
 //! created with stays.
+//!
+//! # Policy
+//! Who created a cluster, or root, sets what its contracts may use: [`set_policy`](Call::set_policy).
 
 //!
 //! # Money and messages
@@ -30,6 +33,7 @@
 
 mod anchor;
 pub mod bridge;
+mod policy;
 
 pub use anchor::AnchorProof;
 pub use pallet::*;
@@ -54,7 +58,7 @@ pub mod pallet {
     use frame_system::pallet_prelude::*;
     use pallet_registry::Pallet as Registry;
     use phala_primitives::{
-        AccountId, Balance, ClusterId, Hash, PublicKey,
+        AccountId, Balance, ClusterId, ClusterPolicy, Hash, PublicKey,
         bridge::{BridgeRecord, Letter, Order, Outbound},
         limits::{MAX_CODE, MAX_DELIVERED},
         records::{self, Anchor, ClusterRecord, CodeRecord, ContractRecord, Member},
@@ -168,6 +172,14 @@ pub mod pallet {
     #[pallet::storage]
     pub type Inbox<T> = StorageDoubleMap<_, Blake2_128Concat, ClusterId, Blake2_128Concat, u64, Letter, OptionQuery>;
 
+    /// Who created a cluster; nobody, if it was root.
+    #[pallet::storage]
+    pub type Creators<T> = StorageMap<_, Blake2_128Concat, ClusterId, AccountId32>;
+
+    /// What contracts of a cluster may use, once it was set.
+    #[pallet::storage]
+    pub type Policies<T> = StorageMap<_, Blake2_128Concat, ClusterId, ClusterPolicy>;
+
     /// Whether any account may create clusters, or only root.
     #[pallet::storage]
     pub type Open<T> = StorageValue<_, bool, ValueQuery>;
@@ -231,6 +243,13 @@ pub mod pallet {
             code_hash: Hash,
             /// Who got the deposit back.
             owner: AccountId32,
+        },
+        /// What contracts of a cluster may use has changed.
+        PolicySet {
+            /// The cluster.
+            cluster: ClusterId,
+            /// Its policy from now on.
+            policy: ClusterPolicy,
         },
         /// A contract has a place. Its deployer may instantiate it there.
         ContractCreated {
@@ -358,6 +377,10 @@ pub mod pallet {
         BadCall,
         /// The call of a contract takes too long.
         CallTooHeavy,
+        /// Only the account that created the cluster, or root, may set its policy.
+        NotCreator,
+        /// A limit of the policy is out of its range.
+        PolicyRange,
     }
 
     #[pallet::call]
@@ -366,9 +389,8 @@ pub mod pallet {
         #[pallet::call_index(0)]
         #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(20, 10)))]
         pub fn create_cluster(origin: OriginFor<T>, workers: Vec<AccountId32>) -> DispatchResult {
-            if let Some(_creator) = ensure_signed_or_root(origin)? {
-                ensure!(Open::<T>::get(), Error::<T>::NotOpen);
-            }
+            let creator = ensure_signed_or_root(origin)?;
+            ensure!(creator.is_none() || Open::<T>::get(), Error::<T>::NotOpen);
             ensure!(matches!(workers.len(), 1 | 4..=7), Error::<T>::MemberCount);
             ensure!(workers.iter().collect::<BTreeSet<_>>().len() == workers.len(), Error::<T>::MemberCount);
             let cluster = NextCluster::<T>::get();
@@ -380,6 +402,9 @@ pub mod pallet {
                 members.push(Member { worker: AccountId(worker.into()), identity: record.identity });
             }
             NextCluster::<T>::put(cluster.saturating_add(1));
+            if let Some(creator) = creator {
+                Creators::<T>::insert(cluster, creator);
+            }
             Epochs::<T>::insert(cluster, 0, &members);
             let record = ClusterRecord { epoch: 0, members: members.clone(), floor: Anchor::default() };
             Clusters::<T>::insert(cluster, record);
@@ -503,6 +528,14 @@ pub mod pallet {
             ensure_signed(origin)?;
             Self::do_deliver(cluster, &proof, messages, &rest)?;
             Ok(Pays::No.into())
+        }
+
+        /// Sets what contracts of a cluster may use. Its version is given by the chain.
+        #[pallet::call_index(20)]
+        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(3, 1)))]
+        pub fn set_policy(origin: OriginFor<T>, cluster: ClusterId, policy: ClusterPolicy) -> DispatchResult {
+            let caller = ensure_signed_or_root(origin)?;
+            Self::change_policy(caller, cluster, policy)
         }
     }
 

@@ -1,8 +1,8 @@
 use super::*;
 use frame_support::{assert_noop, assert_ok};
-use pallet_clusters::{AnchorProof, Clusters as Stored, Epochs, Error};
+use pallet_clusters::{AnchorProof, Clusters as Stored, Epochs, Error, Policies};
 use phala_primitives::{
-    Certificate, blake2_256,
+    Certificate, ClusterPolicy, blake2_256,
     records::{Anchor, cluster_namespace, contract_address},
 };
 
@@ -55,6 +55,22 @@ fn clusters_have_one_or_four_to_seven_free_workers() {
         assert_eq!(Stored::<Runtime>::get(1).unwrap().members[0].identity, identity(4, 0));
         pallet_clusters::Open::<Runtime>::put(false);
         assert_noop!(create(vec![worker(5)]), Error::<Runtime>::NotOpen);
+    });
+}
+
+#[test]
+fn the_creator_sets_a_clusters_policy_within_its_ranges() {
+    with_cluster(|| {
+        let (alice, bob) = (RuntimeOrigin::signed(account("//Alice")), RuntimeOrigin::signed(account("//Bob")));
+        let policy = ClusterPolicy { version: 99, memory_bytes: 256 << 20, ..ClusterPolicy::DEFAULT };
+        assert_noop!(Clusters::set_policy(bob, 0, policy), Error::<Runtime>::NotCreator);
+        assert_noop!(Clusters::set_policy(alice.clone(), 1, policy), Error::<Runtime>::NoCluster);
+        let wrong = ClusterPolicy { memory_bytes: 2 << 30, ..policy };
+        assert_noop!(Clusters::set_policy(alice.clone(), 0, wrong), Error::<Runtime>::PolicyRange);
+        assert_ok!(Clusters::set_policy(alice, 0, policy));
+        assert_eq!(Policies::<Runtime>::get(0), Some(ClusterPolicy { version: 1, ..policy }));
+        assert_ok!(Clusters::set_policy(RuntimeOrigin::root(), 0, ClusterPolicy::DEFAULT));
+        assert_eq!(Policies::<Runtime>::get(0), Some(ClusterPolicy { version: 2, ..ClusterPolicy::DEFAULT }));
     });
 }
 

@@ -82,6 +82,7 @@ fn light_clients_name_storage_as_frame_does() {
     assert_eq!(storage::code(&hash), pallet_clusters::Code::<Runtime>::hashed_key_for(hash));
     assert_eq!(storage::bridge(7), pallet_clusters::Bridges::<Runtime>::hashed_key_for(7));
     assert_eq!(storage::letter(7, 8), pallet_clusters::Inbox::<Runtime>::hashed_key_for(7, 8));
+    assert_eq!(storage::policy(7), pallet_clusters::Policies::<Runtime>::hashed_key_for(7));
     assert_eq!(storage::contract(&plain), pallet_clusters::Contracts::<Runtime>::hashed_key_for(plain));
 }
 

@@ -18,7 +18,7 @@ use phala_session::{
     Action, Answer, CertificateCache, Command, CommandReceipt, Credentials, EntryHeader, Outcome, Output, Query, Scope,
     SignedCommand, SystemRng,
 };
-use phala_vm::{Engine, Limits};
+use phala_vm::{Capacity, Engine};
 use schnorrkel::{ExpansionMode, Keypair, MiniSecretKey};
 use std::{io, sync::Arc, sync::LazyLock};
 
@@ -29,8 +29,8 @@ pub(super) const GAS: u64 = phala_primitives::limits::MAX_COMMAND_GAS;
 /// Two engines, so that agreement is not that of one cache with itself.
 static ENGINES: LazyLock<[Engine; 2]> = LazyLock::new(|| {
     [(); 2].map(|()| {
-        let pink = Pink::new([7; 32], [9; 32], 10_000, Arc::new(Nowhere), Arc::default());
-        Engine::with_extension(Limits::default(), Arc::new(pink)).unwrap()
+        let pink = Pink::new([7; 32], [9; 32], Arc::new(Nowhere), Arc::default());
+        Engine::with_extension(Capacity::default(), Arc::new(pink)).unwrap()
     })
 });
 
@@ -189,7 +189,7 @@ impl Cluster {
             certificates: Arc::new(CertificateCache::new(100)),
             engine: ENGINES[at % 2].clone(),
             cache: Arc::default(),
-            query_ticks: 100,
+            tick_ms: 100,
         };
         let known = (self.epoch, self.members());
         let known = (!self.identities.is_empty()).then_some(&known);

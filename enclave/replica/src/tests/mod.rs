@@ -3,5 +3,6 @@ mod cluster;
 mod contracts;
 mod log;
 mod money;
+mod policy;
 mod pool;
 mod recovery;

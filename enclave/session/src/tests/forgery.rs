@@ -2,6 +2,7 @@
 
 use super::*;
 use codec::{Decode, Encode};
+use phala_primitives::limits::{CODE_PART, MAX_COMMAND, MAX_MESSAGE};
 use proptest::prelude::*;
 
 #[test]
@@ -36,7 +37,7 @@ fn each_failure_has_its_code() {
         change(&mut envelope);
         world.refusal(&envelope.encode())
     };
-    assert_eq!(world.refusal(&vec![1; (1 << 20) + 1]), Some(Code::TooLarge));
+    assert_eq!(world.refusal(&vec![1; MAX_MESSAGE + 1]), Some(Code::TooLarge));
     assert_eq!(with(&|e| e.version = 2), Some(Code::Malformed));
     assert_eq!(with(&|e| e.header.genesis = Hash::ZERO), Some(Code::WrongNetwork));
     assert_eq!(with(&|e| e.header.target = Target::Worker(CONTRACT)), Some(Code::WrongAddress));
@@ -146,13 +147,16 @@ fn commands_are_held_to_network_cluster_deadline_and_size() {
     let mut world = World::new();
     let narrow = credentials(GENESIS, Scope::Contracts(vec![CONTRACT]), NOW, NOW + HOUR, &mut world.rng);
     let upload = |size| Action::Upload { code: vec![0; size], proof: fact() };
+    let large = |size| Action::Call { contract: CONTRACT, data: vec![0; size] };
     let cache = CertificateCache::new(1);
     for (command, credentials, expected) in [
         (Command { genesis: Hash::ZERO, ..call() }, &world.credentials, Some(Code::WrongNetwork)),
         (Command { cluster: 8, ..call() }, &world.credentials, Some(Code::WrongAddress)),
         (Command { deadline_ms: NOW, ..call() }, &world.credentials, Some(Code::Expired)),
         (Command { deadline_ms: NOW + 600_001, ..call() }, &world.credentials, Some(Code::DeadlineTooFar)),
-        (Command { action: upload((512 << 10) + 1), ..call() }, &world.credentials, Some(Code::CodeTooLarge)),
+        (Command { action: upload(CODE_PART + 1), ..call() }, &world.credentials, Some(Code::CodeTooLarge)),
+        (Command { action: large(MAX_COMMAND), ..call() }, &world.credentials, Some(Code::CommandTooLarge)),
+        (Command { action: large(MAX_COMMAND - 1024), ..call() }, &world.credentials, None),
         (Command { action: upload(1), ..call() }, &narrow, Some(Code::OutOfScope)),
         (Command { action: upload(1), value: 1, ..call() }, &world.credentials, Some(Code::Malformed)),
         (Command { value: 1, ..call() }, &narrow, Some(Code::OutOfScope)),

@@ -188,7 +188,7 @@ fn take_input(guest: &mut Guest<'_, '_>, flags: u32, given: Bytes) -> Result<Vec
     if flags & FORWARD_INPUT != 0 {
         return guest.frame().input.take().ok_or_else(forwarded);
     }
-    let limit = guest.machine()?.limits().input_bytes;
+    let limit = guest.machine()?.message_limit();
     if given.length as usize > limit {
         return Err(beyond(Code::Trapped, "input for a call", given.length, limit));
     }

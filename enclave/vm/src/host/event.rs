@@ -19,7 +19,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 
 fn deposit(guest: &mut Guest<'_, '_>, topics: u32, topics_len: u32, data: u32, data_len: u32) -> Result<()> {
     guest.deny_read_only()?;
-    let limits = guest.machine()?.limits().clone();
+    let limits = *guest.machine()?.limits();
     if data_len as usize > limits.event_bytes {
         return Err(beyond(Code::StorageLimit, "an event", data_len, limits.event_bytes));
     }

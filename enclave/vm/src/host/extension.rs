@@ -2,7 +2,7 @@
 
 use super::{define, status};
 use crate::{
-    BlockInfo, Effect, Refusal, Reply, Scope,
+    BlockInfo, Effect, Fork, Limits, Refusal, Reply, Scope,
     error::Reason,
     gas,
     guest::{Guest, Host, Result, Stop, beyond, trap},
@@ -56,6 +56,16 @@ impl Scope for Calling<'_, '_, '_> {
 
     fn block(&self) -> BlockInfo {
         self.0.0.data().machine.as_ref().map(|machine| machine.block).unwrap_or_default()
+    }
+
+    fn limits(&self) -> Limits {
+        self.0.0.data().machine.as_ref().map(|machine| *machine.limits()).unwrap_or_default()
+    }
+
+    fn fork(&self) -> std::result::Result<Fork, Refusal> {
+        let (machine, contract) = (self.0.0.data().machine.as_ref(), self.contract());
+        let fork = machine.and_then(|machine| Fork::of(machine, contract));
+        fork.ok_or_else(|| Refusal::trap("neither a command nor a part of a query can be split"))
     }
 
     fn charge(&mut self, gas: u64) -> std::result::Result<(), Refusal> {
@@ -118,7 +128,7 @@ fn chain_extension(
     let Some(extension) = guest.machine()?.shared.extension.clone() else {
         return Err(trap(format!("chain extension {id} is not offered by this network")));
     };
-    let limit = guest.machine()?.limits().input_bytes;
+    let limit = guest.machine()?.message_limit();
     if input_len as usize > limit {
         return Err(beyond(Code::Trapped, "input for an extension", input_len, limit));
     }

@@ -11,8 +11,9 @@
 //! may run at once falls behind the others without any claim; therefore the clock follows the greatest virtual time at
 //! a distance of [`MAX_LAG`], and whoever comes anew holds up the others for no longer than that.
 //!
-//! Two things are handed out besides slots. A query that was started keeps its *seat* (an instance) until it ends, also
-//! while it waits, and callees take further instances. Of either, a contract gets another one only while fewer are its
+//! Three things are handed out besides slots. A query that was started keeps its *seat* (an instance) until it ends,
+//! also while it waits; callees and parts of queries take further instances; and instances take linear memory. Of each, a
+//! contract gets another one only while fewer are its
 //! own than are free. So a contract alone may take half, a second one a third of that which it could take alone, and
 //! there is one left for whoever has none, unless very many contracts take all they can.
 
@@ -40,8 +41,17 @@ pub(super) struct Bounds {
     pub(super) nested: usize,
     /// Queries, those that wait included.
     pub(super) queries: usize,
-    /// Queries of one contract, those that wait included.
-    pub(super) contract_queries: usize,
+    /// Bytes of linear memory that count.
+    pub(super) memory: usize,
+}
+
+/// Why there is no more memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scarce {
+    /// The contract holds as much as it may.
+    Contract,
+    /// What is free is for others.
+    All,
 }
 
 /// Why a query is not let in.
@@ -78,6 +88,7 @@ struct Account {
     running: usize,
     seats: usize,
     nested: usize,
+    memory: usize,
     /// Those that need a seat to run.
     fresh: VecDeque<Waiting>,
     /// Those that have one.
@@ -125,6 +136,7 @@ pub(super) struct Fair {
     running: usize,
     seats: usize,
     nested: usize,
+    memory: usize,
     waiting: usize,
 }
 
@@ -141,6 +153,7 @@ impl Fair {
             running: 0,
             seats: 0,
             nested: 0,
+            memory: 0,
             waiting: 0,
         }
     }
@@ -169,11 +182,11 @@ impl Fair {
         }
     }
 
-    /// Lets a query in. Whoever was let in leaves again.
-    pub(super) fn admit(&mut self, contract: AccountId) -> Result<(), Refused> {
-        let Bounds { queries, contract_queries, .. } = self.bounds;
-        if self.accounts.get(&contract).is_some_and(|account| account.under_way >= contract_queries) {
-            return Err(Refused::ContractQueries(contract_queries));
+    /// Lets a query in, if the contract has fewer than `most`. Whoever was let in leaves again.
+    pub(super) fn admit(&mut self, contract: AccountId, most: usize) -> Result<(), Refused> {
+        let Bounds { queries, .. } = self.bounds;
+        if self.accounts.get(&contract).is_some_and(|account| account.under_way >= most) {
+            return Err(Refused::ContractQueries(most));
         }
         if self.under_way >= queries {
             return Err(Refused::Queries(queries));
@@ -187,6 +200,7 @@ impl Fair {
             running: 0,
             seats: 0,
             nested: 0,
+            memory: 0,
             fresh: VecDeque::new(),
             seated: VecDeque::new(),
         });
@@ -333,6 +347,35 @@ impl Fair {
         if let Some(account) = self.accounts.get_mut(contract) {
             account.nested = account.nested.saturating_sub(1);
             self.nested = self.nested.saturating_sub(1);
+        }
+    }
+
+    /// Linear memory that counts, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// Takes linear memory, of which the contract may have `most` bytes.
+    pub(super) fn grow(&mut self, contract: &AccountId, bytes: usize, most: usize) -> Result<(), Scarce> {
+        let free = self.bounds.memory.saturating_sub(self.memory);
+        let account = self.accounts.get_mut(contract).ok_or(Scarce::All)?;
+        let held = account.memory.saturating_add(bytes);
+        if held > most {
+            return Err(Scarce::Contract);
+        }
+        if bytes > free || account.memory >= free {
+            return Err(Scarce::All);
+        }
+        account.memory = held;
+        self.memory = self.memory.saturating_add(bytes);
+        Ok(())
+    }
+
+    /// Gives linear memory back.
+    pub(super) fn shrink(&mut self, contract: &AccountId, bytes: usize) {
+        if let Some(account) = self.accounts.get_mut(contract) {
+            account.memory = account.memory.saturating_sub(bytes);
+            self.memory = self.memory.saturating_sub(bytes);
         }
     }
 

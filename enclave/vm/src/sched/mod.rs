@@ -16,8 +16,8 @@ mod fair;
 #[cfg(test)]
 mod tests;
 
-use crate::{Limits, error::Reason};
-use fair::{Bounds, Fair, Refused, Ticket, Wait};
+use crate::{Caller, Capacity, error::Reason};
+use fair::{Bounds, Fair, Refused, Scarce, Ticket, Wait};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use phala_primitives::{AccountId, Code};
 use std::{
@@ -40,6 +40,8 @@ pub struct QueryLoad {
     pub waiting: usize,
     /// How often a query had to give its slot away since the engine was made.
     pub preemptions: u64,
+    /// Linear memory that counts, in bytes.
+    pub memory: usize,
 }
 
 pub(crate) struct Scheduler {
@@ -84,13 +86,13 @@ impl State {
 }
 
 impl Scheduler {
-    pub(crate) fn new(limits: &Limits, nested: usize, kick: impl Fn() + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(capacity: &Capacity, nested: usize, kick: impl Fn() + Send + Sync + 'static) -> Self {
         let bounds = Bounds {
-            slots: limits.query_slots.max(1),
-            seats: limits.concurrent_queries.max(1),
+            slots: capacity.query_slots.max(1),
+            seats: capacity.concurrent_queries.max(1),
             nested,
-            queries: limits.queries,
-            contract_queries: limits.contract_queries,
+            queries: capacity.queries,
+            memory: capacity.query_memory,
         };
         Self {
             ticks: AtomicU64::new(0),
@@ -137,6 +139,7 @@ impl Scheduler {
             running: fair.running(),
             waiting: fair.waiting(),
             preemptions: *preemptions,
+            memory: fair.memory(),
         }
     }
 
@@ -144,21 +147,48 @@ impl Scheduler {
         self.state.lock().fair.set_weight(contract, weight.get());
     }
 
-    /// Lets a query in and waits until it may run. It ends `ticks` from now.
+    /// Lets a query in, of which its contract may have `most`, and waits until it may run. It ends `ticks` from now.
     ///
-    /// Errors: `Busy` if too many are under way, `TimeLimit` if it waited all its time.
-    pub(crate) fn enter(self: &Arc<Self>, contract: AccountId, ticks: u64) -> Result<Turn, Reason> {
-        let deadline = self.now().saturating_add(ticks.max(1));
-        self.state.lock().fair.admit(contract).map_err(|refused| match refused {
-            Refused::Queries(limit) => Reason::fault(Code::Busy, format!("{limit} queries are under way")),
-            Refused::ContractQueries(limit) => {
-                Reason::fault(Code::Busy, format!("{limit} queries of {contract} are under way"))
-            }
-        })?;
-        let scheduler = Arc::clone(self);
-        let mut turn = Turn { scheduler, contract, deadline, since: None, seated: false, nested: 0 };
+    /// Errors: `Busy` or `ContractBusy` if too many are under way, `TimeLimit` if it waited all its time.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        contract: AccountId,
+        most: usize,
+        ticks: u64,
+        caller: &Caller,
+    ) -> Result<Turn, Reason> {
+        let mut turn = self.admit(contract, most, ticks, caller)?;
         turn.obtain(Wait::Start)?;
         Ok(turn)
+    }
+
+    /// The same for a part of a query, which takes the instance of a callee instead of a seat.
+    ///
+    /// Errors: as above, `Busy` also if there is no such instance.
+    pub(crate) fn enter_part(
+        self: &Arc<Self>,
+        contract: AccountId,
+        most: usize,
+        ticks: u64,
+        caller: &Caller,
+    ) -> Result<Turn, Reason> {
+        let mut turn = self.admit(contract, most, ticks, caller)?;
+        turn.nest()?;
+        turn.obtain(Wait::Resume)?;
+        Ok(turn)
+    }
+
+    fn admit(self: &Arc<Self>, contract: AccountId, most: usize, ticks: u64, caller: &Caller) -> Result<Turn, Reason> {
+        let deadline = self.now().saturating_add(ticks.max(1));
+        self.state.lock().fair.admit(contract, most).map_err(|refused| match refused {
+            Refused::Queries(limit) => Reason::fault(Code::Busy, format!("{limit} queries are under way")),
+            Refused::ContractQueries(limit) => {
+                Reason::fault(Code::ContractBusy, format!("{limit} queries of {contract} are under way"))
+            }
+        })?;
+        let (scheduler, caller) = (Arc::clone(self), caller.clone());
+        let (since, seated, nested, memory) = (None, false, 0, 0);
+        Ok(Turn { scheduler, contract, deadline, caller, since, seated, nested, memory })
     }
 
     /// Waits for a slot; the one that `turn` has, if it is pre-empted, goes to another.
@@ -199,20 +229,49 @@ pub(crate) struct Turn {
     /// Whose account it is.
     contract: AccountId,
     deadline: u64,
+    caller: Caller,
     /// The tick up to which the time on the slot was counted, if there is a slot.
     since: Option<u64>,
     /// Whether it was ever started.
     seated: bool,
     /// Instances of callees.
     nested: usize,
+    /// Linear memory that counts, in bytes.
+    memory: usize,
 }
 
 impl Turn {
+    /// Whose account it is.
+    pub(crate) fn account(&self) -> AccountId {
+        self.contract
+    }
+
+    /// The tick at which the query's time is over.
+    pub(crate) fn deadline(&self) -> u64 {
+        self.deadline
+    }
+
+    /// Who waits for the answer.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Errors: `TimeLimit` if the query's time is over, `Abandoned` if nobody waits for it.
+    fn may_go_on(&self) -> Result<(), Reason> {
+        if self.caller.has_left() {
+            return Err(Reason::fault(Code::Abandoned, "nobody waits for the query's answer"));
+        }
+        if self.scheduler.now() >= self.deadline {
+            return Err(too_long());
+        }
+        Ok(())
+    }
+
     fn obtain(&mut self, why: Wait) -> Result<(), Reason> {
         let scheduler = Arc::clone(&self.scheduler);
         scheduler.wait(scheduler.state.lock(), self, why)?;
         self.since = Some(scheduler.now());
-        self.seated = true;
+        self.seated |= why == Wait::Start;
         Ok(())
     }
 
@@ -232,12 +291,10 @@ impl Turn {
 
     /// To be called as often as the clock ticks: gives the slot away if it is another's turn, and waits for the next.
     ///
-    /// Errors: `TimeLimit` if the query's time is over.
+    /// Errors: `TimeLimit` if the query's time is over, `Abandoned` if nobody waits for it.
     pub(crate) fn check(&mut self) -> Result<(), Reason> {
+        self.may_go_on()?;
         let scheduler = Arc::clone(&self.scheduler);
-        if scheduler.now() >= self.deadline {
-            return Err(too_long());
-        }
         let mut state = scheduler.state.lock();
         let used = self.settle(&mut state);
         if !state.fair.outranked(&self.contract, used) {
@@ -256,9 +313,7 @@ impl Turn {
     pub(crate) fn pause<T>(&mut self, outside: impl FnOnce() -> T) -> Result<T, Reason> {
         self.give_back();
         let outcome = outside();
-        if self.scheduler.now() >= self.deadline {
-            return Err(too_long());
-        }
+        self.may_go_on()?;
         self.obtain(Wait::Resume)?;
         Ok(outcome)
     }
@@ -270,6 +325,34 @@ impl Turn {
         if self.since.take().is_some() {
             state.fair.release(&self.contract);
             state.hand_out();
+        }
+    }
+
+    /// Takes linear memory, of which the contract may have `most` bytes.
+    ///
+    /// Errors: `ContractMemoryLimit`, and `MemoryBusy` if others hold it.
+    pub(crate) fn grow(&mut self, bytes: usize, most: usize) -> Result<(), Reason> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let taken = self.scheduler.state.lock().fair.grow(&self.contract, bytes, most);
+        taken.map_err(|scarce| match scarce {
+            Scarce::Contract => {
+                let detail = format!("more than {most} bytes of memory wanted by all queries of {}", self.contract);
+                Reason::fault(Code::ContractMemoryLimit, detail)
+            }
+            Scarce::All => Reason::fault(Code::MemoryBusy, "the memory for queries is in use"),
+        })?;
+        self.memory = self.memory.saturating_add(bytes);
+        Ok(())
+    }
+
+    /// Gives linear memory back.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.memory);
+        if bytes > 0 {
+            self.memory = self.memory.saturating_sub(bytes);
+            self.scheduler.state.lock().fair.shrink(&self.contract, bytes);
         }
     }
 
@@ -301,6 +384,7 @@ impl Drop for Turn {
         if self.since.take().is_some() {
             state.fair.release(&self.contract);
         }
+        state.fair.shrink(&self.contract, self.memory);
         state.fair.leave(&self.contract, self.seated, self.nested);
         state.hand_out();
     }

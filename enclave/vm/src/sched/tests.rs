@@ -4,11 +4,13 @@ use super::{
     QueryLoad, Scheduler,
     fair::{Bounds, Fair, Refused, Ticket, Wait},
 };
-use crate::Limits;
+use crate::{Caller, Capacity};
 use phala_primitives::{AccountId, Code};
 use std::{collections::BTreeMap, sync::Arc};
 
-const BOUNDS: Bounds = Bounds { slots: 2, seats: 32, nested: 64, queries: 256, contract_queries: 64 };
+const BOUNDS: Bounds = Bounds { slots: 2, seats: 32, nested: 64, queries: 256, memory: 64 << 20 };
+/// Queries that one contract may have.
+const MOST: usize = 64;
 
 fn id(number: u8) -> AccountId {
     AccountId([number; 32])
@@ -26,6 +28,7 @@ struct Job {
 struct Model {
     fair: Fair,
     bounds: Bounds,
+    most: usize,
     waiting: BTreeMap<Ticket, Job>,
     running: Vec<Job>,
     /// Ticks that each contract had.
@@ -37,11 +40,11 @@ struct Model {
 impl Model {
     fn new(bounds: Bounds) -> Self {
         let (fair, had, ended) = (Fair::new(bounds), BTreeMap::new(), BTreeMap::new());
-        Self { fair, bounds, waiting: BTreeMap::new(), running: vec![], had, ended, started: vec![] }
+        Self { fair, bounds, most: MOST, waiting: BTreeMap::new(), running: vec![], had, ended, started: vec![] }
     }
 
     fn arrive(&mut self, contract: u8, left: u64) -> Result<(), Refused> {
-        self.fair.admit(id(contract))?;
+        self.fair.admit(id(contract), self.most)?;
         self.wait(Job { contract, left, seated: false, used: false }, Wait::Start);
         self.look(false);
         Ok(())
@@ -197,7 +200,8 @@ fn a_contract_that_wants_less_than_its_share_holds_nobody_up() {
 
 #[test]
 fn limits_are_told_apart() {
-    let mut model = Model::new(Bounds { queries: 5, contract_queries: 3, ..BOUNDS });
+    let mut model = Model::new(Bounds { queries: 5, ..BOUNDS });
+    model.most = 3;
     (0..3).for_each(|_| model.arrive(1, 1).unwrap());
     assert_eq!(model.arrive(1, 1), Err(Refused::ContractQueries(3)));
     (0..2).for_each(|_| model.arrive(2, 1).unwrap());
@@ -218,8 +222,8 @@ fn no_contract_takes_the_last_seat_of_others() {
     (0..4).for_each(|_| model.tick());
     assert_eq!(model.ended.get(&9), Some(&1));
     let mut fair = Fair::new(Bounds { nested: 3, ..BOUNDS });
-    fair.admit(id(1)).unwrap();
-    fair.admit(id(2)).unwrap();
+    fair.admit(id(1), MOST).unwrap();
+    fair.admit(id(2), MOST).unwrap();
     assert_eq!([1, 1, 1, 2, 2].map(|contract| fair.nest(&id(contract))), [true, true, false, true, false]);
     fair.unnest(&id(1));
     fair.leave(&id(1), true, 1);
@@ -230,7 +234,7 @@ fn no_contract_takes_the_last_seat_of_others() {
 fn those_who_give_up_are_gone() {
     let mut fair = Fair::new(Bounds { slots: 1, ..BOUNDS });
     let tickets = [1, 2, 3].map(|contract| {
-        fair.admit(id(contract)).unwrap();
+        fair.admit(id(contract), MOST).unwrap();
         fair.enqueue(&id(contract), Wait::Start)
     });
     fair.withdraw(&id(1), tickets[0]);
@@ -301,11 +305,11 @@ fn shares_of_many_contracts_with_random_weights_converge() {
 
 #[test]
 fn others_run_while_a_query_waits_for_something_outside() {
-    let scheduler = Arc::new(Scheduler::new(&Limits { query_slots: 1, ..Limits::default() }, 1, || {}));
-    let mut first = scheduler.enter(id(1), 100).unwrap();
+    let scheduler = Arc::new(Scheduler::new(&Capacity { query_slots: 1, ..Capacity::default() }, 1, || {}));
+    let mut first = scheduler.enter(id(1), MOST, 100, &Caller::default()).unwrap();
     let answer = first.pause(|| {
         assert_eq!(scheduler.load(), QueryLoad { under_way: 1, ..QueryLoad::default() });
-        let mut second = scheduler.enter(id(2), 100).unwrap();
+        let mut second = scheduler.enter(id(2), MOST, 100, &Caller::default()).unwrap();
         second.check().unwrap();
         assert_eq!(scheduler.load().running, 1);
         7

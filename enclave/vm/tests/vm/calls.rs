@@ -251,7 +251,7 @@ fn faults_and_time_end_the_whole_chain_of_calls() {
     let failure: Failure = chain.call(router, &Route::to(worker).with(&[0])).unwrap_err();
     assert_eq!(failure.code(), Code::StorageFailed);
     chain.set_broken(false);
-    let engine = phala_vm::Engine::new(phala_vm::Limits::default()).unwrap();
+    let engine = phala_vm::Engine::new(phala_vm::Capacity::default()).unwrap();
     let query =
         Invocation { mode: Mode::Query { ticks: 2 }, ..Chain::invocation(router, &Route::to(worker).with(&[3])) };
     std::thread::scope(|scope| {

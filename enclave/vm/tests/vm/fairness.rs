@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use phala_primitives::{AccountId, Code, Hash};
-use phala_vm::{Engine, Execution, Failure, Invocation, Limits, Mode, QueryLoad, World, WorldError};
+use phala_vm::{Capacity, Engine, Execution, Failure, Invocation, Limits, Mode, QueryLoad, World, WorldError};
 use std::{
     num::NonZeroU32,
     sync::{
@@ -64,13 +64,13 @@ fn query(engine: &Engine, chain: &Chain, contract: AccountId, ticks: u64) -> Res
     engine.execute(chain.0.clone(), Invocation { mode, ..Chain::invocation(contract, b"") })
 }
 
-fn limits() -> Limits {
-    Limits { query_slots: 2, ..Limits::default() }
+fn capacity() -> Capacity {
+    Capacity { query_slots: 2, ..Capacity::default() }
 }
 
 #[test]
 fn a_light_query_passes_hostile_ones() {
-    let (engine, chain, hurry) = (Engine::new(limits()).unwrap(), Chain::default(), AtomicBool::new(false));
+    let (engine, chain, hurry) = (Engine::new(capacity()).unwrap(), Chain::default(), AtomicBool::new(false));
     let hogs: Vec<_> = (1..4).map(|number| chain.place(number, &contract("", ENDLESS, ""))).collect();
     let light = chain.place(9, &contract("", "", ""));
     std::thread::scope(|scope| {
@@ -96,7 +96,7 @@ fn a_light_query_passes_hostile_ones() {
 
 #[test]
 fn hostile_contracts_share_by_weight() {
-    let (engine, chain, hurry) = (Engine::new(limits()).unwrap(), Chain::default(), AtomicBool::new(false));
+    let (engine, chain, hurry) = (Engine::new(capacity()).unwrap(), Chain::default(), AtomicBool::new(false));
     let work = "(local $i i32) (loop
         (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 5000000))))";
     let contracts = [1, 2].map(|number| chain.place(number, &contract("", work, "")));
@@ -129,7 +129,7 @@ fn hostile_contracts_share_by_weight() {
 
 #[test]
 fn time_runs_also_for_those_who_wait() {
-    let (engine, chain) = (Engine::new(Limits { query_slots: 1, ..limits() }).unwrap(), Chain::default());
+    let (engine, chain) = (Engine::new(Capacity { query_slots: 1, ..capacity() }).unwrap(), Chain::default());
     let contracts = [1, 2].map(|number| chain.place(number, &contract("", ENDLESS, "")));
     std::thread::scope(|scope| {
         let (engine, chain) = (&engine, &chain);
@@ -152,8 +152,8 @@ fn time_runs_also_for_those_who_wait() {
 
 #[test]
 fn one_contract_cannot_use_up_what_all_may_have() {
-    let limits = Limits { contract_queries: 3, ..limits() };
-    let (engine, chain, hurry) = (Engine::new(limits).unwrap(), Chain::default(), AtomicBool::new(false));
+    let limits = Limits { contract_queries: 3, ..Limits::default() };
+    let (engine, chain, hurry) = (Engine::new(capacity()).unwrap(), Chain::with(limits), AtomicBool::new(false));
     let hog = chain.place(1, &contract("", ENDLESS, ""));
     let light = chain.place(2, &contract("", "", ""));
     std::thread::scope(|scope| {
@@ -164,7 +164,7 @@ fn one_contract_cannot_use_up_what_all_may_have() {
         }
         host.wait_for(|load| load.under_way == 3);
         let failure = host.query(hog, LONG).unwrap_err();
-        assert_eq!((failure.code(), failure.is_fault()), (Code::Busy, true));
+        assert_eq!((failure.code(), failure.is_fault()), (Code::ContractBusy, true));
         assert!(failure.to_string().starts_with("3 queries of "), "{failure}");
         host.query(light, LONG).unwrap();
     });
@@ -188,7 +188,7 @@ impl World for Broken {
 
 #[test]
 fn whatever_ends_a_query_gives_its_slot_back() {
-    let engine = Engine::new(Limits { query_slots: 1, ..limits() }).unwrap();
+    let engine = Engine::new(Capacity { query_slots: 1, ..capacity() }).unwrap();
     let chain = Chain::default();
     let trap = chain.place(1, &contract("", "unreachable", ""));
     for _ in 0..100 {
@@ -209,7 +209,7 @@ fn whatever_ends_a_query_gives_its_slot_back() {
 #[test]
 fn callees_run_on_the_account_of_the_contract_that_was_asked() {
     // Both hogs burn the same callee's code; the light contract, which is that callee, is not held to account for it.
-    let (engine, chain, hurry) = (Engine::new(limits()).unwrap(), Chain::default(), AtomicBool::new(false));
+    let (engine, chain, hurry) = (Engine::new(capacity()).unwrap(), Chain::default(), AtomicBool::new(false));
     let burner = chain.place(1, &contract("", ENDLESS, ""));
     let body = "(i32.store (i32.const 0) (i32.const 32)) (call $input (i32.const 64) (i32.const 0))
         (drop (call $call (i32.const 0) (i32.const 64) (i64.const 0) (i32.const 128) (i32.const 0) (i32.const 0)

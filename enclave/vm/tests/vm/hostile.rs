@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use phala_primitives::Code;
-use phala_vm::{Engine, Failure, Invocation, Limits, Mode};
+use phala_vm::{Capacity, Engine, Failure, Invocation, Limits, Mode};
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -31,8 +31,8 @@ fn modules_that_are_no_contracts_are_refused_by_name() {
         (format!(r#"(module {memory} (func (export "deploy")) (func (export "call") (param i32)))"#), "`call`"),
         (format!("(module {memory} {exports} (func $s) (start $s))"), "start function"),
         (format!("(module {exports})"), "no memory"),
-        (format!(r#"(module (import "env" "memory" (memory 1025)) {exports})"#), "1024 are allowed"),
-        (format!("(module {memory} {exports} (table 20000 funcref))"), "elements of a table"),
+        (format!(r#"(module (import "env" "memory" (memory 16385)) {exports})"#), "16384 are allowed"),
+        (format!("(module {memory} {exports} (table 70000 funcref))"), "elements of a table"),
         (
             format!(
                 "(module {memory} {exports} (func (param v128) (result v128)
@@ -63,7 +63,7 @@ fn other_formats_and_too_much_code_have_their_own_errors() {
     assert_eq!(code(b"PVM\0whatever"), Code::Ink6);
     assert_eq!(code(b"\x7fELFwhatever"), Code::Ink6);
     assert_eq!(code(b""), Code::BadModule);
-    assert_eq!(code(&vec![0; Limits::default().code_bytes + 1]), Code::CodeTooLarge);
+    assert_eq!(code(&vec![0; phala_primitives::limits::MAX_CODE + 1]), Code::CodeTooLarge);
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn sizes_of_storage_are_limited() {
 fn queries_are_stopped_by_the_clock() {
     let chain = Chain::default();
     let contract = chain.place(1, &contract("", "(loop br 0)", ""));
-    let engine = Engine::new(Limits::default()).unwrap();
+    let engine = Engine::new(Capacity::default()).unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -235,8 +235,7 @@ fn a_broken_disk_is_no_outcome() {
 
 #[test]
 fn too_many_queries_are_refused_and_commands_wait() {
-    let limits = Limits { queries: 1, concurrent_commands: 1, ..Limits::default() };
-    let engine = Engine::new(limits).unwrap();
+    let engine = Engine::new(Capacity { queries: 1, concurrent_commands: 1, ..Capacity::default() }).unwrap();
     let chain = Chain::default();
     let endless = chain.place(1, &contract("", "(loop br 0)", ""));
     let run =
@@ -263,8 +262,8 @@ fn too_many_queries_are_refused_and_commands_wait() {
 
 #[test]
 fn a_query_that_finds_no_free_instance_is_refused_as_a_whole() {
-    let engine = Engine::new(Limits { concurrent_queries: 1, call_depth: 100, ..Limits::default() }).unwrap();
-    let chain = Chain::default();
+    let engine = Engine::new(Capacity { concurrent_queries: 1, ..Capacity::default() }).unwrap();
+    let chain = Chain::with(Limits { call_depth: 100, ..Limits::default() });
     let body = "(i32.store (i32.const 0) (i32.const 32)) (call $input (i32.const 64) (i32.const 0))
         (drop (call $call (i32.const 10) (i32.const 64) (i64.const 0) (i32.const 128) (i32.const 0) (i32.const 0)
             (i32.const -1) (i32.const -1)))";

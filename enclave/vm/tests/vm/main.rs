@@ -8,6 +8,7 @@ mod functions;
 mod hostile;
 mod ink;
 mod interface;
+mod limits;
 mod money;
 mod random;
 mod support;

@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use phala_primitives::{AccountId, Balance, Hash};
 use phala_vm::{
-    BlockInfo, Engine, Entry, Execution, Failure, Invocation, Limits, MemoryWorld, Mode, World, WorldError,
+    BlockInfo, Capacity, Engine, Entry, Execution, Failure, Invocation, Limits, MemoryWorld, Mode, World, WorldError,
 };
 use std::sync::{
     Arc, LazyLock,
@@ -14,7 +14,7 @@ pub(crate) const GAS: u64 = 1_000_000_000;
 pub(crate) const ALICE: AccountId = AccountId([0xa1; 32]);
 pub(crate) const BOB: AccountId = AccountId([0xb0; 32]);
 
-static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(Limits::default()).unwrap());
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(Capacity::default()).unwrap());
 
 /// An engine that all tests share, whose clock stands still.
 pub(crate) fn engine() -> &'static Engine {
@@ -29,6 +29,7 @@ pub(crate) struct Chain(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) state: Mutex<MemoryWorld>,
     broken: AtomicBool,
+    limits: Mutex<Limits>,
 }
 
 impl World for Shared {
@@ -47,9 +48,19 @@ impl World for Shared {
     fn code(&self, hash: &Hash) -> Result<Option<Vec<u8>>, WorldError> {
         self.state.lock().code(hash)
     }
+    fn limits(&self) -> Result<Limits, WorldError> {
+        Ok(*self.limits.lock())
+    }
 }
 
 impl Chain {
+    /// A state whose executions have other limits than the usual.
+    pub(crate) fn with(limits: Limits) -> Self {
+        let chain = Self::default();
+        *chain.0.limits.lock() = limits;
+        chain
+    }
+
     pub(crate) fn upload(&self, code: &[u8]) -> Hash {
         let hash = engine().validate(code).unwrap();
         assert_eq!(hash, self.0.state.lock().upload(code));

@@ -11,7 +11,7 @@ mod prices;
 mod programs;
 
 use phala_primitives::{AccountId, Hash};
-use phala_vm::{Engine, Execution, Failure, Invocation, Limits, MemoryWorld, Mode, World, WorldError};
+use phala_vm::{Capacity, Engine, Execution, Failure, Invocation, MemoryWorld, Mode, World, WorldError};
 use std::{
     sync::{
         Arc, LazyLock,
@@ -83,7 +83,7 @@ pub(crate) fn for_seeds(count: u64, mut test: impl FnMut(u64)) {
 }
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
-    let engine = Engine::new(Limits::default()).unwrap();
+    let engine = Engine::new(Capacity::default()).unwrap();
     let clock = engine.clone();
     std::thread::spawn(move || {
         loop {
