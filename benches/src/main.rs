@@ -57,7 +57,11 @@ struct Options {
 #[derive(Subcommand)]
 enum Part {
     /// Measure only the engine against native code and an interpreter.
-    Compute,
+    Compute {
+        /// Take this module for the kernels instead of compiling them, to compare ways of compiling.
+        #[arg(long)]
+        module: Option<PathBuf>,
+    },
     /// Measure only how contracts share the cores of one engine.
     Fairness,
     /// Measure only what a second core brings to one engine.
@@ -76,8 +80,8 @@ async fn main() -> Result<()> {
     let time = Duration::from_secs(options.seconds);
     match options.part {
         Some(Part::Native { accounts }) => return native::serve(accounts).await,
-        Some(Part::Compute) => {
-            let figures = compute::measure(&checkout()?, options.rounds)?;
+        Some(Part::Compute { module }) => {
+            let figures = compute::measure(&checkout()?, module.as_deref(), options.rounds)?;
             eprintln!("{}", compute::table(&figures));
             return print(&figures);
         }
@@ -132,7 +136,7 @@ async fn compare(options: &Options) -> Result<Figures> {
     drop((network, native));
     let (bundle, time) = (bundle()?, Duration::from_secs(options.seconds));
     let engine = report::Engine {
-        compute: compute::measure(&checkout()?, options.rounds)?,
+        compute: compute::measure(&checkout()?, None, options.rounds)?,
         fairness: fairness::measure(&bundle, time)?,
         scale: scale::measure(&bundle, time, options.rounds)?,
     };
