@@ -62,11 +62,16 @@ pub(crate) struct Figures {
     pub(crate) kernels: Vec<Row>,
 }
 
-/// Compiles the contract and measures all kernels in each of `rounds`.
-pub(crate) fn measure(checkout: &Path, rounds: usize) -> Result<Figures> {
+/// Measures all kernels in each of `rounds`, in this module or in one that is compiled for it.
+pub(crate) fn measure(checkout: &Path, module: Option<&Path>, rounds: usize) -> Result<Figures> {
     ensure!(rounds > 0, "all numbers must be above zero");
-    eprintln!("compiling the kernels as a contract");
-    let code = contract::compile(checkout)?;
+    let code = match module {
+        Some(path) => std::fs::read(path).with_context(|| path.display().to_string())?,
+        None => {
+            eprintln!("compiling the kernels as a contract");
+            contract::compile(checkout)?
+        }
+    };
     let (vm, interpreter) = (Vm::new(&code)?, Interpreter::new()?);
     eprintln!("measuring {} kernels in {rounds} rounds", KERNELS.len());
     let mut measured = vec![[const { Vec::new() }; 4]; KERNELS.len()];

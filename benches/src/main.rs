@@ -58,7 +58,11 @@ struct Options {
 #[derive(Subcommand)]
 enum Part {
     /// Measure only the engine against native code and an interpreter.
-    Compute,
+    Compute {
+        /// Take this module for the kernels instead of compiling them, to compare ways of compiling.
+        #[arg(long)]
+        module: Option<PathBuf>,
+    },
     /// Measure only how contracts share the cores of one engine.
     Fairness,
     /// Measure only what a second core brings to one engine.
@@ -79,8 +83,8 @@ async fn main() -> Result<()> {
     let time = Duration::from_secs(options.seconds);
     match options.part {
         Some(Part::Native { accounts }) => return native::serve(accounts).await,
-        Some(Part::Compute) => {
-            let figures = compute::measure(&checkout()?, options.rounds)?;
+        Some(Part::Compute { module }) => {
+            let figures = compute::measure(&checkout()?, module.as_deref(), options.rounds)?;
             eprintln!("{}", compute::table(&figures));
             return print(&figures);
         }
@@ -142,7 +146,7 @@ async fn compare(options: &Options) -> Result<Figures> {
     drop(network);
     let bundle = bundle()?;
     let engine = report::Engine {
-        compute: compute::measure(&checkout()?, options.rounds)?,
+        compute: compute::measure(&checkout()?, None, options.rounds)?,
         fairness: fairness::measure(&bundle, time)?,
         scale: scale::measure(&bundle, time, options.rounds)?,
         worker,

@@ -8,7 +8,9 @@ use std::{
 
 const TARGET: &str = "wasm32v1-none";
 const FLAGS: &str = "-Clink-arg=-zstack-size=65536 -Clink-arg=--import-memory -Ctarget-cpu=mvp -Cstrip=symbols -Cembed-bitcode=yes \
-    -Ctarget-feature=+simd128,+bulk-memory,+sign-ext,+nontrapping-fptoint,+multivalue";
+    -Ctarget-feature=+simd128,+bulk-memory,+sign-ext,+nontrapping-fptoint,+multivalue \
+    -Clink-arg=--no-check-features -Clink-arg=--features=mutable-globals \
+    -Cllvm-args=-unroll-partial-threshold=160 -Cllvm-args=-unroll-runtime";
 
 /// The module, compiled now if its sources changed. Its files lie beside those of this program.
 pub(crate) fn compile(checkout: &Path) -> Result<Vec<u8>> {

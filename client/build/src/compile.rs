@@ -54,8 +54,17 @@ const FLAGS: [&str; 6] = [
     "-Cembed-bitcode=yes",
 ];
 
-/// What code that is made for speed may use beyond the first version of WebAssembly.
-const FAST: &str = "-Ctarget-feature=+simd128,+bulk-memory,+sign-ext,+nontrapping-fptoint,+multivalue";
+/// What code that is made for speed may use beyond the first version of WebAssembly. The linker is not to know: it would
+/// have an imported memory zeroed by a start function, which contracts must not have, and which would be work for
+/// nothing at each call. Loops are unrolled further than LLVM does for this target, because the network's engine looks at
+/// the clock or the gas in each round.
+const FAST: [&str; 5] = [
+    "-Ctarget-feature=+simd128,+bulk-memory,+sign-ext,+nontrapping-fptoint,+multivalue",
+    "-Clink-arg=--no-check-features",
+    "-Clink-arg=--features=mutable-globals",
+    "-Cllvm-args=-unroll-partial-threshold=160",
+    "-Cllvm-args=-unroll-runtime",
+];
 
 /// Where ink! looks for the size of its static buffer.
 const BUFFER_VARIABLE: &str = "INK_STATIC_BUFFER_SIZE";
@@ -107,8 +116,8 @@ impl Setting<'_> {
         let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
         let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
         let crates = home.map(|home| remapped(&home, "cargo"));
-        let fast = (self.project.optimize == Optimize::Speed).then(|| FAST.to_owned());
-        FLAGS.iter().map(|flag| (*flag).to_owned()).chain(fast).chain(crates).collect()
+        let fast = if self.project.optimize == Optimize::Speed { &FAST[..] } else { &[] };
+        FLAGS.iter().chain(fast).map(|flag| (*flag).to_owned()).chain(crates).collect()
     }
 
     /// Runs Cargo, first without the network: then it takes what is here, and is quick. Returns what it printed.

@@ -4,20 +4,34 @@
 //! every operation that may make a NaN is followed by a choice between its result and the canonical NaN: the result is
 //! taken if it is at least itself, which all numbers are and no NaN is. The engine's own way of doing this blends vectors,
 //! which lengthens every chain of operations; a comparison that always goes the same way costs almost nothing. Vectors
-//! are blended lane by lane, as there is no other way: a lane is taken if it equals itself.
+//! are blended lane by lane, but the result of that is chosen only if some lane is a NaN, so again nothing waits for it.
 //!
-//! The code that is added is metered like the contract's own: arithmetic of floats takes six units of gas more.
+//! The code that is added is metered like the contract's own: arithmetic of floats takes six units of gas more, that of
+//! vectors twelve.
 //! Operations that only move bits (loads, signs, reinterpretation) are the same everywhere and stay as they are.
 
 use crate::VmError;
 use wasm_encoder::{CodeSection, Function, Module, RawSection};
 use wasmparser::{BinaryReaderError, FunctionBody, Operator, Parser, Payload, ValType};
 
-/// `local.tee`, `local.get`.
-const TEE: u8 = 0x22;
-const GET: u8 = 0x20;
+const SET: &[u8] = &[0x21];
+const TEE: &[u8] = &[0x22];
+const GET: &[u8] = &[0x20];
+const SELECT: &[u8] = &[0x1b];
+const ANY_TRUE: &[u8] = &[0xfd, 0x53];
+const BITSELECT: &[u8] = &[0xfd, 0x52];
+/// `f32.ge`, `f64.ge`; `f32x4.ne`, `f64x2.ne`.
+const AT_LEAST_32: &[u8] = &[0x60];
+const AT_LEAST_64: &[u8] = &[0x66];
+const OTHER_32: &[u8] = &[0xfd, 0x42];
+const OTHER_64: &[u8] = &[0xfd, 0x48];
+/// Constant canonical NaNs.
+const NAN_32: &[u8] = &[0x43, 0, 0, 0xc0, 0x7f];
+const NAN_64: &[u8] = &[0x44, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f];
+const NAN_32X4: &[u8] = &[0xfd, 0x0c, 0, 0, 0xc0, 0x7f, 0, 0, 0xc0, 0x7f, 0, 0, 0xc0, 0x7f, 0, 0, 0xc0, 0x7f];
+const NAN_64X2: &[u8] = &[0xfd, 0x0c, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f];
 
-/// Results that may be NaNs. Each has a local of its own type in the function; see [`Kind::local`].
+/// Results that may be NaNs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     F32,
@@ -26,31 +40,29 @@ enum Kind {
     F64x2,
 }
 
-impl Kind {
-    /// A constant canonical NaN, and the operations that compare and choose.
-    fn parts(self) -> (&'static [u8], &'static [u8]) {
-        match self {
-            // At least; select.
-            Self::F32 => (&[0x43, 0, 0, 0xc0, 0x7f], &[0x60, 0x1b]),
-            Self::F64 => (&[0x44, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f], &[0x66, 0x1b]),
-            // Equal; bitselect.
-            Self::F32x4 => (
-                &[0xfd, 0x0c, 0, 0, 0xc0, 0x7f, 0, 0, 0xc0, 0x7f, 0, 0, 0xc0, 0x7f, 0, 0, 0xc0, 0x7f],
-                &[0xfd, 0x41, 0xfd, 0x52],
-            ),
-            Self::F64x2 => {
-                (&[0xfd, 0x0c, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f], &[0xfd, 0x47, 0xfd, 0x52])
-            }
-        }
-    }
+/// Locals that a function gets: one of each kind that it needs, of vectors two.
+#[derive(Default)]
+struct Locals {
+    added: Vec<(u32, wasm_encoder::ValType)>,
+    next: u32,
+    narrow: Option<u32>,
+    wide: Option<u32>,
+    vector: Option<u32>,
+}
 
-    /// Type of its local; vectors share one.
-    fn local(self) -> wasm_encoder::ValType {
-        match self {
-            Self::F32 => wasm_encoder::ValType::F32,
-            Self::F64 => wasm_encoder::ValType::F64,
-            Self::F32x4 | Self::F64x2 => wasm_encoder::ValType::V128,
-        }
+impl Locals {
+    /// The first of those of a kind.
+    fn of(&mut self, kind: Kind) -> u32 {
+        let (place, count, ty) = match kind {
+            Kind::F32 => (&mut self.narrow, 1, wasm_encoder::ValType::F32),
+            Kind::F64 => (&mut self.wide, 1, wasm_encoder::ValType::F64),
+            Kind::F32x4 | Kind::F64x2 => (&mut self.vector, 2, wasm_encoder::ValType::V128),
+        };
+        *place.get_or_insert_with(|| {
+            self.added.push((count, ty));
+            self.next = self.next.saturating_add(count);
+            self.next.saturating_sub(count)
+        })
     }
 }
 
@@ -108,13 +120,11 @@ fn function(wasm: &[u8], body: &FunctionBody<'_>, parameters: usize) -> Result<F
         count = count.saturating_add(number);
         locals.push((number, number_type(ty)?));
     }
-    let mut added: Vec<wasm_encoder::ValType> = Vec::new();
+    let mut added = Locals { next: count, ..Locals::default() };
     for operator in body.get_operators_reader().map_err(bad)? {
-        if let Some(kind) = kind(&operator.map_err(bad)?).filter(|kind| !added.contains(&kind.local())) {
-            added.push(kind.local());
-        }
+        kind(&operator.map_err(bad)?).map(|kind| added.of(kind));
     }
-    locals.extend(added.iter().map(|ty| (1, *ty)));
+    locals.extend(&added.added);
     let mut function = Function::new(locals);
     let mut operators = body.get_operators_reader().map_err(bad)?;
     while !operators.eof() {
@@ -122,10 +132,8 @@ fn function(wasm: &[u8], body: &FunctionBody<'_>, parameters: usize) -> Result<F
         let operator = operators.read().map_err(bad)?;
         let bytes = wasm.get(start..operators.original_position()).ok_or_else(|| bad("an operator beyond the end"))?;
         function.raw(bytes.iter().copied());
-        if let Some(kind) = kind(&operator)
-            && let Some(place) = added.iter().position(|ty| *ty == kind.local())
-        {
-            choose(&mut function, count.saturating_add(place as u32), kind);
+        if let Some(kind) = kind(&operator) {
+            choose(&mut function, added.of(kind), kind);
         }
     }
     operators.finish().map_err(|error: BinaryReaderError| bad(error))?;
@@ -143,13 +151,26 @@ fn number_type(ty: ValType) -> Result<wasm_encoder::ValType, VmError> {
     }
 }
 
-/// What remains on the stack is its top, or the NaN if that is none of the numbers.
+/// What remains on the stack is its top, or the NaN where that is none of the numbers.
 fn choose(function: &mut Function, local: u32, kind: Kind) {
-    let (nan, compare_and_choose) = kind.parts();
-    let mut index = Vec::new();
-    wasm_encoder::Encode::encode(&local, &mut index);
-    let parts = [&[TEE], &*index, nan, &[GET], &index, &[GET], &index, compare_and_choose];
-    function.raw(parts.concat());
+    let index = |local: u32| {
+        let mut bytes = Vec::new();
+        wasm_encoder::Encode::encode(&local, &mut bytes);
+        bytes
+    };
+    let (value, mask) = (index(local), index(local.saturating_add(1)));
+    let (get, value, mask) = (&*[GET, &value].concat(), &*value, &*mask);
+    let number = |nan, at_least| [TEE, value, nan, get, get, at_least, SELECT].concat();
+    let vector = |nan, other| {
+        let blended = [nan, get, get, get, other, TEE, mask, BITSELECT].concat();
+        [SET, value, &blended, get, GET, mask, ANY_TRUE, SELECT].concat()
+    };
+    function.raw(match kind {
+        Kind::F32 => number(NAN_32, AT_LEAST_32),
+        Kind::F64 => number(NAN_64, AT_LEAST_64),
+        Kind::F32x4 => vector(NAN_32X4, OTHER_32),
+        Kind::F64x2 => vector(NAN_64X2, OTHER_64),
+    });
 }
 
 /// The result of an operation that may make a NaN. The vectors' `pmin` and `pmax` only choose between given bits.
