@@ -56,6 +56,7 @@ codes! {
     1024 Abandoned "nobody waits for the answer any more" => "Keep the connection open until the answer is there.";
     1025 TooManySessions "the replica has as many sessions open as it may" => "Close sessions that are not used, or use another replica.";
     1026 WrongState "the replica does not hold the state that a part of a query is about" => "The replica that was asked computes the part itself.";
+    1041 SlowReader "the subscription ended because its reader was too slow" => "Subscribe again from the next number: what the log still holds comes without gap.";
     2001 NoContract "there is no such contract in this cluster" => "Check the address; `phala deploy` prints it.";
     2002 NoCode "the cluster does not hold this code" => "Upload the code first: `phala deploy` does both.";
     2003 BadModule "the code is no valid contract module" => "Build it with `phala build`, which uses the right target; the message names what is wrong.";
@@ -85,6 +86,11 @@ codes! {
     2042 WrongPart "this part of a code is not the next one" => "Upload the code again from its first part: `phala deploy` does.";
     2043 MapLimit "a query asked for more parts, or larger ones, than the cluster allows" => "Split the work into fewer parts, or into several queries.";
     2044 HttpOff "the cluster's policy does not let contracts make HTTP requests" => "Use a cluster that does: `phala cluster` shows its policy.";
+    2051 NoHook "the contract has no hook at this path" => "Contracts open hooks by `pink::open_hook`; a hook serves its path and all below.";
+    2052 HookTooLarge "the HTTP request is larger than a hook takes" => "Send at most 128 KiB of body and 32 KiB of path, query and headers.";
+    2053 HookBusy "too many requests wait for the hooks of this contract" => "Wait and send it again; with an `idempotency-key` it executes once.";
+    2054 TooManyHooks "the contract has as many hooks as it may" => "Close one: a single hook serves all paths below its own.";
+    2055 BadHookAnswer "the contract's answer to the HTTP request is no HTTP response" => "Let the message return `pink::HookResponse` with a status of 200 to 599.";
     3001 NoQuorum "the cluster did not decide in time; the command may still be executed" => "Ask for the command's outcome by its id, or send the same command again: it executes at most once.";
     3002 NotReady "the replica is not ready" => "/readyz says what it waits for.";
     3003 StorageFailed "the replica cannot write to its disk" => "Free space or mend the disk; the other replicas go on.";

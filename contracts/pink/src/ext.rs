@@ -91,6 +91,10 @@ pub trait PinkExt {
     fn withdraw(to: AccountId, amount: u128) -> Kept<(), WithdrawError>;
     #[ink(function = 105, handle_status = false)]
     fn chain_call(call: &[u8]);
+    #[ink(function = 108, handle_status = false)]
+    fn open_hook(path: &str, selector: [u8; 4], gas: u64, flags: u32);
+    #[ink(function = 109, handle_status = false)]
+    fn close_hook(path: &str);
     #[ink(function = 112, handle_status = false)]
     fn map(selector: [u8; 4], inputs: Vec<Vec<u8>>) -> Vec<MapResult>;
 }

@@ -41,6 +41,7 @@ struct State {
     withdrawals: Vec<(AccountId, u128)>,
     calls: Vec<Vec<u8>>,
     parts: BTreeMap<[u8; 4], Part>,
+    hooks: BTreeSet<String>,
 }
 
 /// What computes a part of a query.
@@ -120,6 +121,11 @@ impl Mock {
     /// Calls of the chain, in their order.
     pub fn chain_calls(&self) -> Vec<Vec<u8>> {
         self.0.borrow().calls.clone()
+    }
+
+    /// Paths of the hooks that are open, in the order of the alphabet.
+    pub fn hooks(&self) -> Vec<String> {
+        self.0.borrow().hooks.iter().cloned().collect()
     }
 
     /// Whether an account other than the owner may read the log.
@@ -294,6 +300,7 @@ impl State {
                 let (requests, _) = arguments::<(Vec<HttpRequest>, u64)>(input);
                 self.batch(requests).encode()
             }
+            23 => (0u64, [0u8; 32]).encode(),
             24 => Kept(Err::<(), _>("JavaScript is not supported on this network")).encode(),
             25 => None::<Bytes>.encode(),
             100 => {
@@ -323,6 +330,19 @@ impl State {
                 let part = self.parts.get(&selector);
                 let answer = |input: &Bytes| part.map_or_else(|| no_message.clone(), |part| part(input));
                 inputs.iter().map(answer).collect::<Vec<_>>().encode()
+            }
+            108 => {
+                assert!(self.command, "a query cannot open hooks");
+                let (path, _, gas, flags) = arguments::<(String, [u8; 4], u64, u32)>(input);
+                assert!(gas <= 200_000_000 && flags == 0, "a hook with flags or too much gas");
+                self.hooks.insert(path.trim_matches('/').to_owned());
+                assert!(self.hooks.len() <= 16, "more hooks than a contract may have");
+                Bytes::new()
+            }
+            109 => {
+                assert!(self.command, "a query cannot close hooks");
+                self.hooks.remove(arguments::<String>(input).trim_matches('/'));
+                Bytes::new()
             }
             other => panic!("the network has no function {other} of the pink extension"),
         }

@@ -6,6 +6,7 @@
 //! | `POST /v1/call` | an envelope; answered with a response, both as octets |
 //! | `GET /v1/session` | WebSocket: first message an envelope that opens a session, answered with a response, then frames |
 //! | `GET /v1/entries?from=&to=` | entries of the command log for a replica that lags: certified headers, encrypted bodies |
+//! | `/v1/hooks/{contract}/{path}` | any HTTP request for a contract, in the clear, see [`crate::hooks`] |
 //! | `GET /livez`, `/readyz`, `/metrics` | for whoever runs it |
 //!
 //! Sizes are bounded before anything is read. A request that cannot be opened is answered with status 200 and a
@@ -13,6 +14,8 @@
 
 use crate::{
     budget::Lease,
+    follow::{self, Follows, Reply},
+    hooks,
     service::{Reception, Service},
     worker::Status,
 };
@@ -22,7 +25,7 @@ use axum::{
     extract::{Query, State, WebSocketUpgrade, ws},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use codec::Encode;
 use futures::{
@@ -33,7 +36,7 @@ use phala_primitives::{
     Code, Coded,
     limits::{MAX_MESSAGE, MAX_SESSION_REQUEST},
 };
-use phala_session::{FrameCall, Sender, ServerReceiver, ServerSession};
+use phala_session::{Call, FrameCall, Sender, ServerReceiver, ServerSession};
 use serde::Deserialize;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
@@ -46,8 +49,8 @@ use tokio::{
 const MAX_IN_FLIGHT: usize = 256;
 /// Time for the first message of a session.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
-/// A request that is too large is read up to this size, in bytes, before it is refused.
-const MAX_DRAINED: usize = MAX_MESSAGE + (4 << 20);
+/// A request that is too large is read on for so many bytes before it is refused.
+const DRAINED: usize = 4 << 20;
 /// Time for a request to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Sessions open at once.
@@ -68,6 +71,10 @@ pub(crate) fn router(status: Arc<Status>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .layer(tower_http::cors::CorsLayer::permissive())
+        // Who may read a contract's answers, the contract says.
+        .route("/v1/hooks/{contract}", any(hooks::hook))
+        .route("/v1/hooks/{contract}/", any(hooks::hook))
+        .route("/v1/hooks/{contract}/{*path}", any(hooks::hook))
         .with_state(status)
 }
 
@@ -115,17 +122,17 @@ async fn info(State(status): State<Arc<Status>>) -> Response {
 
 /// The body of a request. What is too large, or more than there is memory for, is read on for a while, so that its sender
 /// gets to read the answer.
-async fn collect(body: Body, lease: &mut Lease) -> Result<Vec<u8>, Coded> {
+pub(crate) async fn collect(body: Body, limit: usize, lease: &mut Lease) -> Result<Vec<u8>, Coded> {
     let (mut stream, mut bytes, mut passed) = (body.into_data_stream(), vec![], 0usize);
     let mut refused = None;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|_| Code::Malformed)?;
         passed = passed.saturating_add(chunk.len());
-        if passed > MAX_DRAINED {
+        if passed > limit.saturating_add(DRAINED) {
             break;
         }
         if refused.is_none() {
-            refused = if passed > MAX_MESSAGE { Some(Code::TooLarge.into()) } else { lease.grow(chunk.len()).err() };
+            refused = if passed > limit { Some(Code::TooLarge.into()) } else { lease.grow(chunk.len()).err() };
         }
         match refused {
             None => bytes.extend_from_slice(&chunk),
@@ -163,7 +170,7 @@ async fn call(State(status): State<Arc<Status>>, body: Body) -> Response {
         Err(response) => return *response,
     };
     let mut lease = service.budget().lease();
-    let collected = tokio::time::timeout(BODY_TIMEOUT, collect(body, &mut lease)).await;
+    let collected = tokio::time::timeout(BODY_TIMEOUT, collect(body, MAX_MESSAGE, &mut lease)).await;
     let body = match collected.unwrap_or_else(|_| Err(Code::Expired.into())) {
         Ok(body) => body,
         Err(error) => return refuse(&status, error),
@@ -228,9 +235,6 @@ fn closed(error: axum::Error) -> Coded {
     Coded::new(Code::Malformed, format!("the connection ended: {error}"))
 }
 
-/// An answer, and the bytes of the budget that it and its request hold.
-type Reply = (phala_primitives::RequestId, Result<phala_session::Answer, Coded>, Lease);
-
 async fn read_frames(
     mut stream: SplitStream<ws::WebSocket>,
     mut receiver: ServerReceiver,
@@ -238,6 +242,7 @@ async fn read_frames(
     replies: mpsc::Sender<Reply>,
 ) -> Result<(), Coded> {
     let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+    let mut follows = Follows::default();
     // Queries end with their session.
     let mut answering = JoinSet::new();
     while let Some(message) = stream.next().await {
@@ -248,6 +253,21 @@ async fn read_frames(
             ws::Message::Ping(_) | ws::Message::Pong(_) => continue,
         };
         let FrameCall { account, request_id, call } = receiver.open(&frame, crate::service::now_ms())?;
+        let call = match call {
+            Ok(Call::Follow(query)) => {
+                if let Err(error) =
+                    follows.begin(follow::run(service.clone(), account, request_id, query, replies.clone()), request_id)
+                {
+                    let _ = replies.send(Reply::new(request_id, Err(error))).await;
+                }
+                continue;
+            }
+            Ok(Call::Unfollow(request)) => {
+                follows.end(&request);
+                continue;
+            }
+            other => other,
+        };
         let Ok(permit) = in_flight.clone().acquire_owned().await else { return Ok(()) };
         while answering.try_join_next().is_some() {}
         let (service, replies) = (service.clone(), replies.clone());
@@ -262,7 +282,7 @@ async fn read_frames(
                 Err(error) => Err(error),
             };
             drop(permit);
-            let _ = replies.send((request_id, answer, lease)).await;
+            let _ = replies.send(Reply::new(request_id, answer).holding(lease)).await;
         });
     }
     Ok(())
@@ -273,16 +293,20 @@ async fn write_frames(
     mut sender: Sender<phala_session::FrameReply>,
     mut queue: mpsc::Receiver<Reply>,
 ) {
-    while let Some((request_id, answer, _lease)) = queue.recv().await {
+    while let Some(Reply { request_id, answer, written, lease: _held }) = queue.recv().await {
         let Ok(frame) = sender.reply(request_id, answer) else { return };
         // Replies that wait already go out with one flush.
-        let sent = if queue.is_empty() {
+        let sent = if queue.is_empty() || written.is_some() {
             sink.send(ws::Message::Binary(frame.into())).await
         } else {
             sink.feed(ws::Message::Binary(frame.into())).await
         };
         if sent.is_err() {
             return;
+        }
+        if let Some(written) = written {
+            // Whoever wrote it may be gone.
+            let _ = written.send(());
         }
     }
 }

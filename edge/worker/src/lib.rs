@@ -12,6 +12,8 @@ mod door;
 mod egress;
 mod entries;
 mod fanout;
+mod follow;
+mod hooks;
 mod http;
 mod jobs;
 mod metrics;

@@ -62,6 +62,11 @@ const IDLE_TICK: Duration = Duration::from_millis(10);
 const TICK_MS: u64 = VM_TICK.as_millis() as u64;
 /// How often the chain is asked what the cluster's contracts may use.
 const POLICY: Duration = Duration::from_secs(2);
+/// Most codes that are compiled at a start, how long the cluster's consensus waits for that, and the most uploads that
+/// wait to be compiled.
+const MAX_COMPILED: usize = 256;
+const COMPILING: Duration = Duration::from_secs(10);
+const MAX_UPLOADS: usize = 16;
 /// Most ticks that are made up for at once after the clock's thread was held up.
 const LATE_TICKS: u32 = 500;
 
@@ -110,6 +115,8 @@ impl Start {
         self.status.wait_for("its state");
         let opened = self.open(&chain, &keys, &record, cluster_keys).await?;
         let record = self.enter(&chain, &keys, record, &opened).await?;
+        // No entry should wait for the compiler; but the cluster need not wait for all code.
+        let _ = tokio::time::timeout(COMPILING, opened.compiling).await;
         self.status.wait_for("the cluster's consensus");
         let app = Arc::new(LogApp::new(opened.replica.clone())?);
         let log = self.join(&chain, &keys, &record, app.clone()).await?;
@@ -234,9 +241,9 @@ impl Start {
             tick_ms: TICK_MS,
         };
         let known = (record.epoch, record.members.iter().map(|member| member.identity).collect());
-        let replica = blocking(move || Replica::open(config, backend, entries, Some(&known))).await?;
-        let (replica, ticking) = (Arc::new(replica), Ticker::start(engine)?);
-        Ok(Opened { replica, certificates, said, egress, fanout, ticking })
+        let replica = Arc::new(blocking(move || Replica::open(config, backend, entries, Some(&known))).await?);
+        let compiling = compile(&replica, engine.clone())?;
+        Ok(Opened { replica, certificates, said, egress, fanout, compiling, ticking: Ticker::start(engine)? })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -341,6 +348,8 @@ struct Opened {
     said: Arc<Sayings>,
     egress: Arc<Egress>,
     fanout: Arc<FanOut>,
+    /// Compiles the code that the state holds.
+    compiling: JoinHandle<()>,
     ticking: Ticker,
 }
 
@@ -385,6 +394,29 @@ impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// Compiles code that the replica holds, and from now on what is uploaded to it, one after the other.
+fn compile(replica: &Arc<Replica>, engine: Engine) -> Result<JoinHandle<()>, Coded> {
+    let codes = replica.codes(MAX_COMPILED)?;
+    let (sender, mut uploads) = tokio::sync::mpsc::channel::<Vec<u8>>(MAX_UPLOADS);
+    replica.on_upload(move |code| {
+        // What finds no room is compiled when it is called.
+        let _ = sender.try_send(code);
+    });
+    let compile = |engine: &Engine, code: Vec<u8>| {
+        if let Err(error) = engine.compile(&code) {
+            tracing::debug!(%error, "code does not compile");
+        }
+    };
+    let later = engine.clone();
+    tokio::spawn(async move {
+        while let Some(code) = uploads.recv().await {
+            let engine = later.clone();
+            let _ = tokio::task::spawn_blocking(move || compile(&engine, code)).await;
+        }
+    });
+    Ok(tokio::task::spawn_blocking(move || codes.into_iter().for_each(|code| compile(&engine, code))))
 }
 
 /// Runs work that blocks off the threads that serve sockets.

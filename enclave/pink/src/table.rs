@@ -56,7 +56,13 @@ pub const FUNCTIONS: &[Function] = &[
     function(20, "import_latest_system_code", Says("None"), Says("None"), "there is no system contract"),
     function(21, "runtime_version", Works, Works, "(1, 2)"),
     function(22, "batch_http_request", Works, Says("Err(NotAllowed)"), "at most 16 at once"),
-    function(23, "current_event_chain_head", Traps, Traps, "events are not chained yet"),
+    function(
+        23,
+        "current_event_chain_head",
+        Works,
+        Works,
+        "of this contract's events before this call: number and hash",
+    ),
     function(24, "js_eval", Says("Err(\"not supported\")"), Says("Err(\"not supported\")"), "use a contract in Rust"),
     function(25, "worker_sgx_quote", Says("None"), Says("None"), "evidence is on the chain"),
     function(100, "log_reader", Says("()"), Works, "who besides the owner may read the contract's log"),
@@ -65,5 +71,7 @@ pub const FUNCTIONS: &[Function] = &[
     function(103, "cancel_timer", Traps, Works, "of the contract's own timers"),
     function(104, "withdraw", Works, Works, "pays an account of the chain, at least 0.01 PHA; a query's is discarded"),
     function(105, "chain_call", Works, Works, "an extrinsic in the contract's name, 4 KiB; a query's is discarded"),
+    function(108, "open_hook", Traps, Works, "HTTP requests to a worker's `/v1/hooks` become calls of the contract"),
+    function(109, "close_hook", Traps, Works, ""),
     function(112, "map", Works, Traps, "calls of the contract itself, to read, at once on all cores and replicas"),
 ];

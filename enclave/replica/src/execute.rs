@@ -3,8 +3,8 @@
 //! Upon an entry, timers that are due call back, and then, for each of its commands in order:
 //! 1. if the state holds an outcome of the account and id: nothing, it was executed before;
 //! 2. `Upload`: the chain must have the code's record with its length, proven by the command's fact, and the code must
-//!    be a valid module; it is stored under its hash. Uploading again what is there changes nothing. A large code comes
-//!    in parts, see [`upload`];
+//!    be a valid module; it is stored under its hash, for gas by its size. Uploading again what is there changes nothing.
+//!    A large code comes in parts, see [`upload`];
 //! 3. `Instantiate`: the chain must have placed the contract in this cluster with this code and the command's account
 //!    as deployer, and there must be no such contract; the constructor runs;
 //! 4. `Call`: the message runs;
@@ -24,6 +24,7 @@
 use crate::{
     bridge::{self, MAX_TAKEN, Traffic},
     check::{Key, key},
+    hooks,
     jobs::Jobs,
     layout::{BATCHES, Batch, CODE, Contract, Done, ENDED, OUTCOMES, POLICY, QUEUES, Queue, state_error},
     logs,
@@ -34,7 +35,7 @@ use crate::{
 use codec::{DecodeAll, Encode};
 use parking_lot::{Mutex, MutexGuard};
 use phala_light::LightClient;
-use phala_pink::{CacheOp, Callback, Effect, HttpError, HttpResult};
+use phala_pink::{CacheOp, Callback, Effect, HookRequest, HttpError, HttpResult};
 use phala_primitives::{
     AccountId, Balance, ClusterId, ClusterPolicy, Code, Coded, Fact, Hash, PublicKey, blake2_256,
     bridge::{BridgeRecord, Inbound, Letter, Order},
@@ -199,15 +200,16 @@ impl Executor {
             Action::Instantiate { contract, code_hash, salt, data, proof } => self
                 .may_instantiate(&account, contract, code_hash, salt, proof)
                 .and_then(|()| run(Entry::Deploy { code_hash: *code_hash }, *contract, data)),
-            Action::Upload { code, proof } => self.upload(layer, code, proof),
+            Action::Upload { code, proof } => self.upload(layer, code, proof, command.gas_limit),
             Action::Deliver { request, response } => self.deliver(layer, block, *request, response),
             Action::Inbox { messages, proof } => self.inbox(layer, block, messages, proof),
             Action::Withdraw { to, amount } => self.withdraw(layer, account, *to, *amount),
             Action::Acknowledge { proof } => self.acknowledge(layer, proof),
             Action::Policy { proof } => self.policy(layer, proof),
             Action::UploadPart { code_hash, part, bytes, proof } => {
-                self.upload_part(layer, block, code_hash, (*part, bytes), proof)
+                self.upload_part(layer, block, code_hash, (*part, bytes), (proof, command.gas_limit))
             }
+            Action::Hook { contract, request } => self.hook(layer, block, *contract, request),
         };
         match result {
             Ok(outcome) => Ok(outcome),
@@ -230,6 +232,7 @@ impl Executor {
             let arguments = (timer.id, &timer.callback.tag).encode();
             gas = gas.saturating_add(self.call_back(layer, block, timer.contract, &timer.callback, &arguments)?);
         }
+        self.jobs.lock().keep_late(layer, header.time_ms);
         Ok(gas)
     }
 
@@ -242,7 +245,16 @@ impl Executor {
         Ok(done(self.call_back(layer, block, wanted.contract, &wanted.callback, &arguments)?))
     }
 
-    /// Calls a contract on behalf of itself. What goes wrong in it is for the contract's log. Returns the gas used.
+    /// Brings a contract an HTTP request; what it returns is the outcome.
+    fn hook(&self, layer: &Arc<Layer>, block: BlockInfo, contract: AccountId, request: &[u8]) -> Result<Outcome, Stop> {
+        let read = HookRequest::decode_all(&mut &*request).map_err(|_| refused(Code::Malformed, "an HTTP request"))?;
+        let hooks = hooks::of(layer, &contract)?;
+        let hook = hooks::find(&hooks, &read.path).ok_or_else(|| refused(Code::NoHook, ""))?;
+        let outcome = self.on_behalf(layer, block, contract, (hook.selector, hook.gas), request)?;
+        outcome.ok_or_else(|| refused(Code::NoContract, contract.to_string()))
+    }
+
+    /// Calls a contract back. Returns the gas used.
     fn call_back(
         &self,
         layer: &Arc<Layer>,
@@ -251,19 +263,45 @@ impl Executor {
         callback: &Callback,
         arguments: &[u8],
     ) -> Result<u64, Coded> {
-        let Some(record) = layer.contract(&contract)? else { return Ok(0) };
+        let outcome = self.on_behalf(layer, block, contract, (callback.selector, callback.gas), arguments)?;
+        Ok(outcome.map_or(0, |outcome| outcome.gas_used))
+    }
+
+    /// Calls a message of a contract on behalf of itself, with so much gas. What goes wrong in it is told in the
+    /// contract's log. `None`: there is no such contract.
+    fn on_behalf(
+        &self,
+        layer: &Arc<Layer>,
+        block: BlockInfo,
+        contract: AccountId,
+        (selector, gas_limit): ([u8; 4], u64),
+        arguments: &[u8],
+    ) -> Result<Option<Outcome>, Coded> {
+        let Some(record) = layer.contract(&contract)?.filter(|record| record.code.is_some()) else { return Ok(None) };
         let invocation = Invocation {
-            mode: Mode::Command { gas_limit: callback.gas },
+            mode: Mode::Command { gas_limit },
             entry: Entry::Call,
             contract,
             caller: contract,
             origin: record.owner,
             value: 0,
-            data: [&callback.selector[..], arguments].concat(),
+            data: [&selector[..], arguments].concat(),
             block,
             cluster: self.cluster,
         };
-        self.report(layer, invocation, |why| format!("the callback 0x{} failed: {why}", hex::encode(callback.selector)))
+        let outcome = match self.run(layer, invocation) {
+            Ok(outcome) => outcome,
+            Err(Stop::Refused(error)) => Outcome { result: Err(error), gas_used: 0 },
+            Err(Stop::Fault(error)) => return Err(error),
+        };
+        let why = match &outcome.result {
+            Ok(output) if !output.reverted() => return Ok(Some(outcome)),
+            Ok(_) => Coded::from(Code::Reverted),
+            Err(error) => error.clone(),
+        };
+        let text = format!("the message 0x{} failed: {why}", hex::encode(selector));
+        logs::line(layer, &contract, block, logs::ERROR, text)?;
+        Ok(Some(outcome))
     }
 
     /// Runs what nobody waits for. What goes wrong is for the contract's log. Returns the gas used.
@@ -365,11 +403,14 @@ impl Executor {
                     }
                 }
                 Effect::LogReader { who, allowed } => logs::set_reader(layer, &contract, who.as_ref(), allowed),
+                Effect::OpenHook(hook) => hooks::open(layer, &contract, hook)?,
+                Effect::CloseHook { path } => hooks::close(layer, &contract, &path)?,
                 job => jobs.take(layer, contract, job, block.time_ms),
             }
         }
         for contract in ended {
             jobs.end(layer, contract);
+            hooks::end(layer, contract)?;
         }
         Ok(())
     }
@@ -382,7 +423,17 @@ impl Executor {
         value.map_err(|error| Stop::Refused(Coded::new(Code::BadProof, error.to_string())))
     }
 
-    fn upload(&self, layer: &Layer, code: &[u8], proof: &Fact) -> Result<Outcome, Stop> {
+    /// Whether the chain has a record of this code, by the command's word for it.
+    pub(crate) fn knows(&self, code: &[u8], proof: &Fact) -> bool {
+        self.code_record(&blake2_256(code), proof).is_ok_and(|record| record.size as usize == code.len())
+    }
+
+    fn code_record(&self, hash: &Hash, proof: &Fact) -> Result<CodeRecord, Stop> {
+        let record = self.fact(proof, &storage::code(hash))?;
+        record.ok_or_else(|| refused(Code::BadProof, "the chain has no record of this code"))
+    }
+
+    fn upload(&self, layer: &Layer, code: &[u8], proof: &Fact, gas_limit: u64) -> Result<Outcome, Stop> {
         let hash = blake2_256(code);
         if self.code_size(layer, &hash, proof)? != code.len() {
             return Err(refused(Code::BadProof, "the chain has no record of this code"));
@@ -390,7 +441,10 @@ impl Executor {
         if layer.has_code(&hash)? {
             return Ok(done(0));
         }
-        self.store(layer, hash, code)
+        if let Some(dear) = upload::too_dear(code, gas_limit) {
+            return Ok(dear);
+        }
+        self.store(layer, hash, code, upload::gas(code))
     }
 
     fn upload_part(
@@ -398,27 +452,29 @@ impl Executor {
         layer: &Layer,
         block: BlockInfo,
         code_hash: &Hash,
-        part: (u32, &[u8]),
-        proof: &Fact,
+        (number, bytes): (u32, &[u8]),
+        (proof, gas_limit): (&Fact, u64),
     ) -> Result<Outcome, Stop> {
         let size = self.code_size(layer, code_hash, proof)?;
-        upload::part(layer, block, (code_hash, size), part, |code| self.store(layer, *code_hash, code))
+        if let Some(dear) = upload::too_dear(bytes, gas_limit) {
+            return Ok(dear);
+        }
+        let store = |code: &[u8]| self.store(layer, *code_hash, code, upload::gas(bytes));
+        upload::part(layer, block, (code_hash, size), (number, bytes), store)
     }
 
     /// What the chain says of the length of a code, which must be within the cluster's limit.
     fn code_size(&self, layer: &Layer, hash: &Hash, proof: &Fact) -> Result<usize, Stop> {
-        let record: Option<CodeRecord> = self.fact(proof, &storage::code(hash))?;
-        let record = record.ok_or_else(|| refused(Code::BadProof, "the chain has no record of this code"))?;
+        let size = self.code_record(hash, proof)?.size;
         let most = layer.policy()?.code_bytes;
-        if u64::from(record.size) > most {
-            return Err(refused(Code::CodeTooLarge, format!("{} bytes of at most {most}", record.size)));
+        if u64::from(size) > most {
+            return Err(refused(Code::CodeTooLarge, format!("{size} bytes of at most {most}")));
         }
-        Ok(record.size as usize)
+        Ok(size as usize)
     }
 
     /// Checks a code and keeps it.
-    fn store(&self, layer: &Layer, hash: Hash, code: &[u8]) -> Result<Outcome, Stop> {
-        let gas_used = upload::gas(code);
+    fn store(&self, layer: &Layer, hash: Hash, code: &[u8], gas_used: u64) -> Result<Outcome, Stop> {
         match self.engine.validate(code) {
             Ok(_) => layer.set(&CODE, hash.as_ref().to_vec(), Some(code.to_vec())),
             Err(error) if error.code() == Code::Internal => {
@@ -482,9 +538,10 @@ impl Executor {
         }
         if !execution.reverted() {
             let effects = decode_effects(&execution)?;
+            let asked = || effects.iter().map(|(contract, effect)| (contract, effect));
             let most = layer.policy()?.jobs as usize;
-            let room = self.jobs.lock().has_room(effects.iter().map(|(contract, effect)| (contract, effect)), most);
-            if let Err(full) = room {
+            let room = self.jobs.lock().has_room(asked(), most);
+            if let Err(full) = room.and(hooks::has_room(layer, asked())?) {
                 return Ok(Outcome { result: Err(full), gas_used });
             }
             let mut senders: BTreeMap<AccountId, u64> = BTreeMap::new();

@@ -43,6 +43,8 @@ pub(crate) static POLICY: LazyLock<Space> = LazyLock::new(|| space("policy"));
 pub(crate) static UPLOADS: LazyLock<Space> = LazyLock::new(|| space("uploads"));
 /// Parts of codes by hash of the code and number.
 pub(crate) static CODE_PARTS: LazyLock<Space> = LazyLock::new(|| space("code-parts"));
+/// Hooks of a contract, by its address.
+pub(crate) static HOOKS: LazyLock<Space> = LazyLock::new(|| space("hooks"));
 /// A [`Queue`] for batches, one for ended spaces.
 pub(crate) static QUEUES: LazyLock<Space> = LazyLock::new(|| space("queues"));
 

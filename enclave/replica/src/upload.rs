@@ -21,8 +21,8 @@ pub const MAX_UPLOADS: usize = 8;
 pub const ABANDONED_MS: u64 = 10 * 60 * 1000;
 /// Most parts of uploads that were given up which are removed with one entry.
 const SWEEP_PARTS: u32 = 4;
-/// Gas for a byte of a code that is checked and stored.
-const BYTE_GAS: u64 = 20;
+/// Gas for a byte of a code: it is stored, checked, and compiled beside the log. A part fits into a command.
+const BYTE_GAS: u64 = 1_000;
 
 /// A code under way.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -48,6 +48,13 @@ fn key(code_hash: &Hash, part: u32) -> Vec<u8> {
 /// Gas for taking in a code, or a part of it.
 pub(crate) fn gas(bytes: &[u8]) -> u64 {
     BYTE_GAS.saturating_mul(bytes.len() as u64)
+}
+
+/// The outcome if a code, or a part of it, takes more gas than there is.
+pub(crate) fn too_dear(bytes: &[u8], gas_limit: u64) -> Option<Outcome> {
+    let wanted = gas(bytes);
+    let error = || Coded::new(Code::OutOfGas, format!("code of this size takes {wanted}"));
+    (wanted > gas_limit).then(|| Outcome { result: Err(error()), gas_used: gas_limit })
 }
 
 /// Takes a part of a code of `size` bytes. `store` checks and keeps the whole.
@@ -101,7 +108,7 @@ pub(crate) fn part(
     if blake2_256(&code) != *code_hash {
         return Ok(Outcome {
             result: Err(Coded::new(Code::WrongPart, "the parts are not those of the code")),
-            gas_used: gas(&code),
+            gas_used: gas(bytes),
         });
     }
     store(&code)

@@ -344,10 +344,10 @@ impl ServerReceiver {
         let mut account = self.rights.account;
         let right = match &call {
             Call::Query(query) => may_query(&self.rights.scope, query),
-            Call::Logs(query) => in_scope(&self.rights.scope, &query.contract),
+            Call::Logs(query) | Call::Follow(query) => in_scope(&self.rights.scope, &query.contract),
             Call::Balance(_) => everything(&self.rights.scope),
             // The replica knows who its members are.
-            Call::Outcome(_) | Call::Part(_) => Ok(()),
+            Call::Outcome(_) | Call::Part(_) | Call::Unfollow(_) => Ok(()),
             Call::Command(command) => {
                 account = *command.account();
                 command.verify(&self.certificates, &self.place.genesis, self.place.cluster, now_ms)

@@ -92,11 +92,20 @@ pub enum Action {
         bytes: Vec<u8>,
         /// That the chain has the code's `CodeRecord`.
         proof: Fact,
+        proof: Fact,
+    },
+    /// Brings a contract an HTTP request that came to a worker. Only members of the cluster may.
+    #[codec(index = 8)]
+    Hook {
+        /// The contract.
+        contract: AccountId,
+        /// `HookRequest` of the `pink` functions in SCALE.
+        request: Vec<u8>,
     },
 }
 
 impl Action {
-    /// The contract that is called or created.
+    /// The contract that is called or created in the name of the command's account.
     pub fn contract(&self) -> Option<&AccountId> {
         match self {
             Self::Call { contract, .. } | Self::Instantiate { contract, .. } => Some(contract),
@@ -105,6 +114,7 @@ impl Action {
             | Self::Inbox { .. }
             | Self::Withdraw { .. }
             | Self::Acknowledge { .. }
+            | Self::Hook { .. }
             | Self::Policy { .. }
             | Self::UploadPart { .. } => None,
         }
@@ -112,7 +122,7 @@ impl Action {
 
     /// Whether only members of the cluster may command it.
     pub fn is_for_members(&self) -> bool {
-        matches!(self, Self::Deliver { .. } | Self::Inbox { .. } | Self::Acknowledge { .. })
+        matches!(self, Self::Deliver { .. } | Self::Inbox { .. } | Self::Acknowledge { .. } | Self::Hook { .. })
     }
 }
 
@@ -132,6 +142,7 @@ impl fmt::Debug for Action {
             Self::UploadPart { code_hash, part, bytes, .. } => {
                 write!(f, "UploadPart {{ {code_hash}, {part}, {} bytes }}", bytes.len())
             }
+            Self::Hook { contract, request } => write!(f, "Hook {{ {contract}, {} bytes }}", request.len()),
         }
     }
 }

@@ -42,6 +42,8 @@ pub trait Scope {
     /// Takes money of the contract out of the world; what becomes of it is for an effect to say. `false`: it has too
     /// little, or would be left with dust.
     fn pay_out(&mut self, amount: Balance) -> Result<bool, Refusal>;
+    /// How many events the contract has emitted before this execution, and the head of the chain of their hashes.
+    fn events(&mut self) -> Result<(u64, Hash), Refusal>;
     /// Leaves something to be done if the execution counts.
     ///
     /// Errors: limits of the engine.

@@ -35,6 +35,11 @@ pub trait World: Send + Sync + 'static {
     fn limits(&self) -> Result<Limits, WorldError> {
         Ok(Limits::default())
     }
+
+    /// How many events a contract has emitted before this execution, and the head of the chain of their hashes.
+    fn events(&self, _contract: &AccountId) -> Result<(u64, Hash), WorldError> {
+        Ok((0, Hash::ZERO))
+    }
 }
 
 /// How an execution is bounded.

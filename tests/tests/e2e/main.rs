@@ -8,6 +8,9 @@
 //! - [`bad_contracts`]: modules and calls that misbehave;
 //! - [`later`]: answers and timers that call contracts back, while servers fail and a worker dies;
 //! - [`limits`]: each limit and its code, large requests and codes, a query spread over the cluster while a worker dies;
+//! - [`later`]: answers and timers that call contracts back, while servers fail and workers die, one or all;
+//! - [`hooks`]: HTTP requests of others that reach contracts;
+//! - [`follow`]: logs that are followed while workers die;
 //! - [`full_disk`]: a worker whose disk is full;
 //! - [`money`]: from the chain into the cluster and back, while a worker dies;
 //! - [`oracle`]: what Phala adds to contracts: HTTP, keys, the log, random numbers.
@@ -22,9 +25,11 @@ mod canary;
 mod contracts;
 mod crash;
 mod failover;
+mod follow;
 mod forge;
 mod full_disk;
 mod harness;
+mod hooks;
 mod hostile;
 mod hpke;
 mod later;

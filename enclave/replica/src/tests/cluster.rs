@@ -5,7 +5,7 @@ use crate::{block::open_block, *};
 use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
 use phala_keys::{ChainView, ClusterKeys, DevKeyService, KeyRequest, KeyService, RecipientKey};
-use phala_pink::{HttpRequest, HttpResult, Outside, Pink};
+use phala_pink::{HttpError, HttpRequest, HttpResult, Outside, Pink};
 use phala_primitives::{
     AccountId, AccountSignature, Block, Certificate, ClusterId, Coded, Fact, Hash, Position, SIGNING_CONTEXT, Verdict,
     blake2_256,
@@ -34,14 +34,16 @@ static ENGINES: LazyLock<[Engine; 2]> = LazyLock::new(|| {
     })
 });
 
-/// Nothing outside.
+/// No outside world: these tests ask for it in commands only.
 struct Nowhere;
 
 impl Outside for Nowhere {
-    fn http(&self, _: &AccountId, _: Vec<HttpRequest>, _: u64) -> Vec<HttpResult> {
-        vec![]
+    fn http(&self, _: &AccountId, requests: Vec<HttpRequest>, _: u64) -> Vec<HttpResult> {
+        requests.iter().map(|_| Err(HttpError::NetworkError)).collect()
     }
-    fn random(&self, _: &mut [u8]) {}
+    fn random(&self, bytes: &mut [u8]) {
+        bytes.fill(4);
+    }
     fn now_ms(&self) -> u64 {
         START_MS
     }
@@ -320,7 +322,7 @@ impl Cluster {
     /// Uploads code and instantiates it. Takes the ids `id` and `id + 1`.
     pub(super) fn deploy(&mut self, user: &User, id: u8, code: &[u8], data: &[u8]) -> AccountId {
         let upload = Action::Upload { code: code.to_vec(), proof: self.chain.code(code) };
-        let uploaded = self.send(user.command(id, upload, 0, self.deadline()));
+        let uploaded = self.send(user.command(id, upload, GAS, self.deadline()));
         assert!(uploaded.result.is_ok(), "{uploaded:?}");
         let (contract, code_hash, proof) = self.place(user, code, &[id]);
         let (salt, data) = (vec![id], data.to_vec());
