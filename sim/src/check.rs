@@ -22,6 +22,8 @@ pub enum InvariantId {
     Durability,
     /// A command executes at most once.
     Once,
+    /// A callback that was promised to a client runs exactly once, any other at most once.
+    Callback,
     /// A reply's receipt verifies against what the chain says of the cluster.
     Receipt,
     /// The sum of all balances changes only by what events report: here, by fees that are burnt.
@@ -34,15 +36,23 @@ pub enum InvariantId {
 
 impl InvariantId {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Agreement, Self::Durability, Self::Once, Self::Receipt, Self::Supply, Self::Heights, Self::Liveness];
+    pub const ALL: [Self; 8] = [
+        Self::Agreement,
+        Self::Durability,
+        Self::Once,
+        Self::Callback,
+        Self::Receipt,
+        Self::Supply,
+        Self::Heights,
+        Self::Liveness,
+    ];
 
     /// Number among the system's invariants.
     pub fn id(self) -> &'static str {
         match self {
             Self::Agreement => "I1",
             Self::Durability => "I2",
-            Self::Once => "I3",
+            Self::Once | Self::Callback => "I3",
             Self::Receipt => "I5",
             Self::Supply => "I7",
             Self::Heights => "I8",
@@ -99,6 +109,9 @@ struct Book {
     fees: BTreeMap<(Place, u32), u128>,
     balances: BTreeMap<(Place, u32), u128>,
     supplies: BTreeMap<Place, u128>,
+    asked: BTreeSet<u32>,
+    promised: BTreeSet<u32>,
+    called: BTreeMap<(u32, u32), u64>,
     heights: BTreeMap<Place, Vec<(u64, u64)>>,
     healed: Option<u64>,
     violations: Vec<Violation>,
@@ -110,6 +123,7 @@ pub fn check(history: &[Seen]) -> Vec<Violation> {
     book.agreement(history);
     book.durability();
     book.once();
+    book.callbacks();
     book.supply();
     book.never_back();
     book.liveness();
@@ -158,6 +172,15 @@ impl Book {
             }
             Event::Balance { log, member, account, amount } => {
                 self.balances.insert(((log, member), account), amount);
+            }
+            Event::Asked { number } => {
+                self.asked.insert(number);
+            }
+            Event::Promised { number } => {
+                self.promised.insert(number);
+            }
+            Event::Called { member, number, times } => {
+                self.called.insert((member, number), times);
             }
             Event::Supply { log, member, total } => {
                 self.supplies.insert((log, member), total);
@@ -221,6 +244,20 @@ impl Book {
             }
         }
         wrong.into_iter().for_each(|detail| self.violated(InvariantId::Once, detail));
+    }
+
+    fn callbacks(&mut self) {
+        let mut wrong = vec![];
+        for member in 0..MEMBERS as u32 {
+            for number in &self.asked {
+                match (self.called.get(&(member, *number)), self.promised.contains(number)) {
+                    (Some(1), _) | (Some(0) | None, false) => {}
+                    (Some(0) | None, true) => wrong.push(format!("{number} was promised and not called at {member}")),
+                    (Some(times), _) => wrong.push(format!("{number} was called {times} times at {member}")),
+                }
+            }
+        }
+        wrong.into_iter().for_each(|detail| self.violated(InvariantId::Callback, detail));
     }
 
     /// What an account has if each transfer that is in the log was executed once.

@@ -59,11 +59,15 @@ pub(crate) struct Office {
     pub(crate) extrinsics: Mutex<Vec<Vec<u8>>>,
     /// Commands that move the token, by number: whose, and the id.
     pub(crate) commands: Mutex<Vec<(AccountId, [u8; 16])>>,
+    /// The contract that asks for requests and timers.
+    pub(crate) errand: Mutex<AccountId>,
+    /// One for each that a client had it ask for.
+    pub(crate) asked: Mutex<Vec<()>>,
     pub(crate) quiet: AtomicBool,
 }
 
 /// Adds to a list and returns the number of what was added.
-fn push<T>(list: &Mutex<Vec<T>>, item: T) -> u32 {
+pub(crate) fn push<T>(list: &Mutex<Vec<T>>, item: T) -> u32 {
     let mut list = list.lock();
     list.push(item);
     list.len() as u32 - 1
@@ -79,11 +83,11 @@ impl Office {
         (part as f64) < self.loss * f64::from(1u32 << 20)
     }
 
-    fn between(&self, low: u64, high: u64) -> u64 {
+    pub(crate) fn between(&self, low: u64, high: u64) -> u64 {
         low + self.sim.random() % (high - low)
     }
 
-    fn see(&self, event: Event) {
+    pub(crate) fn see(&self, event: Event) {
         self.history.add(self.sim.now_ms(), event);
     }
 

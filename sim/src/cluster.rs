@@ -20,6 +20,7 @@ use phala_attest::{Provider, identity_report_data};
 use phala_consensus::{LogConfig, LogHandle, Secret, Sim};
 use phala_keys::{ChainView, ClusterKeys, DevKeyService, KeyRequest, KeyService, RecipientKey};
 use phala_node::Node;
+use phala_pink::{HttpError, HttpRequest, HttpResult, Outside, Pink};
 use phala_primitives::{
     AccountId, ClusterId, Hash, PublicKey,
     records::{ClusterRecord, WorkerRecord, cluster_namespace},
@@ -41,8 +42,26 @@ pub(crate) const CLUSTER: ClusterId = 0;
 const HOSTS: usize = 100;
 
 /// One for all replicas of all runs: it only caches what it compiled.
-static ENGINE: LazyLock<Result<Engine, String>> =
-    LazyLock::new(|| Engine::new(Limits::default()).map_err(|error| error.to_string()));
+static ENGINE: LazyLock<Result<Engine, String>> = LazyLock::new(|| {
+    let pink = Pink::new([7; 32], [9; 32], 10_000, Arc::new(Nowhere), Arc::default());
+    Engine::with_extension(Limits::default(), Arc::new(pink)).map_err(|error| error.to_string())
+});
+
+/// No outside world: contracts ask for it in commands only.
+struct Nowhere;
+
+impl Outside for Nowhere {
+    fn http(&self, _: &AccountId, requests: Vec<HttpRequest>, _: u64) -> Vec<HttpResult> {
+        requests.iter().map(|_| Err(HttpError::NetworkError)).collect()
+    }
+    fn random(&self, bytes: &mut [u8]) {
+        bytes.fill(0);
+    }
+    fn now_ms(&self) -> u64 {
+        0
+    }
+    fn log(&self, _: &AccountId, _: u8, _: &str) {}
+}
 
 /// Keys of one start of a worker.
 struct Keys {
@@ -77,6 +96,11 @@ impl Served {
         }
         let at = usize::try_from(sim.random() % all.len().max(1) as u64).unwrap_or(0);
         all.get(at).map(|(member, replica)| (**member, (*replica).clone()))
+    }
+
+    /// This replica, if it is up.
+    pub(crate) fn get(&self, member: usize) -> Option<Arc<Replica>> {
+        self.replicas.lock().get(&member).cloned()
     }
 
     /// The identities that vote in an epoch, as the chain has them; in the newest, if none is named.

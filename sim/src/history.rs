@@ -110,6 +110,25 @@ pub enum Event {
         /// How much, held amounts included.
         amount: u128,
     },
+    /// A client has a contract ask for a request or a timer.
+    Asked {
+        /// Number of it.
+        number: u32,
+    },
+    /// The client was told that the contract asked.
+    Promised {
+        /// Number of it.
+        number: u32,
+    },
+    /// How often the contract was called back for it at the end, by a member's state.
+    Called {
+        /// Which member.
+        member: u32,
+        /// Number of it.
+        number: u32,
+        /// How often.
+        times: u64,
+    },
     /// How much there is in all, by a member's own account of it.
     Supply {
         /// Which log's ledger.

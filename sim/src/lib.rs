@@ -25,6 +25,7 @@ mod check;
 mod clients;
 mod cluster;
 mod disk;
+mod errands;
 mod history;
 mod plan;
 mod rng;

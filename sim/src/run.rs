@@ -7,6 +7,7 @@ use crate::{
     check::{BOUND_MS, InvariantId, Violation, check},
     clients::{CLIENTS, Office},
     cluster::{self, CLUSTER, Cluster},
+    errands,
     history::{Event, History, trace},
     plan::{Log, MEMBERS, Moment, Plan},
 };
@@ -130,10 +131,13 @@ async fn scenario(sim: &Sim, seed: u64, plan: &Plan, history: &History) -> Resul
         accounts,
         extrinsics: Mutex::default(),
         commands: Mutex::default(),
+        errand: Mutex::default(),
+        asked: Mutex::default(),
         quiet: AtomicBool::new(false),
     });
     deploy(&office).await?;
     let busy = begin(&office);
+    sim.spawn(office.clone().outside());
     faults(sim, plan, &chain, &mut cluster).await?;
     settle(&office, plan, &busy).await;
     compare(&office, &cluster)
@@ -157,10 +161,25 @@ fn code() -> Result<Vec<u8>, Stuck> {
     hex::decode(text.trim_start_matches("0x")).map_err(stuck)
 }
 
-/// Puts the token there, by the chain's word, and fills the clients' purses.
+/// Puts the contracts there, and fills the clients' purses.
 async fn deploy(office: &Arc<Office>) -> Result<(), Stuck> {
+    let none = None::<String>;
+    let token = place(office, "the token", code()?, (NEW, TOKENS, &none, &none, 12u8).encode()).await?;
+    *office.token.lock() = token;
+    let errand = wat::parse_str(errands::SOURCE).map_err(stuck)?;
+    *office.errand.lock() = place(office, "the contract that asks", errand, vec![]).await?;
+    let now = office.sim.now_ms();
+    for account in 0..office.accounts.len() {
+        let amount = if account == Office::OWNER { TOKENS } else { 0 };
+        office.history.add(now, Event::Endowed { log: Log::Cluster, account: account as u32, amount });
+    }
+    join_all((0..CLIENTS).map(|client| office.pay(Office::OWNER, client, PURSE))).await;
+    Ok(())
+}
+
+/// Puts a contract there, by the chain's word.
+async fn place(office: &Arc<Office>, what: &str, code: Vec<u8>, data: Vec<u8>) -> Result<AccountId, Stuck> {
     let (chain, owner) = (&office.chain, &office.accounts[Office::OWNER]);
-    let code = code()?;
     let code_hash = blake2_256(&code);
     let upload = pallet_clusters::Call::upload_code { code_hash, size: code.len() as u32 };
     let key = storage::code(&code_hash);
@@ -169,23 +188,14 @@ async fn deploy(office: &Arc<Office>) -> Result<(), Stuck> {
     let proof = chain.fact("the code", &key).await?;
     succeed(office, "the upload", Action::Upload { code, proof }).await?;
 
-    let (salt, none) = (vec![1u8], None::<String>);
+    let salt = vec![1u8];
     let contract = contract_address(&owner.id(), CLUSTER, &code_hash, &salt);
     let create = pallet_clusters::Call::create_contract { cluster: CLUSTER, code_hash, salt: salt.clone() };
     let key = storage::contract(&contract);
     chain.perform("the contract", vec![(owner, RuntimeCall::Clusters(create))], there(key.clone())).await?;
     let proof = chain.fact("the contract", &key).await?;
-    let data = (NEW, TOKENS, &none, &none, 12u8).encode();
-    succeed(office, "the token", Action::Instantiate { contract, code_hash, salt, data, proof }).await?;
-
-    *office.token.lock() = contract;
-    let now = office.sim.now_ms();
-    for account in 0..office.accounts.len() {
-        let amount = if account == Office::OWNER { TOKENS } else { 0 };
-        office.history.add(now, Event::Endowed { log: Log::Cluster, account: account as u32, amount });
-    }
-    join_all((0..CLIENTS).map(|client| office.pay(Office::OWNER, client, PURSE))).await;
-    Ok(())
+    succeed(office, what, Action::Instantiate { contract, code_hash, salt, data, proof }).await?;
+    Ok(contract)
 }
 
 async fn succeed(office: &Office, what: &str, action: Action) -> Result<(), Stuck> {
@@ -210,6 +220,13 @@ fn begin(office: &Arc<Office>) -> Vec<Arc<AtomicBool>> {
             });
         }
     }
+    let mark = Arc::new(AtomicBool::new(true));
+    busy.push(mark.clone());
+    let errands = office.clone().errands(0);
+    office.sim.spawn(async move {
+        errands.await;
+        mark.store(false, Ordering::SeqCst);
+    });
     busy
 }
 
@@ -274,9 +291,11 @@ fn level(office: &Office) -> bool {
     let nonces =
         |account| nodes.iter().map(|node| audit::account(node, account).map(|(nonce, _)| nonce)).collect::<Vec<_>>();
     let same = office.accounts.iter().map(nonces).all(|nonces| nonces.windows(2).all(|pair| pair[0] == pair[1]));
-    same && replicas
-        .iter()
-        .all(|replica| commands.iter().rev().take(CLIENTS).all(|(a, id)| replica.outcome(a, id).is_ok()))
+    let rest = replicas.iter().all(|replica| Office::at_rest(replica));
+    same && rest
+        && replicas
+            .iter()
+            .all(|replica| commands.iter().rev().take(CLIENTS).all(|(a, id)| replica.outcome(a, id).is_ok()))
 }
 
 /// Writes into the history what every member's state tells.
@@ -290,6 +309,7 @@ fn compare(office: &Office, cluster: &Cluster) -> Result<(), Stuck> {
     }
     for (replica, member) in office.served.all()?.iter().zip(0u32..) {
         tokens(office, replica, member)?;
+        office.callbacks(replica, member);
     }
     Ok(())
 }

@@ -27,6 +27,15 @@ fn truth() -> History {
             }
         }
     }
+    for number in 0..2 {
+        at(16, Event::Asked { number });
+        if number == 0 {
+            at(26, Event::Promised { number });
+        }
+        for member in 0..MEMBERS as u32 {
+            at(95, Event::Called { member, number, times: u64::from(number == 0) });
+        }
+    }
     for (log, fee) in [(Log::Chain, 1), (Log::Cluster, 0)] {
         let outcome = if log == Log::Chain { Hash::ZERO } else { OUTCOME };
         at(15, Event::Sent { log, number: 0, from: 0, to: 1, amount: 30 });
@@ -58,6 +67,18 @@ fn with(lie: impl Fn(&mut Event) -> bool) -> Vec<InvariantId> {
 #[test]
 fn the_truth_is_accepted() {
     assert_eq!(check(&truth()), []);
+}
+
+#[test]
+fn a_callback_that_is_missing_or_ran_twice_is_found() {
+    let lies = [(0, 0), (0, 2), (1, 2)];
+    for (of, said) in lies {
+        let lie = |event: &mut Event| match event {
+            Event::Called { member: 2, number, times } if *number == of => std::mem::replace(times, said) != said,
+            _ => false,
+        };
+        assert_eq!(with(lie), [InvariantId::Callback], "{of} called {said} times");
+    }
 }
 
 #[test]
