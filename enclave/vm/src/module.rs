@@ -14,9 +14,11 @@ use crate::{
     VmError,
     limits::{CODE_BYTES, MAX_MEMORY, PAGE, TABLE_ELEMENTS},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use wasm_encoder::RawSection;
-use wasmparser::{ExternalKind, FuncType, MemoryType, Parser, Payload, TypeRef, ValType, Validator, WasmFeatures};
+use wasmparser::{
+    ExternalKind, FuncType, MemoryType, Operator, Parser, Payload, TypeRef, ValType, Validator, WasmFeatures,
+};
 
 /// Name under which the rewritten module exports its memory.
 pub(crate) const MEMORY_EXPORT: &str = "phala:memory";
@@ -32,6 +34,23 @@ const MAX_BODIES: u64 = 4 << 20;
 const MAX_LOCALS: u32 = 4096;
 const MAX_PARAMETERS: usize = 32;
 const MAX_BRANCHES: u32 = 4096;
+/// Locals that a function may have beyond one for each byte.
+const SPARE_LOCALS: u64 = 64;
+const MAX_DEPTH: u64 = 2048;
+/// The compiler's time grows with the square of this.
+const MAX_BRANCHES_TO_LABEL: u64 = 2048;
+/// The same.
+const MAX_INDIRECT_CALLS: u64 = 1024;
+/// Blocks of a function times its locals: at the end of each block, each local may have to be joined of two values.
+/// Time grows with the square of that. The largest function of a library for regular expressions has 23,000.
+const MAX_JOINS: u64 = 40_000;
+/// Of all functions, what there may be beyond as many as bytes so far.
+const SPARE_JOINS: u64 = 40_000;
+const MAX_TYPES: u32 = 4096;
+const MAX_EXPORTS: u32 = 1024;
+const MAX_IMPORTS: u32 = 1024;
+const MAX_SEGMENTS: u32 = 8192;
+const MAX_ELEMENTS: u64 = 64 << 10;
 
 /// Parameters and results of the host's functions, by module and name.
 pub(crate) type HostTypes = BTreeMap<(String, String), (Vec<ValType>, Vec<ValType>)>;
@@ -64,6 +83,11 @@ fn bad(what: impl std::fmt::Display) -> VmError {
 struct Survey {
     types: Vec<FuncType>,
     functions: Vec<u32>,
+    /// Functions that have been imported, and bodies that have been seen.
+    imported: usize,
+    bodies: usize,
+    /// Blocks times locals of all functions.
+    joins: u64,
     memory: Option<MemoryType>,
     exports: BTreeMap<String, (ExternalKind, u32)>,
     /// Of all functions so far.
@@ -91,11 +115,13 @@ impl Survey {
     fn see(&mut self, payload: Payload<'_>, host: &HostTypes) -> Result<(), VmError> {
         match payload {
             Payload::TypeSection(types) => {
+                bounded("types", types.count().into(), MAX_TYPES.into())?;
                 for ty in types.into_iter_err_on_gc_types() {
                     self.types.push(checked_type(ty.map_err(bad)?)?);
                 }
             }
             Payload::ImportSection(imports) => {
+                bounded("imports", imports.count().into(), MAX_IMPORTS.into())?;
                 for import in imports.into_imports() {
                     let import = import.map_err(bad)?;
                     self.import(import.module, import.name, import.ty, host)?;
@@ -120,17 +146,16 @@ impl Survey {
             }
             Payload::GlobalSection(globals) => bounded("globals", globals.count().into(), MAX_GLOBALS.into())?,
             Payload::ExportSection(exports) => {
+                bounded("exports", exports.count().into(), MAX_EXPORTS.into())?;
                 for export in exports {
                     let export = export.map_err(bad)?;
                     self.exports.insert(export.name.to_owned(), (export.kind, export.index));
                 }
             }
             Payload::StartSection { .. } => return Err(bad("a start function is not allowed")),
-            Payload::CodeSectionEntry(body) => {
-                self.body_bytes = self.body_bytes.saturating_add(body.range().len() as u64);
-                bounded("bytes of all functions", self.body_bytes, MAX_BODIES)?;
-                checked_body(&body)?;
-            }
+            Payload::CodeSectionEntry(body) => self.body(&body)?,
+            Payload::DataSection(data) => bounded("data segments", data.count().into(), MAX_SEGMENTS.into())?,
+            Payload::ElementSection(elements) => self.elements(elements)?,
             _ => {}
         }
         Ok(())
@@ -147,10 +172,34 @@ impl Survey {
                     return Err(bad(format!("import {module}.{name} has another type than the host's function")));
                 }
                 self.functions.push(index);
+                self.imported = self.functions.len();
             }
             _ => return Err(bad(format!("unknown import {module}.{name}"))),
         }
         Ok(())
+    }
+
+    fn body(&mut self, body: &wasmparser::FunctionBody<'_>) -> Result<(), VmError> {
+        let ty = self.functions.get(self.imported.saturating_add(self.bodies));
+        let parameters = ty.and_then(|ty| self.types.get(*ty as usize)).map_or(0, |ty| ty.params().len());
+        self.bodies = self.bodies.saturating_add(1);
+        self.body_bytes = self.body_bytes.saturating_add(body.range().len() as u64);
+        bounded("bytes of all functions", self.body_bytes, MAX_BODIES)?;
+        self.joins = self.joins.saturating_add(checked_body(body, parameters)?);
+        let limit = (body.range().end as u64).saturating_add(SPARE_JOINS);
+        bounded("blocks times locals of all functions", self.joins, limit)
+    }
+
+    fn elements(&self, elements: wasmparser::ElementSectionReader<'_>) -> Result<(), VmError> {
+        bounded("element segments", elements.count().into(), MAX_SEGMENTS.into())?;
+        let mut count = 0_u64;
+        for segment in elements {
+            count = count.saturating_add(match segment.map_err(bad)?.items {
+                wasmparser::ElementItems::Functions(functions) => functions.count().into(),
+                wasmparser::ElementItems::Expressions(_, expressions) => expressions.count().into(),
+            });
+        }
+        bounded("elements", count, MAX_ELEMENTS)
     }
 
     /// Checks what needs the whole module, and returns its memory.
@@ -189,20 +238,56 @@ fn checked_type(ty: FuncType) -> Result<FuncType, VmError> {
     Ok(ty)
 }
 
-/// Bounds what makes compilation slow beyond measure.
-fn checked_body(body: &wasmparser::FunctionBody<'_>) -> Result<(), VmError> {
-    bounded("bytes of a function", body.range().len() as u64, MAX_BODY as u64)?;
-    let mut locals = 0_u32;
+/// Bounds what makes compilation slow beyond measure. `parameters` counts for locals.
+fn checked_body(body: &wasmparser::FunctionBody<'_>, parameters: usize) -> Result<u64, VmError> {
+    let bytes = body.range().len();
+    bounded("bytes of a function", bytes as u64, MAX_BODY as u64)?;
+    let mut locals = parameters as u32;
     for group in body.get_locals_reader().map_err(bad)? {
         locals = locals.saturating_add(group.map_err(bad)?.0);
     }
     bounded("locals of a function", locals.into(), MAX_LOCALS.into())?;
+    // A local that is used takes two bytes and more.
+    bounded("locals in a function of its size", locals.into(), (bytes as u64).saturating_add(SPARE_LOCALS))?;
+    // Branches to each label under way; the function's own is the first.
+    let (mut labels, mut ends, mut indirect) = (vec![0_u32], 0_u64, 0_u64);
     for operator in body.get_operators_reader().map_err(bad)? {
-        if let wasmparser::Operator::BrTable { targets } = operator.map_err(bad)? {
-            bounded("targets of a branch", targets.len().into(), MAX_BRANCHES.into())?;
+        match operator.map_err(bad)? {
+            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
+                labels.push(0);
+                ends = ends.saturating_add(1);
+                bounded("blocks inside each other", labels.len() as u64, MAX_DEPTH)?;
+            }
+            Operator::End => drop(labels.pop()),
+            Operator::CallIndirect { .. } => {
+                indirect = indirect.saturating_add(1);
+                bounded("indirect calls in a function", indirect, MAX_INDIRECT_CALLS)?;
+            }
+            Operator::Br { relative_depth } | Operator::BrIf { relative_depth } => branch(&mut labels, relative_depth)?,
+            Operator::BrTable { targets } => {
+                bounded("targets of a branch", targets.len().into(), MAX_BRANCHES.into())?;
+                let mut distinct = BTreeSet::from([targets.default()]);
+                for target in targets.targets() {
+                    distinct.insert(target.map_err(bad)?);
+                }
+                for target in distinct {
+                    branch(&mut labels, target)?;
+                }
+            }
+            _ => {}
         }
     }
-    Ok(())
+    let joins = ends.saturating_mul(locals.into());
+    bounded("blocks times locals of a function", joins, MAX_JOINS)?;
+    Ok(joins)
+}
+
+/// Counts a branch to a label.
+fn branch(labels: &mut [u32], depth: u32) -> Result<(), VmError> {
+    let place = labels.len().checked_sub(depth as usize).and_then(|above| above.checked_sub(1));
+    let Some(count) = place.and_then(|place| labels.get_mut(place)) else { return Ok(()) };
+    *count = count.saturating_add(1);
+    bounded("branches to one label", (*count).into(), MAX_BRANCHES_TO_LABEL)
 }
 
 /// Copies all sections but those that name the memory, which becomes the module's own, within the limit, and exported.

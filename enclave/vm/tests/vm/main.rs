@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "the tests are the host, whose clock it is")]
 
 mod calls;
+mod compiling;
 mod fairness;
 mod functions;
 mod hostile;
