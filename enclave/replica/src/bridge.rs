@@ -102,7 +102,7 @@ impl Traffic {
 
     /// Whether so many more messages of these senders fit.
     pub(crate) fn has_room(&self, layer: &Layer, more: &BTreeMap<AccountId, u64>) -> Result<(), Coded> {
-        let all = (self.outbox.next - self.first).saturating_add(more.values().sum());
+        let all = self.outbox.next.saturating_sub(self.first).saturating_add(more.values().sum());
         if !more.is_empty() && all > MAX_OUTBOX {
             return Err(Coded::new(Code::OutboxFull, format!("{MAX_OUTBOX} of the cluster")));
         }

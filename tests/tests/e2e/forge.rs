@@ -96,7 +96,7 @@ impl Caller {
 
 /// A query without a demand on the state's age.
 pub(crate) fn query(contract: AccountId, data: &[u8]) -> Operation {
-    Operation::Query(Query { contract, data: data.to_vec(), min_height: 0 })
+    Operation::Query(Query { contract, data: data.to_vec(), value: 0, min_height: 0 })
 }
 
 /// A sealed request and what opens its answer.

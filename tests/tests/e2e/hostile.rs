@@ -419,7 +419,7 @@ impl Wire {
 
 async fn sessions(scene: &Scene) {
     let before = scene.bit().await;
-    let get = || Call::Query(Query { contract: scene.flipper, data: flipper::GET.to_vec(), min_height: 0 });
+    let get = || Call::Query(Query { contract: scene.flipper, data: flipper::GET.to_vec(), value: 0, min_height: 0 });
     let bit = |answer: Answer| match answer {
         Answer::Query { output, .. } => flipper::bit(&output.data),
         other => panic!("{other:?}"),
@@ -476,7 +476,7 @@ async fn sessions(scene: &Scene) {
     // What a session survives: requests that are refused for what they are.
     let scoped = scene.caller(|body| body.scope = Scope::Contracts(vec![scene.flipper]));
     let mut wire = Wire::open(scene, &scoped).await;
-    let other = Call::Query(Query { contract: OTHER, data: vec![], min_height: 0 });
+    let other = Call::Query(Query { contract: OTHER, data: vec![], value: 0, min_height: 0 });
     assert_eq!(code_of(wire.ask(other).await), Code::OutOfScope);
     let mut forged = scene.flip(&scene.alice);
     forged.signature[5] ^= 1;
