@@ -144,6 +144,7 @@ fn sample(id: u32) -> Vec<u8> {
         101 => (request("http://a/"), 500u64, callback()).encode(),
         102 => (100u64, 0u64, callback()).encode(),
         103 => 7u64.encode(),
+        112 => ([21u8, 0, 0, 0], vec![vec![0u8]]).encode(),
         _ => vec![],
     }
 }

@@ -259,7 +259,7 @@ impl Worker {
         match call {
             Call::Query(query) => self.query(request_id, query),
             Call::Command(command) => Ok(self.execute(command)),
-            Call::Outcome(_) | Call::Logs(_) => Err(Code::Malformed.into()),
+            Call::Outcome(_) | Call::Logs(_) | Call::Part(_) => Err(Code::Malformed.into()),
         }
     }
 

@@ -177,7 +177,10 @@ fn frames_that_are_replayed_overtaken_or_altered_are_refused() {
     for length in 0..frames[2].len() {
         assert!(server.receiver.open(&frames[2][..length], NOW).is_err());
     }
-    assert_eq!(code(server.receiver.open(&vec![0; phala_primitives::limits::MAX_MESSAGE + 1], NOW)), Some(Code::TooLarge));
+    assert_eq!(
+        code(server.receiver.open(&vec![0; phala_primitives::limits::MAX_MESSAGE + 1], NOW)),
+        Some(Code::TooLarge)
+    );
     let reflected = server.sender.reply([1; 16], answer(1)).unwrap();
     assert!(server.receiver.open(&reflected, NOW).is_err());
     assert!(server.receiver.open(&frames[2], NOW).is_ok(), "none of that did harm");
