@@ -162,6 +162,7 @@ fn sample(id: u32) -> Vec<u8> {
         105 => vec![1u8, 2].encode(),
         108 => ("github/push", [1u8, 2, 3, 4], 1_000_000u64, 0u32).encode(),
         109 => "github/push".encode(),
+        112 => ([21u8, 0, 0, 0], vec![vec![0u8]]).encode(),
         _ => vec![],
     }
 }

@@ -92,7 +92,6 @@ pub enum Action {
         bytes: Vec<u8>,
         /// That the chain has the code's `CodeRecord`.
         proof: Fact,
-        proof: Fact,
     },
     /// Brings a contract an HTTP request that came to a worker. Only members of the cluster may.
     #[codec(index = 8)]

@@ -3,6 +3,7 @@ use frame_support::{assert_noop, assert_ok};
 use pallet_clusters::{AnchorProof, Clusters as Stored, Epochs, Error, Policies};
 use phala_primitives::{
     Certificate, ClusterPolicy, blake2_256,
+    limits::MAX_CODE,
     records::{Anchor, cluster_namespace, contract_address},
 };
 
@@ -122,7 +123,7 @@ fn code_holds_a_deposit_until_it_is_removed() {
         let signed = || RuntimeOrigin::signed(alice.clone());
         let before = Balances::free_balance(&alice);
         assert_noop!(Clusters::upload_code(signed(), hash, 0), Error::<Runtime>::CodeSize);
-        assert_noop!(Clusters::upload_code(signed(), hash, (512 << 10) + 1), Error::<Runtime>::CodeSize);
+        assert_noop!(Clusters::upload_code(signed(), hash, MAX_CODE as u32 + 1), Error::<Runtime>::CodeSize);
         assert_ok!(Clusters::upload_code(signed(), hash, 1000));
         assert_eq!(before - Balances::free_balance(&alice), CODE_DEPOSIT + 1000 * CODE_DEPOSIT_PER_BYTE);
         assert_noop!(Clusters::upload_code(signed(), hash, 1000), Error::<Runtime>::CodeExists);

@@ -264,7 +264,9 @@ impl Worker {
             Call::Query(query) => self.query(request_id, query),
             Call::Command(command) => Ok(self.execute(command)),
             Call::Follow(query) => Ok(Answer::Logs(self.page(query.from))),
-            Call::Outcome(_) | Call::Logs(_) | Call::Balance(_) | Call::Unfollow(_) => Err(Code::Malformed.into()),
+            Call::Outcome(_) | Call::Logs(_) | Call::Balance(_) | Call::Part(_) | Call::Unfollow(_) => {
+                Err(Code::Malformed.into())
+            }
         }
     }
 
