@@ -107,7 +107,7 @@ impl Office {
     pub(crate) fn callbacks(&self, replica: &Replica, member: u32) {
         for number in 0..self.asked.lock().len() as u32 {
             let data = [&number.to_be_bytes()[..], &[0xff]].concat();
-            let query = Query { contract: *self.errand.lock(), data, min_height: 0 };
+            let query = Query { contract: *self.errand.lock(), data, value: 0, min_height: 0 };
             let answer = replica.query(self.accounts[0].id(), [1; 16], &query, self.sim.now_ms());
             let Ok(Answer::Query { output, .. }) = answer else { continue };
             let times = u64::from_le_bytes(output.data.try_into().unwrap_or([0xff; 8]));

@@ -332,7 +332,7 @@ impl Cluster {
     }
 
     /// Asks the replicas, the one that answered last first, until one gives an answer that verifies.
-    async fn ask(&self, ask: Ask<'_>) -> Result<(AccountId, Answer), Coded> {
+    pub(crate) async fn ask(&self, ask: Ask<'_>) -> Result<(AccountId, Answer), Coded> {
         self.ask_rounds(ask, None).await
     }
 

@@ -218,11 +218,9 @@ impl Replica {
 
     /// Whether this member should do the next thing of this number now. Members take turns of `turn_ms`.
     pub fn is_turn(&self, number: u64, turn_ms: u64, now_ms: u64) -> bool {
-        let own = self.identity.verifying_key().to_bytes();
-        let members = self.members.read();
-        let Some(place) = members.iter().position(|member| *member == own) else { return false };
+        let Some((place, members)) = self.executor.jobs().member() else { return false };
         let turn = now_ms.checked_div(turn_ms).unwrap_or(0).wrapping_add(number);
-        turn.checked_rem(members.len() as u64) == Some(place as u64)
+        turn.checked_rem(members) == Some(place)
     }
 
     /// Makes a leader propose an entry, if none of this epoch tells the chain yet what it does not know.

@@ -5,7 +5,7 @@ use crate::hooks;
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash, PublicKey, limits::MAX_COMMAND_LIFE_MS};
-use phala_session::{CertificateCache, CommandId, SignedCommand};
+use phala_session::{Action, CertificateCache, CommandId, SignedCommand};
 use std::{num::NonZeroUsize, sync::Arc};
 
 /// Commands whose signatures are remembered as good.
@@ -46,11 +46,16 @@ impl Checker {
         *self.members.write() = members.to_vec();
     }
 
+    /// Whether an account is the identity of a member.
+    pub(crate) fn is_member(&self, account: &AccountId) -> bool {
+        self.members.read().contains(&account.0)
+    }
+
     /// Checks a command, whose hash is given, at a time. Gives the same answer as [`SignedCommand::verify`], and
     /// refuses what only members may send.
     pub(crate) fn check(&self, command: &SignedCommand, hash: &Hash, time_ms: u64) -> Result<(), Coded> {
         let members_only = command.command.action.is_for_members();
-        if members_only && !self.members.read().contains(&command.account().0) {
+        if members_only && !self.is_member(command.account()) {
             return Err(Coded::new(Code::NotMember, "only members bring what comes from outside"));
         }
         if self.good.lock().get(hash).is_some() && in_time(command, time_ms) {

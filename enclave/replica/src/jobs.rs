@@ -164,6 +164,11 @@ impl Jobs {
         }
     }
 
+    /// Which member this is, and of how many, in an epoch.
+    pub(crate) fn member(&self) -> Option<(u64, u64)> {
+        self.member
+    }
+
     /// Says which member this is: its place, and how many there are.
     pub(crate) fn set_member(&mut self, place: u64, members: u64) {
         self.member = Some((place, members));

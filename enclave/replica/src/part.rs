@@ -65,7 +65,7 @@ impl Replica {
     /// Errors: `NotMember`; `WrongState` if this replica does not hold the state; otherwise those of the contract.
     pub fn part(&self, account: &AccountId, query: PartQuery, now_ms: u64, caller: &Caller) -> Result<Answer, Coded> {
         self.ready_epoch()?;
-        if !self.members.read().contains(&account.0) {
+        if !self.entries.checker.is_member(account) {
             return Err(Coded::new(Code::NotMember, "only members ask for parts of queries"));
         }
         let snapshot = self.kept.find(query.root, || self.state.snapshot(), now_ms);

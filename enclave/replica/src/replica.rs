@@ -210,7 +210,7 @@ impl Replica {
     }
 
     /// Tells of code that came with a command, if the chain knows it.
-    fn announce(&self, command: &SignedCommand) {
+    fn tell_of_code(&self, command: &SignedCommand) {
         let Action::Upload { code, proof } = &command.command.action else { return };
         if let Some(compile) = &*self.on_upload.read()
             && self.executor.knows(code, proof)
@@ -265,7 +265,7 @@ impl Replica {
         drop(pool);
         if new {
             self.forward(&[&encoded]);
-            self.announce(&encoded);
+            self.tell_of_code(&encoded);
         }
         Ok(ticket)
     }
@@ -288,7 +288,7 @@ impl Replica {
                 let new = pool.insert(command, hash, now_ms);
                 drop(pool);
                 if let Some(upload) = upload.filter(|_| new == Ok(true)) {
-                    self.announce(&upload);
+                    self.tell_of_code(&upload);
                 }
             }
         }
