@@ -126,7 +126,7 @@ mod till {
             test::default_accounts::<pink::PinkEnvironment>()
         }
 
-        #[ink::test(environment = pink::PinkEnvironment)]
+        #[ink::test]
         fn it_counts_what_is_paid_and_only_its_owner_pays_out() {
             let mock = pink::mock::install();
             mock.set_balance(3 * PHA);
