@@ -236,7 +236,7 @@ impl Work {
                 if !crowded || self.is_over() {
                     break execution;
                 }
-                std::thread::sleep(CROWDED);
+                self.changed.wait_for(&mut self.state.lock(), CROWDED);
             };
             self.put(index, outcome(execution), "here");
         }
