@@ -63,6 +63,23 @@ fn new_project_builds_and_a_mistake_in_it_is_shown() {
 }
 
 #[test]
+fn a_contract_that_wants_speed_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = new_project("quick", folder.path()).unwrap();
+    let options = options(&folder.path().join("out"));
+    let small = build(&project, &options, &mut |_| ()).map_err(shown).unwrap().bundle.code;
+    let manifest = project.join("Cargo.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let wants = |aim: &str| {
+        std::fs::write(&manifest, format!("{text}\n[package.metadata.phala]\noptimize = \"{aim}\"\n")).unwrap();
+        build(&project, &options, &mut |_| ())
+    };
+    assert_eq!(wants("size").map_err(shown).unwrap().bundle.code, small);
+    assert_ne!(wants("speed").map_err(shown).unwrap().bundle.code, small);
+    assert_eq!(wants("beauty").unwrap_err().coded.known(), Some(Code::BuildFailed));
+}
+
+#[test]
 fn what_is_no_contract_of_ink_5_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let code = |path: &Path| build(path, &options(folder.path()), &mut |_| ()).unwrap_err().coded.known();

@@ -74,7 +74,12 @@ pub(crate) struct Lane {
 impl Lane {
     pub(crate) fn new(bound: Bound, instances: usize, capacity: &Capacity) -> Result<Self, VmError> {
         let refused = |error: wasmtime::Error| VmError::Engine(format!("{error:#}"));
-        let engine = Engine::new(&config(bound, instances)).map_err(refused)?;
+        if !PoolingAllocationConfig::is_pagemap_scan_available() {
+            tracing::info!(
+                "the kernel does not tell which pages were written (Linux 6.7 does): instances are wiped whole"
+            );
+        }
+        let engine = Engine::new(&config(bound, instances, Enabled::Auto)).map_err(refused)?;
         let mut linker = Linker::new(&engine);
         host::link(&mut linker).map_err(refused)?;
         let cache = Mutex::new(Cache { slots: LruCache::unbounded(), bytes: 0 });
@@ -148,7 +153,8 @@ impl Lane {
     }
 }
 
-fn config(bound: Bound, instances: usize) -> Config {
+/// `scan` says whether the kernel is asked which pages were written: `Auto` does where it can.
+fn config(bound: Bound, instances: usize, scan: Enabled) -> Config {
     let count = u32::try_from(instances).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(count)
@@ -161,7 +167,7 @@ fn config(bound: Bound, instances: usize) -> Config {
         .max_unused_warm_slots(WARM_SLOTS)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         // Wipes only pages that were written, where the kernel tells which (Linux 6.7). Elsewhere all are wiped.
-        .pagemap_scan(Enabled::Auto)
+        .pagemap_scan(scan)
         .table_keep_resident(KEEP_RESIDENT);
     let mut config = Config::new();
     config
@@ -187,4 +193,33 @@ fn config(bound: Bound, instances: usize) -> Config {
         .generate_address_map(false)
         .concurrency_support(false);
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmtime::{Instance, Store};
+
+    /// Writes to each page of 4 KiB, after it found there what the module put there.
+    const DIRTY: &str = r#"(module (memory 4 64) (data (i32.const 8) "A") (func (export "call") (local $at i32)
+        (if (i32.ne (i32.load8_u (i32.const 8)) (i32.const 65)) (then unreachable)) (drop (memory.grow (i32.const 40)))
+        (i32.store8 (i32.const 8) (i32.const 0)) (loop
+            (if (i32.load (local.get $at)) (then unreachable)) (i64.store (local.get $at) (i64.const -1))
+            (br_if 0 (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 4096))) (i32.const 2883584))))))"#;
+
+    #[test]
+    fn memory_is_fresh_whether_or_not_the_kernel_tells_what_was_written() {
+        let scans = [Some(Enabled::Auto), Some(Enabled::No)];
+        let there = PoolingAllocationConfig::is_pagemap_scan_available().then_some(Enabled::Yes);
+        for scan in scans.into_iter().chain([there]).flatten() {
+            let mut config = config(Bound::Fuel, 1, &Limits::default(), scan);
+            let engine = Engine::new(config.consume_fuel(false)).unwrap();
+            let module = Module::new(&engine, wat::parse_str(DIRTY).unwrap()).unwrap();
+            for _ in 0..50 {
+                let mut store = Store::new(&engine, ());
+                let instance = Instance::new(&mut store, &module, &[]).unwrap();
+                instance.get_typed_func::<(), ()>(&mut store, "call").unwrap().call(&mut store, ()).unwrap();
+            }
+        }
+    }
 }

@@ -40,7 +40,7 @@ const MAX_DEPTH: u64 = 2048;
 /// The compiler's time grows with the square of this.
 const MAX_BRANCHES_TO_LABEL: u64 = 2048;
 /// The same.
-const MAX_INDIRECT_CALLS: u64 = 1024;
+const MAX_INDIRECT_CALLS: u64 = 512;
 /// Blocks of a function times its locals: at the end of each block, each local may have to be joined of two values.
 /// Time grows with the square of that. The largest function of a library for regular expressions has 23,000.
 const MAX_JOINS: u64 = 40_000;
