@@ -108,7 +108,7 @@ impl Scene {
 
     fn deliver(&mut self, member: usize, id: u64) {
         let result: HttpResult = Err(HttpError::Timeout);
-        self.replica(member).deliver(id, result.encode(), self.cluster.now).unwrap();
+        drop(self.replica(member).deliver(id, result.encode(), self.cluster.now).unwrap());
     }
 }
 
@@ -256,7 +256,7 @@ fn an_http_request_is_executed_once_under_its_key_whoever_brings_it() {
     let (mut first, mut second) = (bring(&scene, 0).unwrap(), bring(&scene, 1).unwrap());
     scene.cluster.step(0);
     assert_eq!(scene.count(b"0001"), 1);
-    let mut read = |ticket: &mut crate::Ticket| match ticket.try_recv().unwrap() {
+    let read = |ticket: &mut crate::Ticket| match ticket.try_recv().unwrap() {
         Some(Ok(Answer::Command { outcome, .. })) => outcome.result.unwrap().data,
         other => panic!("{other:?}"),
     };
@@ -268,8 +268,9 @@ fn an_http_request_is_executed_once_under_its_key_whoever_brings_it() {
     let mut third = bring(&scene, 3).unwrap();
     assert_eq!((read(&mut third), scene.count(b"0001")), (1u64.encode(), 1));
     // Without a key, or with another, it is another request.
-    scene.replica(0).hook(contract, &post("h/-0001"), None, now).unwrap();
-    scene.replica(0).hook(contract, &post("h/-0001"), Some(b"other"), now).unwrap();
+    for key in [None, Some(&b"other"[..])] {
+        drop(scene.replica(0).hook(contract, &post("h/-0001"), key, now).unwrap());
+    }
     scene.cluster.step(0);
     assert_eq!(scene.count(b"0001"), 3);
 }
@@ -302,7 +303,7 @@ fn a_flood_of_one_hook_leaves_room_for_others() {
     open(&mut scene, "h").unwrap();
     let (contract, now) = (scene.contract, scene.cluster.now);
     for _ in 0..MAX_POOL_PER_HOOK {
-        scene.replica(0).hook(contract, &post("h/-0001"), None, now).unwrap();
+        drop(scene.replica(0).hook(contract, &post("h/-0001"), None, now).unwrap());
     }
     assert_eq!(code(scene.replica(0).hook(contract, &post("h/-0001"), None, now)), Some(Code::HookBusy));
     let other = User::new(7);
