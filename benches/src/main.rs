@@ -14,7 +14,7 @@
 //!
 //! What does running as a contract cost? The second table answers, see `compute`: kernels natively, as a query, as a
 //! command, and on an interpreter. How contracts share the cores, and what a second core brings, is measured on the
-//! engine alone, too.
+//! engine alone, too. How steadily contracts tick is measured on a whole network, see `ticks`.
 //!
 //! The tables go to stderr, the figures to `target/bench.json` of the checkout and, as JSON, to stdout.
 
@@ -28,6 +28,7 @@ mod native;
 mod network;
 mod report;
 mod scale;
+mod ticks;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
@@ -62,6 +63,18 @@ enum Part {
     Fairness,
     /// Measure only what a second core brings to one engine.
     Scale,
+    /// Measure only how steadily the network calls contracts that tick, and add that to the figures.
+    Ticks {
+        /// Contracts.
+        #[arg(long, default_value_t = TICKS.contracts)]
+        contracts: usize,
+        /// Milliseconds between two calls of a contract.
+        #[arg(long, default_value_t = TICKS.period_ms)]
+        period: u64,
+        /// Seconds.
+        #[arg(long, default_value_t = TICKS.time.as_secs())]
+        time: u64,
+    },
     /// Be the native server (started by the measurement itself).
     #[command(hide = true)]
     Native {
@@ -69,6 +82,9 @@ enum Part {
         accounts: usize,
     },
 }
+
+/// What is measured of ticks: a whole number of milliseconds that is no slower than 60 Hz.
+const TICKS: ticks::Plan = ticks::Plan { contracts: 100, period_ms: 16, time: Duration::from_secs(60) };
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -83,16 +99,42 @@ async fn main() -> Result<()> {
         }
         Some(Part::Fairness) => return print(&fairness::measure(&bundle()?, time)?),
         Some(Part::Scale) => return print(&scale::measure(&bundle()?, time, options.rounds)?),
+        Some(Part::Ticks { contracts, period, time }) => {
+            let plan = ticks::Plan { contracts, period_ms: period, time: Duration::from_secs(time) };
+            let figures = ticks::measure(plan).await?;
+            eprintln!("{}", ticks::table(&figures));
+            add(&figures)?;
+            return print(&figures);
+        }
         None => {}
     }
     let figures = compare(&options).await?;
     eprintln!("{}\n\n{}", report::table(&figures), compute::table(&figures.engine.compute));
-    let json = serde_json::to_string_pretty(&figures)?;
-    let path = checkout()?.join("target/bench.json");
+    let ticks = ticks::measure(TICKS).await?;
+    eprintln!("{}", ticks::table(&ticks));
+    add(&figures)?;
+    print(&add(&ticks)?)
+}
+
+/// Where the figures are kept.
+fn file() -> Result<PathBuf> {
+    Ok(checkout()?.join("target/bench.json"))
+}
+
+/// Adds figures to those that are kept, and returns all.
+fn add(figures: &impl serde::Serialize) -> Result<serde_json::Value> {
+    let path = file()?;
+    let mut kept: serde_json::Value = match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))?,
+        Err(_) => serde_json::json!({}),
+    };
+    if let (Some(kept), serde_json::Value::Object(new)) = (kept.as_object_mut(), serde_json::to_value(figures)?) {
+        kept.extend(new);
+    }
     std::fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
-    std::fs::write(&path, &json).with_context(|| format!("writing {}", path.display()))?;
-    println!("{json}");
-    Ok(())
+    std::fs::write(&path, serde_json::to_string_pretty(&kept)?)
+        .with_context(|| format!("writing {}", path.display()))?;
+    Ok(kept)
 }
 
 fn print(figures: &impl serde::Serialize) -> Result<()> {

@@ -17,7 +17,7 @@ use tokio::{
 /// Commands under way while the accounts get their tokens.
 const IN_FLIGHT: usize = 16;
 /// How long the network may take until it can be asked.
-const START: Duration = Duration::from_secs(120);
+pub(crate) const START: Duration = Duration::from_secs(120);
 
 /// A running network and the token in it; the network ends with this value.
 pub(crate) struct Network {
@@ -68,7 +68,7 @@ impl Network {
 }
 
 /// Starts the network on free ports; with it the address of its JSON-RPC, which its first line of output names.
-async fn start_process() -> Result<(Child, String)> {
+pub(crate) async fn start_process() -> Result<(Child, String)> {
     let binary = std::env::current_exe()?.with_file_name("phala");
     let mut process = Command::new(&binary)
         .args(["dev", "--json", "--rpc-port", "0", "--worker-port", "0"])

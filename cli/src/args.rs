@@ -241,7 +241,7 @@ pub(crate) struct Logs {
     /// Number of the first record; those that were forgotten are skipped.
     #[arg(long, default_value_t = 0)]
     pub(crate) from: u64,
-    /// What queries said to one replica, instead of what commands said to all.
+    /// What queries said, each to the replica that ran it, instead of what commands said.
     #[arg(long)]
     pub(crate) queries: bool,
     /// Bundle or metadata, for events; by default what `deploy` remembered for this address.

@@ -49,6 +49,7 @@ codes! {
     1011 OutOfScope "the session certificate does not cover this contract" => "Sign a certificate whose scope names the contract.";
     1012 Busy "the replica has reached its limit of requests under way" => "Wait a moment and try again, or use another replica.";
     1013 DeadlineTooFar "the request's deadline or highest block lies too far ahead" => "Use a deadline within ten minutes and a highest block within 1200 of the head.";
+    1041 SlowReader "the subscription ended because its reader was too slow" => "Subscribe again from the next number: what the log still holds comes without gap.";
     2001 NoContract "there is no such contract in this cluster" => "Check the address; `phala deploy` prints it.";
     2002 NoCode "the cluster does not hold this code" => "Upload the code first: `phala deploy` does both.";
     2003 BadModule "the code is no valid contract module" => "Build it with `phala build`, which uses the right target; the message names what is wrong.";
@@ -70,6 +71,11 @@ codes! {
     2019 NotDeployer "only the account that created the contract on the chain may instantiate it" => "Sign with the deployer's account.";
     2020 GasLimitTooHigh "the command asks for more gas than one command may use" => "Send it with a lower --gas; make long work a query, or split it.";
     2021 LogDenied "only the contract's owner, and whom the contract allows, may read its log" => "Sign with the account that deployed it.";
+    2041 NoHook "the contract has no hook at this path" => "Contracts open hooks by `pink::open_hook`; a hook serves its path and all below.";
+    2042 HookTooLarge "the HTTP request is larger than a hook takes" => "Send at most 128 KiB of body and 32 KiB of path, query and headers.";
+    2043 HookBusy "too many requests wait for the hooks of this contract" => "Wait and send it again; with an `idempotency-key` it executes once.";
+    2044 TooManyHooks "the contract has as many hooks as it may" => "Close one: a single hook serves all paths below its own.";
+    2045 BadHookAnswer "the contract's answer to the HTTP request is no HTTP response" => "Let the message return `pink::HookResponse` with a status of 200 to 599.";
     3001 NoQuorum "the cluster did not decide in time; the command may still be executed" => "Ask for the command's outcome by its id, or send the same command again: it executes at most once.";
     3002 NotReady "the replica is not ready" => "/readyz says what it waits for.";
     3003 StorageFailed "the replica cannot write to its disk" => "Free space or mend the disk; the other replicas go on.";

@@ -1,4 +1,4 @@
-//! `phala logs`: what a contract said.
+//! `phala logs`: what a contract said, in commands to all replicas, in queries to the one that ran them.
 
 use crate::{
     args::Logs,
@@ -13,8 +13,8 @@ use phala_client::{Account, Contract, LogQuery, LogRecord, Said, Scope};
 use phala_primitives::{AccountId, Code, Coded};
 use serde_json::{Value, json};
 
-/// How long one question waits for news.
-const WAIT_MS: u32 = 10_000;
+/// Characters by which a worker is told from others.
+const WORKER: usize = 8;
 /// Records of one question.
 const PAGE: u32 = 256;
 
@@ -31,23 +31,72 @@ pub(crate) async fn run(options: &Logs, output: Output) -> Result<()> {
     let chain = connect(&options.network).await?;
     let credentials = account.certify(&chain, Scope::Contracts(vec![address]), CERTIFICATE_LIFE);
     let contract = Contract::find(chain, address, credentials).await?;
-    let mut from = options.from;
-    loop {
-        let wait_ms = if options.follow { WAIT_MS } else { 0 };
-        let query = LogQuery { contract: address, queries: options.queries, from, limit: PAGE, wait_ms };
-        let page = contract.cluster().log(&query).await?;
-        for record in &page.records {
-            show(record, abi.as_ref(), output);
+    let abi = abi.as_ref();
+    match (options.queries, options.follow) {
+        (false, false) => past(&contract, options.from, abi, output).await,
+        (false, true) => {
+            let mut follow = contract.cluster().follow(address, options.from);
+            loop {
+                show(&follow.next().await?, None, abi, output);
+            }
         }
-        // A page that is not full is the end for now.
-        if page.records.is_empty() && !options.follow {
+        (true, false) => said_by_queries(&contract, options.from, abi, output).await,
+        (true, true) => {
+            let mut follow = contract.cluster().follow_queries(address);
+            loop {
+                let (worker, record) = follow.next().await?;
+                if record.number >= options.from {
+                    show(&record, Some(&worker), abi, output);
+                }
+            }
+        }
+    }
+}
+
+/// Prints what commands have said.
+async fn past(contract: &Contract, mut from: u64, abi: Option<&Abi>, output: Output) -> Result<()> {
+    loop {
+        let query = LogQuery { contract: contract.address(), queries: false, from, limit: PAGE, wait_ms: 0 };
+        let page = contract.cluster().log(&query).await?;
+        page.records.iter().for_each(|record| show(record, None, abi, output));
+        if page.records.is_empty() {
             return Ok(());
         }
         from = page.next;
     }
 }
 
-fn show(record: &LogRecord, abi: Option<&Abi>, output: Output) {
+/// Prints what queries have said at all replicas, in the order of time. One that does not answer is left out, with a
+/// word, unless none does.
+async fn said_by_queries(contract: &Contract, from: u64, abi: Option<&Abi>, output: Output) -> Result<()> {
+    let cluster = contract.cluster();
+    let (mut records, mut failed, mut heard) = (vec![], None, 0);
+    for replica in cluster.replicas() {
+        let mut query = LogQuery { contract: contract.address(), queries: true, from, limit: PAGE, wait_ms: 0 };
+        loop {
+            match cluster.log_of(&replica.worker, &query).await {
+                Ok(page) if page.records.is_empty() => break heard += 1,
+                Ok(page) => {
+                    query.from = page.next;
+                    records.extend(page.records.into_iter().map(|record| (replica.worker, record)));
+                }
+                Err(error) => {
+                    output.warn(format!("{}: {error}", replica.worker));
+                    break failed = Some(error);
+                }
+            }
+        }
+    }
+    if let Some(error) = failed.filter(|_| heard == 0) {
+        return Err(error.into());
+    }
+    records.sort_by_key(|(worker, record)| (record.time_ms, *worker, record.number));
+    records.iter().for_each(|(worker, record)| show(record, Some(worker), abi, output));
+    Ok(())
+}
+
+/// Prints a record; of a query with the worker that ran it.
+fn show(record: &LogRecord, worker: Option<&AccountId>, abi: Option<&Abi>, output: Output) {
     let (kind, tone, text, value) = match &record.said {
         Said::Line { level, text } => {
             let (name, tone) = match level {
@@ -74,10 +123,16 @@ fn show(record: &LogRecord, abi: Option<&Abi>, output: Output) {
         },
     };
     let place = format!("{:>6}  {}  {:<5}", record.number, time(record.time_ms), kind);
-    let json = json!({
+    let mut json = json!({
         "number": record.number, "height": record.height, "time_ms": record.time_ms, "kind": kind, "said": value,
     });
-    output.data(&json, format!("{} {text}", output.paint(tone, &place)));
+    let mut source = String::new();
+    if let Some(worker) = worker {
+        let name = worker.to_string();
+        source = format!("{}…  ", name.chars().take(WORKER).collect::<String>());
+        json["worker"] = name.into();
+    }
+    output.data(&json, format!("{} {text}", output.paint(tone, &format!("{source}{place}"))));
 }
 
 /// Hours, minutes, seconds and milliseconds of the day, UTC.

@@ -39,7 +39,7 @@ const COMMAND_LIFE_MS: u64 = 5 * 60 * 1000;
 const ROUNDS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long a replica may be silent before another is asked, too.
-const SILENCE: Duration = Duration::from_secs(1);
+pub(crate) const SILENCE: Duration = Duration::from_secs(1);
 /// Most replicas that work on one query at the same time: a slow query is slow everywhere.
 const QUERIED_AT_ONCE: usize = 2;
 /// A session key is replaced this long before it ends.
@@ -205,7 +205,8 @@ impl Cluster {
     }
 
     /// Records of a contract's log, which its owner may read and whom the contract allows. With `queries`, what queries
-    /// said to the replica that was asked last; otherwise what commands said, which is the same everywhere. Waits up to
+    /// said to the replica that was asked last, see [`Cluster::log_of`]; otherwise what commands said, which is the same
+    /// everywhere. [`Cluster::follow`] tells what comes. Waits up to
     /// `query.wait_ms`, at most 20 s and less than the client's own patience of 15 s, if there is none yet.
     pub async fn log(&self, query: &LogQuery) -> Result<LogPage, Coded> {
         match self.ask(Ask::Logs(query)).await?.1 {
@@ -234,8 +235,25 @@ impl Cluster {
         self.send(&self.sign(Action::Instantiate { contract, code_hash, salt, data, proof }, gas_limit)).await
     }
 
+    /// The same of one worker's replica. What its queries said, no other knows.
+    pub async fn log_of(&self, worker: &AccountId, query: &LogQuery) -> Result<LogPage, Coded> {
+        match self.ask_replica(&self.replica(worker).await?, Ask::Logs(query)).await? {
+            Answer::Logs(page) => Ok(page),
+            _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
+        }
+    }
+
     /// Asks the replicas, the one that answered last first, until one gives an answer that verifies.
     async fn ask(&self, ask: Ask<'_>) -> Result<(AccountId, Answer), Coded> {
+        self.ask_rounds(ask, None).await
+    }
+
+    /// The same, but this worker after all others: it was asked already.
+    pub(crate) async fn ask_others(&self, ask: Ask<'_>, worker: &AccountId) -> Result<(AccountId, Answer), Coded> {
+        self.ask_rounds(ask, Some(worker)).await
+    }
+
+    async fn ask_rounds(&self, ask: Ask<'_>, asked: Option<&AccountId>) -> Result<(AccountId, Answer), Coded> {
         let mut last = Coded::new(Code::NoReplica, "no member of the cluster can be asked");
         for round in 0..ROUNDS {
             if round > 0 {
@@ -248,7 +266,7 @@ impl Cluster {
                     continue;
                 }
             };
-            match self.ask_all(&roster.replicas, ask).await {
+            match self.ask_all(&roster.replicas, ask, asked).await {
                 Some(Err(error)) if try_elsewhere(&error) => last = error,
                 Some(answer) => return answer,
                 None => {}
@@ -260,7 +278,12 @@ impl Cluster {
     /// Asks one replica after the other: the next when one fails, or is silent for [`SILENCE`]. The first answer that
     /// verifies wins, or an error that another replica would give, too; otherwise it is the last error. `None`: there
     /// is nobody to ask.
-    async fn ask_all(&self, replicas: &[Replica], ask: Ask<'_>) -> Option<Result<(AccountId, Answer), Coded>> {
+    async fn ask_all(
+        &self,
+        replicas: &[Replica],
+        ask: Ask<'_>,
+        asked: Option<&AccountId>,
+    ) -> Option<Result<(AccountId, Answer), Coded>> {
         let at_once = match ask {
             Ask::Command(_) | Ask::Outcome(_) => replicas.len(),
             Ask::Query(_) => QUERIED_AT_ONCE,
@@ -268,11 +291,13 @@ impl Cluster {
             Ask::Logs(_) => 1,
         };
         let first = self.preferred.load(Ordering::Relaxed);
-        let order = (0..replicas.len()).map(|step| first.wrapping_add(step) % replicas.len());
-        let mut next =
-            order.filter_map(|index| Some((index, replicas.get(index)?))).map(|(index, replica)| async move {
+        let mut order: Vec<_> = (0..replicas.len()).map(|step| first.wrapping_add(step) % replicas.len()).collect();
+        order.sort_by_key(|index| asked.is_some() && replicas.get(*index).map(|replica| &replica.worker) == asked);
+        let mut next = order.into_iter().filter_map(|index| Some((index, replicas.get(index)?))).map(
+            |(index, replica)| async move {
                 (index, self.ask_replica(replica, ask).await.map(|answer| (replica.worker, answer)))
-            });
+            },
+        );
         let mut asked: FuturesUnordered<_> = next.next().into_iter().collect();
         let mut last = None;
         while !asked.is_empty() {

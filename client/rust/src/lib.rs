@@ -5,7 +5,8 @@
 //!   is trusted for nothing but being there. Extrinsics are followed until they are final.
 //! - [`Cluster`] and [`Contract`]: sealed queries and commands to whichever replica answers; receipts are verified
 //!   against the chain before an answer is returned.
-//! - [`Session`]: the same over one WebSocket to one replica, with many requests in flight.
+//! - [`Session`]: the same over a WebSocket, with many requests in flight; when its replica fails, another takes over.
+//! - [`Follow`], by [`Cluster::follow`]: what a contract says, as it says it, without gap whichever replica fails.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), phala_primitives::Coded> {
@@ -30,9 +31,11 @@ mod account;
 mod call;
 mod chain;
 mod cluster;
+mod connection;
 mod contract;
 mod events;
 mod extrinsic;
+mod follow;
 mod keys;
 mod link;
 mod node;
@@ -49,8 +52,9 @@ pub use chain::{AccountInfo, Chain, Heads, Included};
 pub use cluster::{Answered, Cluster, Executed};
 pub use contract::Contract;
 pub use events::Event;
+pub use follow::{Follow, FollowQueries};
 pub use phala_session::{
-    Action, Credentials, LogPage, LogQuery, LogRecord, Outcome, Output, Said, Scope, SignedCommand,
+    Action, Credentials, EventChain, LogPage, LogQuery, LogRecord, Outcome, Output, Said, Scope, SignedCommand,
 };
 pub use roster::Replica;
 pub use session::Session;

@@ -1,240 +1,165 @@
-//! A session: one WebSocket to one replica, with many requests in flight.
+//! A session with a cluster: one WebSocket to a replica, and another replica when that one fails.
+//!
+//! Requests go through the connection that there is. If it breaks, or says nothing for a second, the request is sent to
+//! the other replicas, too, each as it was signed, so that a command is executed once; the first answer that verifies
+//! counts. A connection whose replica said nothing meanwhile is given up, and the next request opens one elsewhere.
 
 use crate::{
-    cluster::{Answered, Ask, Cluster, Executed, answered, executed, try_elsewhere},
-    link::lost,
+    cluster::{Answered, Ask, Cluster, Executed, SILENCE, answered, executed, now_ms, try_elsewhere},
+    connection::Connection,
     roster::Replica,
 };
-use futures::{
-    SinkExt, StreamExt,
-    stream::{SplitSink, SplitStream},
-};
+use futures::{StreamExt, future::Either, stream::FuturesUnordered};
 use parking_lot::Mutex;
-use phala_primitives::{AccountId, Code, Coded, RequestId, limits::MAX_MESSAGE};
-use phala_session::{Answer, Call, FrameReply, FrameRequest, Receiver, Sender, SignedCommand, SystemRng, random_id};
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
-use tokio::{
-    net::TcpStream,
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
-    time::timeout,
-};
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async_with_config,
-    tungstenite::{Message, protocol::WebSocketConfig},
-};
+use phala_primitives::{AccountId, Code, Coded};
+use phala_session::{Answer, SignedCommand};
+use std::{fmt, pin::pin, sync::Arc, time::Instant};
+use tokio::time::timeout;
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-type Pending = Arc<Mutex<Waiting>>;
+/// A session is opened anew this long before it ends, in milliseconds.
+const MARGIN_MS: u64 = 10_000;
 
-/// Requests that wait to be written.
-const QUEUE: usize = 1024;
-/// Time to connect and open the session.
-const OPENING: Duration = Duration::from_secs(10);
-/// Time for an answer; a replica gives a command ten seconds.
-const ANSWER: Duration = Duration::from_secs(15);
-
-/// Who waits for which answer; nothing more once the connection has ended.
-#[derive(Default)]
-struct Waiting {
-    requests: BTreeMap<RequestId, oneshot::Sender<Result<Answer, Coded>>>,
-    ended: Option<Coded>,
-}
-
-/// A session with one replica. All methods may run at once. When the connection breaks they fail with `NoReplica`:
-/// open another session, and send a command again as it was signed; it is executed at most once.
+/// A session with a cluster, or, of [`Session::open_at`], with one worker only: that one fails with `NoReplica` when
+/// the connection breaks. All methods may run at once.
 pub struct Session {
     cluster: Arc<Cluster>,
-    replica: Replica,
-    expires_ms: u64,
-    pending: Pending,
-    outgoing: mpsc::Sender<FrameRequest>,
-    tasks: [JoinHandle<()>; 2],
+    connection: Mutex<Arc<Connection>>,
+    /// Held while another connection is opened.
+    opening: tokio::sync::Mutex<()>,
+    only: Option<AccountId>,
 }
 
 impl Session {
     /// Opens a session with the first replica of the cluster that answers.
     pub async fn open(cluster: &Arc<Cluster>) -> Result<Self, Coded> {
-        let mut last = Coded::new(Code::NoReplica, "no member of the cluster can be asked");
-        for replica in cluster.in_order().await? {
-            match Self::open_with(cluster, replica).await {
-                Ok(session) => return Ok(session),
-                Err(error) if try_elsewhere(&error) => last = error,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(last)
+        let connection = connect(cluster, None).await?;
+        Ok(Self::new(cluster, connection, None))
     }
 
     /// Opens a session with this worker.
     pub async fn open_at(cluster: &Arc<Cluster>, worker: &AccountId) -> Result<Self, Coded> {
-        Self::open_with(cluster, cluster.replica(worker).await?).await
+        let connection = Connection::open(cluster, cluster.replica(worker).await?).await?;
+        Ok(Self::new(cluster, Arc::new(connection), Some(*worker)))
     }
 
-    async fn open_with(cluster: &Arc<Cluster>, replica: Replica) -> Result<Self, Coded> {
-        let seal = cluster.seal(&replica).await?;
-        let opening = seal.open_session(cluster.max_height().await, &mut SystemRng)?;
-        let opened = async {
-            let mut socket = connect(&replica).await?;
-            socket.send(Message::Binary(opening.envelope.into())).await.map_err(|error| lost(&replica, error))?;
-            loop {
-                match socket.next().await {
-                    Some(Ok(Message::Binary(response))) => return Ok((socket, response)),
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                    Some(Err(error)) => return Err(lost(&replica, error)),
-                    Some(Ok(_)) | None => return Err(lost(&replica, "it closed the connection")),
-                }
-            }
-        };
-        let (socket, response) = timeout(OPENING, opened).await.map_err(|_| lost(&replica, "no answer"))??;
-        let session = opening.pending.finish(&response)?;
-        let (sink, stream) = socket.split();
-        let (outgoing, queue) = mpsc::channel(QUEUE);
-        let pending = Pending::default();
-        let reader = read(stream, session.receiver, pending.clone(), replica.clone());
-        let writer = write(sink, session.sender, queue, pending.clone(), replica.clone());
-        let tasks = [tokio::spawn(reader), tokio::spawn(writer)];
-        let expires_ms = session.opening.expires_ms;
-        Ok(Self { cluster: cluster.clone(), replica, expires_ms, pending, outgoing, tasks })
+    fn new(cluster: &Arc<Cluster>, connection: Arc<Connection>, only: Option<AccountId>) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            connection: Mutex::new(connection),
+            opening: tokio::sync::Mutex::new(()),
+            only,
+        }
     }
 
-    /// The replica at the other end.
-    pub fn replica(&self) -> &Replica {
-        &self.replica
+    /// The replica at the other end, as things are.
+    pub fn replica(&self) -> Replica {
+        self.connection.lock().replica().clone()
     }
 
-    /// When the session ends, in milliseconds since 1970.
+    /// When the session with that replica ends, in milliseconds since 1970.
     pub fn expires_ms(&self) -> u64 {
-        self.expires_ms
+        self.connection.lock().expires_ms()
     }
 
     /// Asks a contract; verified like [`Cluster::query`].
     pub async fn query(&self, contract: AccountId, data: Vec<u8>) -> Result<Answered, Coded> {
         let query = self.cluster.query_of(contract, data);
-        let answer = self.ask(Call::Query(query.clone()), Ask::Query(&query)).await?;
-        answered(self.replica.worker, answer)
+        let (worker, answer) = self.ask(Ask::Query(&query)).await?;
+        answered(worker, answer)
     }
 
     /// Has a command executed; verified like [`Cluster::send`].
     pub async fn send(&self, command: &SignedCommand) -> Result<Executed, Coded> {
-        let answer = self.ask(Call::Command(command.clone()), Ask::Command(command)).await?;
-        executed(self.replica.worker, answer)
+        let (worker, answer) = self.ask(Ask::Command(command)).await?;
+        executed(worker, answer)
     }
 
     /// What became of a command; verified like [`Cluster::outcome`].
     pub async fn outcome(&self, command: &SignedCommand) -> Result<Executed, Coded> {
-        let answer = self.ask(Call::Outcome(command.command.id), Ask::Outcome(command)).await?;
-        executed(self.replica.worker, answer)
+        let (worker, answer) = self.ask(Ask::Outcome(command)).await?;
+        executed(worker, answer)
     }
 
-    async fn ask(&self, call: Call, ask: Ask<'_>) -> Result<Answer, Coded> {
-        let request_id = random_id(&mut SystemRng);
-        let (sender, answer) = oneshot::channel();
-        {
-            let mut pending = self.pending.lock();
-            if let Some(error) = &pending.ended {
-                return Err(error.clone());
-            }
-            pending.requests.insert(request_id, sender);
+    /// A connection that has not ended.
+    async fn connection(&self) -> Result<Arc<Connection>, Coded> {
+        let usable = |connection: &Connection| {
+            connection.ended().is_none() && connection.expires_ms() > now_ms().saturating_add(MARGIN_MS)
+        };
+        let known = self.connection.lock().clone();
+        if self.only.is_some() || usable(&known) {
+            return Ok(known);
         }
-        let _forget = Forget { pending: &self.pending, request_id };
-        let gone = || lost(&self.replica, "the session has ended");
-        self.outgoing.send(FrameRequest { request_id, call }).await.map_err(|_| gone())?;
-        let answer = timeout(ANSWER, answer).await.map_err(|_| lost(&self.replica, "no answer"))?;
-        let answer = answer.map_err(|_| gone())??;
-        self.cluster.verify(&self.replica.identity, &request_id, ask, &answer).await?;
-        Ok(answer)
+        let _one = self.opening.lock().await;
+        let known = self.connection.lock().clone();
+        if usable(&known) {
+            return Ok(known);
+        }
+        let opened = connect(&self.cluster, Some(known.replica().worker)).await?;
+        *self.connection.lock() = opened.clone();
+        Ok(opened)
+    }
+
+    async fn ask(&self, ask: Ask<'_>) -> Result<(AccountId, Answer), Coded> {
+        let asked = Instant::now();
+        let connection = self.connection().await?;
+        let worker = connection.replica().worker;
+        let mut first = pin!(connection.ask(ask));
+        if self.only.is_some() {
+            return Ok((worker, first.await?));
+        }
+        let failed = match timeout(SILENCE, &mut first).await {
+            Ok(Ok(answer)) => return Ok((worker, answer)),
+            Ok(Err(error)) if !elsewhere(&error) => return Err(error),
+            Ok(Err(error)) => Some(error),
+            Err(_) => None,
+        };
+        let others = pin!(self.cluster.ask_others(ask, &worker));
+        if let Some(error) = failed {
+            return others.await.map_err(|_| error);
+        }
+        match futures::future::select(first, others).await {
+            Either::Left((Ok(answer), _)) => Ok((worker, answer)),
+            Either::Left((Err(error), others)) if elsewhere(&error) => others.await,
+            Either::Left((Err(error), _)) => Err(error),
+            Either::Right((Ok(answer), _)) => {
+                if !connection.heard_since(asked) {
+                    connection.give_up();
+                }
+                Ok(answer)
+            }
+            Either::Right((Err(error), first)) if elsewhere(&error) => Ok((worker, first.await?)),
+            Either::Right((Err(error), _)) => Err(error),
+        }
     }
 }
 
-/// Takes a request off the list when its caller is gone.
-struct Forget<'a> {
-    pending: &'a Pending,
-    request_id: RequestId,
+/// Whether another replica, or another connection, may do better.
+fn elsewhere(error: &Coded) -> bool {
+    try_elsewhere(error) || error.known() == Some(Code::SessionLimit)
 }
 
-impl Drop for Forget<'_> {
-    fn drop(&mut self) {
-        self.pending.lock().requests.remove(&self.request_id);
+/// Opens a connection with the first replica that answers, the one that is `last` after all others. One that is silent
+/// is not given up, but the next is tried, too.
+pub(crate) async fn connect(cluster: &Arc<Cluster>, last: Option<AccountId>) -> Result<Arc<Connection>, Coded> {
+    let mut replicas = cluster.in_order().await?;
+    replicas.sort_by_key(|replica| Some(replica.worker) == last);
+    let mut next = replicas.into_iter().map(|replica| Connection::open(cluster, replica));
+    let mut opening: FuturesUnordered<_> = next.next().into_iter().collect();
+    let mut failed = Coded::new(Code::NoReplica, "no member of the cluster can be asked");
+    while !opening.is_empty() {
+        match timeout(SILENCE, opening.next()).await {
+            Ok(Some(Ok(connection))) => return Ok(Arc::new(connection)),
+            Ok(Some(Err(error))) if !elsewhere(&error) => return Err(error),
+            Ok(Some(Err(error))) => failed = error,
+            Ok(None) | Err(_) => {}
+        }
+        opening.extend(next.next());
     }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-    }
+    Err(failed)
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Session {{ {:?} with {} }}", self.cluster, self.replica.worker)
-    }
-}
-
-async fn connect(replica: &Replica) -> Result<Socket, Coded> {
-    let url = match replica.endpoint.split_once("://") {
-        Some(("https", rest)) => format!("wss://{rest}/v1/session"),
-        Some((_, rest)) => format!("ws://{rest}/v1/session"),
-        None => return Err(lost(replica, "its endpoint is no URL")),
-    };
-    let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
-    let (socket, _) = connect_async_with_config(url, Some(config), true).await.map_err(|error| lost(replica, error))?;
-    Ok(socket)
-}
-
-/// Ends the session: nobody is left waiting, and nobody will.
-fn end(pending: &Pending, error: &Coded) {
-    let mut pending = pending.lock();
-    let error = pending.ended.get_or_insert_with(|| error.clone()).clone();
-    for (_, waiting) in std::mem::take(&mut pending.requests) {
-        // Whoever does not wait any more does not mind.
-        let _ = waiting.send(Err(error.clone()));
-    }
-}
-
-async fn read(mut stream: SplitStream<Socket>, mut frames: Receiver<FrameReply>, pending: Pending, replica: Replica) {
-    let error = loop {
-        let frame = match stream.next().await {
-            Some(Ok(Message::Binary(frame))) => frame,
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-            Some(Ok(_)) | None => break lost(&replica, "it closed the session"),
-            Some(Err(error)) => break lost(&replica, error),
-        };
-        match frames.open(&frame) {
-            Ok(FrameReply { request_id, reply }) => {
-                if let Some(waiting) = pending.lock().requests.remove(&request_id) {
-                    let _ = waiting.send(reply);
-                }
-            }
-            Err(error) => break lost(&replica, error),
-        }
-    };
-    end(&pending, &error);
-}
-
-async fn write(
-    mut sink: SplitSink<Socket, Message>,
-    mut frames: Sender<FrameRequest>,
-    mut queue: mpsc::Receiver<FrameRequest>,
-    pending: Pending,
-    replica: Replica,
-) {
-    while let Some(request) = queue.recv().await {
-        let frame = match frames.seal(&request) {
-            Ok(frame) => frame,
-            Err(error) => {
-                // A request that is too large; the others go on.
-                if let Some(waiting) = pending.lock().requests.remove(&request.request_id) {
-                    let _ = waiting.send(Err(error));
-                }
-                continue;
-            }
-        };
-        // Requests that wait already go out with one flush.
-        let message = Message::Binary(frame.into());
-        let sent = if queue.is_empty() { sink.send(message).await } else { sink.feed(message).await };
-        if let Err(error) = sent {
-            return end(&pending, &lost(&replica, error));
-        }
+        write!(f, "Session {{ {:?} with {} }}", self.cluster, self.replica().worker)
     }
 }

@@ -85,6 +85,10 @@ pub trait PinkExt {
     fn set_timer(delay_ms: u64, period_ms: u64, callback: Callback) -> u64;
     #[ink(function = 103, handle_status = false)]
     fn cancel_timer(timer: u64);
+    #[ink(function = 108, handle_status = false)]
+    fn open_hook(path: &str, selector: [u8; 4], gas: u64, flags: u32);
+    #[ink(function = 109, handle_status = false)]
+    fn close_hook(path: &str);
 }
 
 /// The environment of contracts on Phala: ink!'s own, with [`PinkExt`]. To be named as

@@ -1,4 +1,4 @@
-//! What Phala adds to ink! contracts: HTTP, keys, signatures, a cache, a log, randomness.
+//! What Phala adds to ink! contracts: HTTP out and in, timers, keys, signatures, a cache, a log, randomness.
 //!
 //! ```ignore
 //! #[ink::contract(env = pink::PinkEnvironment)]
@@ -42,6 +42,7 @@
 
 pub mod cache;
 mod ext;
+mod hook;
 mod http;
 mod keys;
 mod later;
@@ -52,13 +53,14 @@ mod system;
 mod types;
 
 pub use ext::{NoStatus, PinkEnvironment, PinkExt};
+pub use hook::{close_hook, hmac_sha256, open_hook, same, Hook, HookRequest, HookResponse};
 pub use http::{batch_http_request, http_request};
 pub use keys::{
     derive_sr25519_key, ecdsa_sign_prehashed, ecdsa_verify_prehashed, public_key, sign, verify, Sr25519Key,
 };
 pub use later::{call_after, call_each, cancel, request_later, Callback};
 pub use log::{allow_log, allow_log_to_all, deny_log, deny_log_to_all, log, Level};
-pub use system::{code_exists, is_command, random, runtime_version, untrusted_time_ms, worker_key};
+pub use system::{code_exists, event_chain, is_command, random, runtime_version, untrusted_time_ms, worker_key};
 pub use types::{HttpError, HttpRequest, HttpResponse, HttpResult, Kept, SigType, StorageQuotaExceeded};
 
 /// Not for contracts: what the macros expand to.

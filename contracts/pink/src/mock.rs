@@ -32,6 +32,7 @@ struct State {
     numbers: u8,
     jobs: Vec<u64>,
     named: u64,
+    hooks: BTreeSet<String>,
 }
 
 /// What a test says to the stand-in, and asks of it.
@@ -87,6 +88,11 @@ impl Mock {
     /// Requests and timers that were asked for in commands and not cancelled, by their names.
     pub fn jobs(&self) -> Vec<u64> {
         self.0.borrow().jobs.clone()
+    }
+
+    /// Paths of the hooks that are open, in the order of the alphabet.
+    pub fn hooks(&self) -> Vec<String> {
+        self.0.borrow().hooks.iter().cloned().collect()
     }
 
     /// Whether an account other than the owner may read the log.
@@ -249,6 +255,7 @@ impl State {
                 let (requests, _) = arguments::<(Vec<HttpRequest>, u64)>(input);
                 self.batch(requests).encode()
             }
+            23 => (0u64, [0u8; 32]).encode(),
             24 => Kept(Err::<(), _>("JavaScript is not supported on this network")).encode(),
             25 => None::<Bytes>.encode(),
             100 => {
@@ -261,6 +268,19 @@ impl State {
                 assert!(self.command, "a query cannot cancel timers");
                 let timer = arguments::<u64>(input);
                 self.jobs.retain(|job| *job != timer);
+                Bytes::new()
+            }
+            108 => {
+                assert!(self.command, "a query cannot open hooks");
+                let (path, _, gas, flags) = arguments::<(String, [u8; 4], u64, u32)>(input);
+                assert!(gas <= 200_000_000 && flags == 0, "a hook with flags or too much gas");
+                self.hooks.insert(path.trim_matches('/').to_owned());
+                assert!(self.hooks.len() <= 16, "more hooks than a contract may have");
+                Bytes::new()
+            }
+            109 => {
+                assert!(self.command, "a query cannot close hooks");
+                self.hooks.remove(arguments::<String>(input).trim_matches('/'));
                 Bytes::new()
             }
             other => panic!("the network has no function {other} of the pink extension"),

@@ -68,3 +68,14 @@ pub fn worker_key() -> Option<[u8; 32]> {
 pub fn runtime_version() -> (u32, u32) {
     ext().runtime_version()
 }
+
+/// How many events this contract has emitted before this call, and the head of the chain of their hashes. Whoever reads
+/// the log holds it against this, and knows that no event was withheld: see `EventChain` of the network's sessions.
+///
+/// ```
+/// # let _mock = pink::mock::install();
+/// assert_eq!(pink::event_chain().0, 0);
+/// ```
+pub fn event_chain() -> (u64, Hash) {
+    ext().current_event_chain_head()
+}

@@ -16,7 +16,7 @@ use crate::{
     folder::{Folder, Secrets},
     keys::KeyHouse,
     memory::Memory,
-    ports::{free_address, loopback},
+    ports::{Kept, keep_address, loopback},
 };
 use codec::{Decode, Encode};
 use phala_attest::Anchors;
@@ -29,7 +29,7 @@ use phala_runtime::GenesisSpec;
 use phala_simtee::SimVendor;
 pub use phala_worker::EgressPolicy;
 use phala_worker::{Worker, WorkerConfig};
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// What kind of evidence stands behind a development network.
 pub const ATTESTATION: &str = "SIMULATED";
@@ -78,6 +78,8 @@ pub struct Devnet {
     /// Dropped last: stops what still runs and waits for it.
     runtimes: Vec<Arc<Runtime>>,
     folder: Folder,
+    /// Where validators and workers meet their peers.
+    _addresses: Vec<Kept>,
     /// The clusters' consensus syncs often, and its journals are worth nothing after a restart, because every start
     /// has new keys.
     _memory: Memory,
@@ -103,7 +105,8 @@ impl Devnet {
 
         progress("starting validators");
         let chain_runtime = Arc::new(Runtime::start(&folder.below("chain/consensus")?, 2)?);
-        let (nodes, logs) = start_validators(&config, &folder, &secrets, &vendor, &chain_runtime)?;
+        let validators = start_validators(&config, &folder, &secrets, &vendor, &chain_runtime)?;
+        let Validators { nodes, logs, mut addresses } = validators;
         let first = nodes.first().ok_or(Code::Internal)?;
         let genesis = first.genesis_hash();
         let rpc = phala_rpc::serve(loopback(config.rpc_port), Limits::default(), first.clone()).await?;
@@ -120,6 +123,7 @@ impl Devnet {
         let keys = Arc::new(KeyHouse::open(&folder, machine(config.workers).as_ref(), chain.clone())?);
         let mut workers = vec![];
         for index in 0..config.workers {
+            let peer = keep_address()?;
             let port = if config.worker_port == 0 { 0 } else { config.worker_port + index as u16 };
             let worker = Worker::start(WorkerConfig {
                 account: Arc::new(Account::from_suri(&worker_suri(index))?),
@@ -127,7 +131,7 @@ impl Devnet {
                 chain_url: url.clone(),
                 genesis,
                 listen: loopback(port),
-                peer: free_address()?,
+                peer: peer.address,
                 folder: folder.below(&format!("workers/{index}"))?,
                 provider: machine(index),
                 egress: config.egress,
@@ -135,6 +139,7 @@ impl Devnet {
                 runtime: cluster_runtime.clone(),
             });
             workers.push(Some(worker.await?));
+            addresses.push(peer);
         }
         let net = Self {
             genesis,
@@ -144,6 +149,7 @@ impl Devnet {
             workers,
             runtimes: vec![cluster_runtime, chain_runtime],
             folder,
+            _addresses: addresses,
             _memory: memory,
         };
         net.form_cluster(&chain).await?;
@@ -254,7 +260,11 @@ fn measurement() -> Hash {
     blake2_256(concat!("phala-worker ", env!("CARGO_PKG_VERSION")).as_bytes())
 }
 
-type Validators = (Vec<Arc<Node>>, Vec<LogHandle>);
+struct Validators {
+    nodes: Vec<Arc<Node>>,
+    logs: Vec<LogHandle>,
+    addresses: Vec<Kept>,
+}
 
 fn start_validators(
     config: &Config,
@@ -266,11 +276,11 @@ fn start_validators(
     let keys: Vec<PublicKey> = secrets.validators.iter().map(public_key).collect();
     let anchors = Anchors { simulated: vec![vendor.anchor()] };
     let spec = GenesisSpec::dev("Phala Devnet", keys.clone(), config.workers as u32, anchors);
-    let addresses: Vec<SocketAddr> = keys.iter().map(|_| free_address()).collect::<Result<_, _>>()?;
+    let addresses: Vec<Kept> = keys.iter().map(|_| keep_address()).collect::<Result<_, _>>()?;
     let peers: Vec<Peer> =
-        keys.iter().zip(&addresses).map(|(key, address)| Peer { key: *key, address: *address }).collect();
+        keys.iter().zip(&addresses).map(|(key, kept)| Peer { key: *key, address: kept.address }).collect();
     let (mut nodes, mut logs) = (vec![], vec![]);
-    for (index, (seed, listen)) in secrets.validators.iter().zip(&addresses).enumerate() {
+    for (index, (seed, Kept { address: listen, .. })) in secrets.validators.iter().zip(&addresses).enumerate() {
         let node = Node::open(NodeConfig {
             folder: Some(folder.below(&format!("chain/validator-{index}"))?),
             peer_id: keys.get(index).map(|key| Hash(*key).to_string()).unwrap_or_default(),
@@ -286,5 +296,5 @@ fn start_validators(
         nodes.push(node);
         logs.push(handle);
     }
-    Ok((nodes, logs))
+    Ok(Validators { nodes, logs, addresses })
 }

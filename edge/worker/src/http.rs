@@ -6,12 +6,15 @@
 //! | `POST /v1/call` | an envelope; answered with a response, both as octets |
 //! | `GET /v1/session` | WebSocket: first message an envelope that opens a session, answered with a response, then frames |
 //! | `GET /v1/entries?from=&to=` | entries of the command log for a replica that lags: certified headers, encrypted bodies |
+//! | `/v1/hooks/{contract}/{path}` | any HTTP request for a contract, in the clear, see [`crate::hooks`] |
 //! | `GET /livez`, `/readyz`, `/metrics` | for whoever runs it |
 //!
 //! Sizes are bounded before anything is read. A request that cannot be opened is answered with status 200 and a
 //! refusal inside, so that a proxy sees no difference between requests that were opened and those that were not.
 
 use crate::{
+    follow::{self, Follows, Reply},
+    hooks,
     service::{Reception, Service},
     worker::Status,
 };
@@ -21,7 +24,7 @@ use axum::{
     extract::{Query, State, WebSocketUpgrade, ws},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use codec::Encode;
 use futures::{
@@ -29,7 +32,7 @@ use futures::{
     stream::{SplitSink, SplitStream},
 };
 use phala_primitives::{Code, Coded, limits::MAX_MESSAGE};
-use phala_session::{FrameCall, Sender, ServerReceiver, ServerSession};
+use phala_session::{Call, FrameCall, Sender, ServerReceiver, ServerSession};
 use serde::Deserialize;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
@@ -39,8 +42,8 @@ use tokio::sync::{Semaphore, mpsc};
 const MAX_IN_FLIGHT: usize = 256;
 /// Time for the first message of a session.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
-/// A request that is too large is read up to this size, in bytes, before it is refused.
-const MAX_DRAINED: usize = 4 * MAX_MESSAGE;
+/// A request that is too large is read up to so many times the limit before it is refused.
+const DRAINED: usize = 4;
 /// Most entries in one answer to a peer.
 const MAX_ENTRIES: u64 = 64;
 /// Answers to a peer end once they hold this much.
@@ -57,6 +60,10 @@ pub(crate) fn router(status: Arc<Status>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .layer(tower_http::cors::CorsLayer::permissive())
+        // Who may read a contract's answers, the contract says.
+        .route("/v1/hooks/{contract}", any(hooks::hook))
+        .route("/v1/hooks/{contract}/", any(hooks::hook))
+        .route("/v1/hooks/{contract}/{*path}", any(hooks::hook))
         .with_state(status)
 }
 
@@ -99,23 +106,23 @@ async fn info(State(status): State<Arc<Status>>) -> Response {
 }
 
 /// The body of a request. What is too large is read on for a while, so that its sender gets to read the answer.
-async fn collect(body: Body) -> Result<Vec<u8>, Code> {
+pub(crate) async fn collect(body: Body, limit: usize) -> Result<Vec<u8>, Code> {
     let (mut stream, mut bytes, mut passed) = (body.into_data_stream(), vec![], 0usize);
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|_| Code::Malformed)?;
         passed = passed.saturating_add(chunk.len());
-        if passed > MAX_DRAINED {
+        if passed > limit.saturating_mul(DRAINED) {
             break;
         }
-        if passed <= MAX_MESSAGE {
+        if passed <= limit {
             bytes.extend_from_slice(&chunk);
         }
     }
-    if passed > MAX_MESSAGE { Err(Code::TooLarge) } else { Ok(bytes) }
+    if passed > limit { Err(Code::TooLarge) } else { Ok(bytes) }
 }
 
 async fn call(State(status): State<Arc<Status>>, body: Body) -> Response {
-    let body = match collect(body).await {
+    let body = match collect(body, MAX_MESSAGE).await {
         Ok(body) => body,
         Err(code) => {
             let status = if code == Code::TooLarge { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
@@ -176,8 +183,6 @@ fn closed(error: axum::Error) -> Coded {
     Coded::new(Code::Malformed, format!("the connection ended: {error}"))
 }
 
-type Reply = (phala_primitives::RequestId, Result<phala_session::Answer, Coded>);
-
 async fn read_frames(
     mut stream: SplitStream<ws::WebSocket>,
     mut receiver: ServerReceiver,
@@ -185,6 +190,7 @@ async fn read_frames(
     replies: mpsc::Sender<Reply>,
 ) -> Result<(), Coded> {
     let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+    let mut follows = Follows::default();
     while let Some(message) = stream.next().await {
         let frame = match message.map_err(closed)? {
             ws::Message::Binary(frame) => frame,
@@ -193,6 +199,21 @@ async fn read_frames(
             ws::Message::Ping(_) | ws::Message::Pong(_) => continue,
         };
         let FrameCall { account, request_id, call } = receiver.open(&frame, crate::service::now_ms())?;
+        let call = match call {
+            Ok(Call::Follow(query)) => {
+                if let Err(error) =
+                    follows.begin(follow::run(service.clone(), account, request_id, query, replies.clone()), request_id)
+                {
+                    let _ = replies.send(Reply::new(request_id, Err(error))).await;
+                }
+                continue;
+            }
+            Ok(Call::Unfollow(request)) => {
+                follows.end(&request);
+                continue;
+            }
+            other => other,
+        };
         let Ok(permit) = in_flight.clone().acquire_owned().await else { return Ok(()) };
         let (service, replies) = (service.clone(), replies.clone());
         tokio::spawn(async move {
@@ -201,7 +222,7 @@ async fn read_frames(
                 Err(error) => Err(error),
             };
             drop(permit);
-            let _ = replies.send((request_id, answer)).await;
+            let _ = replies.send(Reply::new(request_id, answer)).await;
         });
     }
     Ok(())
@@ -212,16 +233,20 @@ async fn write_frames(
     mut sender: Sender<phala_session::FrameReply>,
     mut queue: mpsc::Receiver<Reply>,
 ) {
-    while let Some((request_id, answer)) = queue.recv().await {
+    while let Some(Reply { request_id, answer, written }) = queue.recv().await {
         let Ok(frame) = sender.reply(request_id, answer) else { return };
         // Replies that wait already go out with one flush.
-        let sent = if queue.is_empty() {
+        let sent = if queue.is_empty() || written.is_some() {
             sink.send(ws::Message::Binary(frame.into())).await
         } else {
             sink.feed(ws::Message::Binary(frame.into())).await
         };
         if sent.is_err() {
             return;
+        }
+        if let Some(written) = written {
+            // Whoever wrote it may be gone.
+            let _ = written.send(());
         }
     }
 }

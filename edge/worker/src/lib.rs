@@ -9,6 +9,8 @@ mod app;
 mod door;
 mod egress;
 mod entries;
+mod follow;
+mod hooks;
 mod http;
 mod jobs;
 mod metrics;

@@ -2,7 +2,7 @@
 
 use parking_lot::Mutex;
 use phala_primitives::AccountId;
-use phala_session::{LogPage, LogQuery, LogRecord, Said};
+use phala_session::{EventChain, LogPage, LogQuery, LogRecord, Said};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -75,13 +75,15 @@ impl Sayings {
     /// Lines of a contract.
     pub(crate) fn page(&self, query: &LogQuery) -> LogPage {
         let held = self.held.lock();
-        let Some(lines) = held.contracts.get(&query.contract) else { return LogPage { records: vec![], next: 0 } };
+        let Some(lines) = held.contracts.get(&query.contract) else {
+            return LogPage { records: vec![], next: 0, events: EventChain::default() };
+        };
         // Numbers that this start of the worker has not given yet are of an earlier one: from the beginning.
         let from = if query.from > lines.next { 0 } else { query.from };
         let wanted = lines.records.iter().filter(|record| record.number >= from);
         let records: Vec<_> = wanted.take(query.limit as usize).cloned().collect();
         let next = records.last().map_or(lines.next, |record| record.number + 1);
-        LogPage { records, next }
+        LogPage { records, next, events: EventChain::default() }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Answers requests that were opened: queries on all cores, commands through the log.
 
-use crate::{metrics::Metrics, sayings::Sayings};
+use crate::{hooks, metrics::Metrics, sayings::Sayings};
 use phala_consensus::LogHandle;
 use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash, PublicKey, RequestId};
 use phala_replica::Replica;
-use phala_session::{Acceptor, Answer, Call, Incoming, LogQuery, Query, ServerSession, SystemRng};
+use phala_session::{Acceptor, Answer, Call, Incoming, LogPage, LogQuery, Query, ServerSession, SystemRng};
 use std::{
     sync::{
         Arc,
@@ -77,6 +77,7 @@ pub(crate) struct Service {
     parts: ServiceParts,
     queries: Arc<Semaphore>,
     catching_up: Semaphore,
+    hooks: Arc<hooks::Load>,
 }
 
 /// What to do after an envelope was opened.
@@ -91,7 +92,7 @@ impl Service {
     /// A service for a replica that is ready.
     pub(crate) fn new(parts: ServiceParts) -> Self {
         let queries = Arc::new(Semaphore::new(MAX_QUERIES));
-        Self { parts, queries, catching_up: Semaphore::new(MAX_CATCHING_UP) }
+        Self { parts, queries, catching_up: Semaphore::new(MAX_CATCHING_UP), hooks: Arc::default() }
     }
 
     /// Who serves, and where.
@@ -102,6 +103,11 @@ impl Service {
     /// The replica.
     pub(crate) fn replica(&self) -> &Arc<Replica> {
         &self.parts.replica
+    }
+
+    /// HTTP requests for contracts that are under way.
+    pub(crate) fn hooks(&self) -> &Arc<hooks::Load> {
+        &self.hooks
     }
 
     /// Whether this replica leads its cluster, as far as it knows.
@@ -151,6 +157,8 @@ impl Service {
             Call::Command(command) => ("command", self.command(command).await),
             Call::Outcome(id) => ("outcome", self.parts.replica.outcome(&account, &id)),
             Call::Logs(query) => ("logs", self.logs(&account, &query).await),
+            // Sessions handle them; nothing else carries them.
+            Call::Follow(_) | Call::Unfollow(_) => ("follow", Err(Code::Malformed.into())),
         };
         let error = answer.as_ref().err().map(|error| error.known().unwrap_or(Code::Internal));
         self.parts.metrics.answered(kind, error, started.elapsed());
@@ -175,16 +183,28 @@ impl Service {
 
     /// Records of a contract's log; waits for one if there is none and the caller wants to.
     async fn logs(&self, account: &AccountId, query: &LogQuery) -> Result<Answer, Coded> {
-        let replica = &self.parts.replica;
-        replica.may_read_log(account, &query.contract)?;
         let patience = Duration::from_millis(query.wait_ms.into()).min(MAX_LOG_WAIT);
+        self.log_page(account, query, patience).await.map(Answer::Logs)
+    }
+
+    /// The next page of a contract's log; an empty one if nothing is said for so long.
+    pub(crate) async fn log_page(
+        &self,
+        account: &AccountId,
+        query: &LogQuery,
+        patience: Duration,
+    ) -> Result<LogPage, Coded> {
+        let replica = &self.parts.replica;
+        // A replica that is cut off has no news, and must not keep its readers from others that have.
+        self.parts.head.fresh()?;
+        replica.may_read_log(account, &query.contract)?;
         let until = tokio::time::Instant::now() + patience;
         loop {
             let said = self.parts.said.changed();
             let height = replica.applied().height;
             let page = if query.queries { self.parts.said.page(query) } else { replica.log(query)? };
             if !page.records.is_empty() || tokio::time::Instant::now() >= until {
-                return Ok(Answer::Logs(page));
+                return Ok(page);
             }
             let news = async {
                 match query.queries {
@@ -196,7 +216,7 @@ impl Service {
             };
             match tokio::time::timeout_at(until, news).await {
                 Ok(news) => news?,
-                Err(_) => return Ok(Answer::Logs(page)),
+                Err(_) => return Ok(page),
             }
         }
     }

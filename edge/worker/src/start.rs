@@ -58,6 +58,11 @@ const IDLE_TICK: Duration = Duration::from_millis(10);
 /// Longest time of a query, in milliseconds, and the same in ticks.
 const QUERY_MS: u64 = 10_000;
 const QUERY_TICKS: u64 = QUERY_MS / VM_TICK.as_millis() as u64;
+/// Most codes that are compiled at a start, how long the cluster's consensus waits for that, and the most uploads that
+/// wait to be compiled.
+const MAX_COMPILED: usize = 256;
+const COMPILING: Duration = Duration::from_secs(10);
+const MAX_UPLOADS: usize = 16;
 /// Most ticks that are made up for at once after the clock's thread was held up.
 const LATE_TICKS: u32 = 500;
 
@@ -106,6 +111,8 @@ impl Start {
         self.status.wait_for("its state");
         let opened = self.open(&chain, &keys, &record, cluster_keys).await?;
         let record = self.enter(&chain, &keys, record, &opened).await?;
+        // No entry should wait for the compiler; but the cluster need not wait for all code.
+        let _ = tokio::time::timeout(COMPILING, opened.compiling).await;
         self.status.wait_for("the cluster's consensus");
         let app = Arc::new(LogApp::new(opened.replica.clone())?);
         let log = self.join(&chain, &keys, &record, app.clone()).await?;
@@ -213,8 +220,9 @@ impl Start {
             query_ticks: QUERY_TICKS,
         };
         let known = (record.epoch, record.members.iter().map(|member| member.identity).collect());
-        let replica = blocking(move || Replica::open(config, backend, entries, Some(&known))).await?;
-        Ok(Opened { replica: Arc::new(replica), certificates, said, egress, ticking: Ticker::start(engine)? })
+        let replica = Arc::new(blocking(move || Replica::open(config, backend, entries, Some(&known))).await?);
+        let compiling = compile(&replica, engine.clone())?;
+        Ok(Opened { replica, certificates, said, egress, compiling, ticking: Ticker::start(engine)? })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -318,6 +326,8 @@ struct Opened {
     certificates: Arc<CertificateCache>,
     said: Arc<Sayings>,
     egress: Arc<Egress>,
+    /// Compiles the code that the state holds.
+    compiling: JoinHandle<()>,
     ticking: Ticker,
 }
 
@@ -362,6 +372,29 @@ impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// Compiles code that the replica holds, and from now on what is uploaded to it, one after the other.
+fn compile(replica: &Arc<Replica>, engine: Engine) -> Result<JoinHandle<()>, Coded> {
+    let codes = replica.codes(MAX_COMPILED)?;
+    let (sender, mut uploads) = tokio::sync::mpsc::channel::<Vec<u8>>(MAX_UPLOADS);
+    replica.on_upload(move |code| {
+        // What finds no room is compiled when it is called.
+        let _ = sender.try_send(code);
+    });
+    let compile = |engine: &Engine, code: Vec<u8>| {
+        if let Err(error) = engine.compile(&code) {
+            tracing::debug!(%error, "code does not compile");
+        }
+    };
+    let later = engine.clone();
+    tokio::spawn(async move {
+        while let Some(code) = uploads.recv().await {
+            let engine = later.clone();
+            let _ = tokio::task::spawn_blocking(move || compile(&engine, code)).await;
+        }
+    });
+    Ok(tokio::task::spawn_blocking(move || codes.into_iter().for_each(|code| compile(&engine, code))))
 }
 
 /// Runs work that blocks off the threads that serve sockets.

@@ -50,6 +50,36 @@ pub enum Effect {
         /// Whether it may.
         allowed: bool,
     },
+    /// HTTP requests of a path become calls, see [`HookRequest`](crate::HookRequest).
+    #[codec(index = 108)]
+    OpenHook(Hook),
+    /// They become calls no longer.
+    #[codec(index = 109)]
+    CloseHook {
+        /// The hook's path.
+        path: String,
+    },
+}
+
+/// Where HTTP requests to workers reach a contract.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Hook {
+    /// It serves this path and all below; the empty one serves all. Without slashes at its ends.
+    pub path: String,
+    /// Selector of the message. It gets the request and returns the response; the caller is the contract itself.
+    pub selector: [u8; 4],
+    /// Gas for the call.
+    pub gas: u64,
+}
+
+impl Hook {
+    /// Whether requests of this path are its own, unless another hook is more precise.
+    pub fn serves(&self, path: &str) -> bool {
+        match path.strip_prefix(self.path.as_str()) {
+            Some(rest) => self.path.is_empty() || rest.is_empty() || rest.starts_with('/'),
+            None => false,
+        }
+    }
 }
 
 /// The message of a contract that is called when something has come to an end. It gets the name of the request or timer

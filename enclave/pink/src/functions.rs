@@ -1,11 +1,11 @@
 //! Each function: decode, charge, work, encode.
 
 use crate::{
-    Cache, CacheOp, Callback, Effect, Outside,
+    Cache, CacheOp, Callback, Effect, Hook, Outside,
     keys::{self, Secret},
     types::{
-        HttpError, HttpRequest, HttpResult, MAX_HTTP_HEADERS, MAX_HTTP_REQUESTS, MAX_HTTP_TIMEOUT_MS, MAX_LOG,
-        MAX_REQUEST, MAX_TAG, SigType, StorageQuotaExceeded,
+        HttpError, HttpRequest, HttpResult, MAX_HOOK_GAS, MAX_HOOK_PATH, MAX_HTTP_HEADERS, MAX_HTTP_REQUESTS,
+        MAX_HTTP_TIMEOUT_MS, MAX_LOG, MAX_REQUEST, MAX_TAG, SigType, StorageQuotaExceeded,
     },
 };
 use codec::{DecodeAll, Encode};
@@ -108,12 +108,15 @@ impl Extension for Pink {
             20 => arguments::<AccountId>(input).and_then(|_| now(&None::<Hash>)),
             21 => now(&VERSION),
             22 => self.batch(arguments(input)?, scope),
+            23 => now(&scope.events()?),
             24 => now(&Err::<(), _>(NO_JS)),
             25 => now(&None::<Vec<u8>>),
             100 => log_reader(arguments(input)?, scope),
             101 => ask(arguments(input)?, scope),
             102 => set_timer(arguments(input)?, scope),
             103 => cancel_timer(arguments(input)?, scope),
+            108 => open_hook(arguments(input)?, scope),
+            109 => close_hook(arguments(input)?, scope),
             other => Err(Refusal::trap(format!("the network has no function {other} of the pink extension"))),
         }
     }
@@ -291,6 +294,42 @@ fn cancel_timer(id: u64, scope: &mut dyn Scope) -> Result<Reply, Refusal> {
     }
     scope.charge(gas::STATE_WRITE)?;
     later(&Effect::CancelTimer { id }, scope)?;
+    now(&())
+}
+
+/// A path as hooks have it.
+fn hook_path(path: &str) -> Result<String, Refusal> {
+    let path = path.trim_matches('/');
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    if path.len() > MAX_HOOK_PATH || !path.bytes().all(plain) {
+        return Err(Refusal::trap(format!(
+            "the path of a hook has at most {MAX_HOOK_PATH} letters, digits, slashes and -._~"
+        )));
+    }
+    Ok(path.to_owned())
+}
+
+fn open_hook(
+    (path, selector, gas, flags): (String, [u8; 4], u64, u32),
+    scope: &mut dyn Scope,
+) -> Result<Reply, Refusal> {
+    if !scope.is_command() {
+        return Err(Refusal::trap("a query cannot open hooks"));
+    }
+    if flags != 0 || gas > MAX_HOOK_GAS {
+        return Err(Refusal::trap(format!("a hook with flags, or more than {MAX_HOOK_GAS} gas")));
+    }
+    scope.charge(gas::JOB)?;
+    later(&Effect::OpenHook(Hook { path: hook_path(&path)?, selector, gas }), scope)?;
+    now(&())
+}
+
+fn close_hook(path: String, scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+    if !scope.is_command() {
+        return Err(Refusal::trap("a query cannot close hooks"));
+    }
+    scope.charge(gas::JOB)?;
+    later(&Effect::CloseHook { path: hook_path(&path)? }, scope)?;
     now(&())
 }
 

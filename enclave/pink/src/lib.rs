@@ -33,11 +33,11 @@ mod tests;
 mod types;
 
 pub use cache::{Cache, CacheLimits};
-pub use effect::{CacheOp, Callback, Effect};
+pub use effect::{CacheOp, Callback, Effect, Hook};
 pub use functions::Pink;
 pub use outside::Outside;
 pub use table::{Answer, FUNCTIONS, Function};
 pub use types::{
-    HttpError, HttpRequest, HttpResponse, HttpResult, MAX_HTTP_HEADERS, MAX_HTTP_REQUESTS, MAX_HTTP_RESPONSE,
-    MAX_HTTP_TIMEOUT_MS, MAX_LOG, MAX_REQUEST, MAX_TAG,
+    HookRequest, HookResponse, HttpError, HttpRequest, HttpResponse, HttpResult, MAX_HOOK_GAS, MAX_HOOK_PATH,
+    MAX_HTTP_HEADERS, MAX_HTTP_REQUESTS, MAX_HTTP_RESPONSE, MAX_HTTP_TIMEOUT_MS, MAX_LOG, MAX_REQUEST, MAX_TAG,
 };

@@ -144,6 +144,8 @@ fn sample(id: u32) -> Vec<u8> {
         101 => (request("http://a/"), 500u64, callback()).encode(),
         102 => (100u64, 0u64, callback()).encode(),
         103 => 7u64.encode(),
+        108 => ("github/push", [1u8, 2, 3, 4], 1_000_000u64, 0u32).encode(),
+        109 => "github/push".encode(),
         _ => vec![],
     }
 }
@@ -164,12 +166,12 @@ fn every_function_of_the_table_answers_as_the_table_says_and_no_other_exists() {
                 assert_eq!(garbage.unwrap_err().code(), Code::Trapped, "{function:?}");
             }
         }
-        for id in [0, 26, 99, 104, 1 << 16 | 1, u32::MAX] {
+        for id in [0, 26, 99, 110, 1 << 16 | 1, u32::MAX] {
             assert_eq!(scene.run(CONTRACT, mode, id, &[], false).unwrap_err().code(), Code::Trapped);
         }
     }
     let ids: Vec<u32> = FUNCTIONS.iter().map(|function| function.id).collect();
-    assert_eq!(ids, (1..=25).chain(100..=103).collect::<Vec<_>>());
+    assert_eq!(ids, (1..=25).chain(100..=103).chain(108..=109).collect::<Vec<_>>());
 }
 
 #[test]
@@ -300,6 +302,22 @@ fn logs_go_out_at_once_from_queries_and_with_the_outcome_from_commands() {
     assert_eq!(scene.town.lines.lock().len(), 1);
 }
 
+#[test]
+fn hooks_are_opened_by_commands_for_plain_paths() {
+    let scene = Scene::new();
+    let ((), effects) = scene.command(108, ("/github/", [1u8, 2, 3, 4], MAX_HOOK_GAS, 0u32));
+    let [Effect::OpenHook(hook)] = &effects[..] else { panic!("another effect") };
+    assert!(hook.serves("github") && hook.serves("github/push"));
+    assert!(!hook.serves("githubs") && !hook.serves("") && !hook.serves("x/github"));
+    assert!(Hook { path: String::new(), ..hook.clone() }.serves("any/path"));
+    let long = "x".repeat(MAX_HOOK_PATH + 1);
+    for (path, gas, flags) in [("a b", 1, 0), (&*long, 1, 0), ("é", 1, 0), ("a", MAX_HOOK_GAS + 1, 0), ("a", 1, 1)] {
+        let input = (path, [0u8; 4], gas, flags as u32).encode();
+        let refused = scene.run(CONTRACT, Mode::Command { gas_limit: GAS }, 108, &input, false);
+        assert_eq!(refused.unwrap_err().code(), Code::Trapped, "{path}");
+    }
+}
+
 /// What is worth knowing of a function of the common interface.
 fn remark(name: &str) -> &'static str {
     match name {
@@ -390,8 +408,8 @@ fn the_table_in_the_documents_is_this_one() {
     text.push_str(
         "\nEach function of `seal0` is there as `seal_x` too, its name in older compilers.\n\n\
          ## What Phala adds\n\nBy `call_chain_extension`, for contracts in the crate `pink`. Tests: \
-         `enclave/pink/src/tests.rs` calls each in both modes; the contract `oracle` and the one in \
-         `tests/tests/e2e/later.rs` call them on a whole network.\n\n\
+         `enclave/pink/src/tests.rs` calls each in both modes; the contracts `oracle` and `webhook` and the \
+         one in `tests/tests/e2e/later.rs` call them on a whole network.\n\n\
          | number | function | query | command | remark |\n| --- | --- | --- | --- | --- |\n",
     );
     for Function { id, name, query, command, note } in FUNCTIONS {

@@ -1,6 +1,6 @@
 //! What crosses between contract and host, in the encoding of Phala's `pink` crate.
 
-use codec::{Decode, Encode};
+use codec::{Decode, DecodeAll, Encode};
 
 /// Most requests of one batch.
 pub const MAX_HTTP_REQUESTS: usize = 16;
@@ -14,6 +14,10 @@ pub const MAX_HTTP_TIMEOUT_MS: u64 = 60_000;
 pub const MAX_REQUEST: usize = 64 << 10;
 /// Longest tag of a callback, in bytes.
 pub const MAX_TAG: usize = 1024;
+/// Longest path of a hook, in bytes.
+pub const MAX_HOOK_PATH: usize = 128;
+/// Most gas of the call that answers a hook, a tenth of a second of computing: anyone on the internet may cause it.
+pub const MAX_HOOK_GAS: u64 = 200_000_000;
 /// Longest line of a log, in bytes. What comes after is cut off.
 pub const MAX_LOG: usize = 16 << 10;
 
@@ -68,8 +72,41 @@ pub enum HttpError {
     ResponseTooLarge,
 }
 
+/// An HTTP request that came to a worker for a contract.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct HookRequest {
+    /// Such as `POST`.
+    pub method: String,
+    /// What follows the contract's address, as it came, without the slash in front.
+    pub path: String,
+    /// What follows the question mark, as it came.
+    pub query: String,
+    /// Names in lower case, and values as they came.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The body as it came.
+    pub body: Vec<u8>,
+}
+
+/// What a contract answers to it.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct HookResponse {
+    /// From 200 to 599.
+    pub status_code: u16,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
 /// What came of one request.
 pub type HttpResult = Result<HttpResponse, HttpError>;
+
+impl HookResponse {
+    /// Reads what a message of ink! returned: a `Result` of the language around it.
+    pub fn from_output(data: &[u8]) -> Option<Self> {
+        Result::<Self, u8>::decode_all(&mut &*data).ok()?.ok()
+    }
+}
 
 impl HttpError {
     /// The response by which a single `http_request`, which has no room for errors, tells it: 524 for a timeout, 523

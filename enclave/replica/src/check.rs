@@ -1,6 +1,7 @@
 //! Checks of commands, each made once: a command is seen when it arrives, when it is proposed and when it is voted on,
 //! and its signatures do not change in between.
 
+use crate::hooks;
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash, PublicKey, limits::MAX_COMMAND_LIFE_MS};
@@ -14,7 +15,15 @@ const REMEMBERED: NonZeroUsize = NonZeroUsize::new(1 << 15).unwrap();
 pub(crate) type Key = (AccountId, CommandId);
 
 pub(crate) fn key(command: &SignedCommand) -> Key {
-    (*command.account(), command.command.id)
+    match &command.command.action {
+        Action::Hook { contract, .. } => (hooks::account(contract), command.command.id),
+        _ => (*command.account(), command.command.id),
+    }
+}
+
+/// Whether two commands of one key may differ: members sign the same HTTP request each for itself.
+pub(crate) fn is_hook(command: &SignedCommand) -> bool {
+    matches!(command.command.action, Action::Hook { .. })
 }
 
 /// Checks signatures, network, cluster, scope, size and deadline of commands.
@@ -40,9 +49,9 @@ impl Checker {
     /// Checks a command, whose hash is given, at a time. Gives the same answer as [`SignedCommand::verify`], and
     /// refuses what only members may send.
     pub(crate) fn check(&self, command: &SignedCommand, hash: &Hash, time_ms: u64) -> Result<(), Coded> {
-        let members_only = matches!(command.command.action, Action::Deliver { .. });
+        let members_only = matches!(command.command.action, Action::Deliver { .. } | Action::Hook { .. });
         if members_only && !self.members.read().contains(&command.account().0) {
-            return Err(Coded::new(Code::NotMember, "only members bring what came of requests"));
+            return Err(Coded::new(Code::NotMember, "only members bring what comes from outside"));
         }
         if self.good.lock().get(hash).is_some() && in_time(command, time_ms) {
             return Ok(());

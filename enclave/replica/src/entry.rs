@@ -2,7 +2,7 @@
 
 use crate::{
     block::make_block,
-    check::{Checker, Key},
+    check::{Checker, Key, is_hook},
     cipher::{LogCipher, What},
     execute::Ordered,
     pool::Pool,
@@ -21,6 +21,8 @@ use std::{collections::BTreeSet, sync::Arc};
 pub(crate) const DRIFT_MS: u64 = 2_000;
 /// How many entries the state that a leader names may be behind. A cluster that executes slower than it orders waits.
 pub(crate) const MAX_LAG: u64 = 64;
+/// Most HTTP requests of hooks in one entry: the others need room.
+const MAX_HOOKS: usize = 64;
 /// What the count in front of a body may take.
 const COUNT: usize = 4;
 
@@ -76,10 +78,16 @@ impl Entries {
 
     /// Commands that fit into one entry, and the entry's plaintext.
     fn choose(&self, pool: &Pool, excluded: &BTreeSet<Key>, time_ms: u64) -> (Vec<Ordered>, Vec<u8>) {
-        let (mut commands, mut room) = (vec![], MAX_ENTRY - COUNT);
+        let (mut commands, mut room, mut hooks) = (vec![], MAX_ENTRY - COUNT, 0);
         for (_, pending) in pool.waiting(excluded) {
             if commands.len() == MAX_ENTRY_COMMANDS {
                 break;
+            }
+            if is_hook(&pending.command) {
+                hooks += 1;
+                if hooks > MAX_HOOKS {
+                    continue;
+                }
             }
             // A large one that does not fit any more must not be overtaken for ever: it ends the entry.
             let Some(left) = room.checked_sub(pending.size) else { if commands.is_empty() { continue } else { break } };

@@ -3,7 +3,7 @@
 //! Upon an entry, timers that are due call back, and then, for each of its commands in order:
 //! 1. if the state holds an outcome of the account and id: nothing, it was executed before;
 //! 2. `Upload`: the chain must have the code's record with its length, proven by the command's fact, and the code must
-//!    be a valid module; it is stored under its hash. Uploading again what is there changes nothing;
+//!    be a valid module; it is stored under its hash, for gas by its size. Uploading again what is there changes nothing;
 //! 3. `Instantiate`: the chain must have placed the contract in this cluster with this code and the command's account
 //!    as deployer, and there must be no such contract; the constructor runs;
 //! 4. `Call`: the message runs;
@@ -20,6 +20,7 @@
 
 use crate::{
     check::{Key, key},
+    hooks,
     jobs::Jobs,
     layout::{BATCHES, Batch, CODE, Contract, Done, ENDED, OUTCOMES, QUEUES, Queue, state_error},
     logs,
@@ -28,7 +29,7 @@ use crate::{
 use codec::{DecodeAll, Encode};
 use parking_lot::{Mutex, MutexGuard};
 use phala_light::LightClient;
-use phala_pink::{CacheOp, Callback, Effect, HttpError, HttpResult};
+use phala_pink::{CacheOp, Callback, Effect, HookRequest, HttpError, HttpResult};
 use phala_primitives::{
     AccountId, ClusterId, Code, Coded, Fact, Hash, PublicKey, blake2_256,
     limits::{MAX_COMMAND_LIFE_MS, MAX_ENTRY_COMMANDS, MAX_ENTRY_GAS},
@@ -47,6 +48,9 @@ pub const SWEEP: usize = 256;
 /// Most timers that call back in one entry, and the gas after which the others wait for the next: commands need some.
 const MAX_FIRED: u32 = 256;
 const MAX_TIMER_GAS: u64 = MAX_ENTRY_GAS / 2;
+/// Gas of an upload for each byte of new code: it is checked now, and compiled beside the log. The largest fits into a
+/// command.
+const UPLOAD_GAS_BYTE: u64 = 1_000;
 /// Most batches of old outcomes that are removed with one entry. More than one, so that a backlog shrinks.
 const SWEEP_BATCHES: usize = 2;
 
@@ -172,8 +176,9 @@ impl Executor {
             Action::Instantiate { contract, code_hash, salt, data, proof } => self
                 .may_instantiate(&account, contract, code_hash, salt, proof)
                 .and_then(|()| run(Entry::Deploy { code_hash: *code_hash }, *contract, data)),
-            Action::Upload { code, proof } => self.upload(layer, code, proof),
+            Action::Upload { code, proof } => self.upload(layer, code, proof, command.gas_limit),
             Action::Deliver { request, response } => self.deliver(layer, block, *request, response),
+            Action::Hook { contract, request } => self.hook(layer, block, *contract, request),
         };
         match result {
             Ok(outcome) => Ok(outcome),
@@ -196,6 +201,7 @@ impl Executor {
             let arguments = (timer.id, &timer.callback.tag).encode();
             gas = gas.saturating_add(self.call_back(layer, block, timer.contract, &timer.callback, &arguments)?);
         }
+        self.jobs.lock().keep_late(layer, header.time_ms);
         Ok(gas)
     }
 
@@ -208,7 +214,16 @@ impl Executor {
         Ok(done(self.call_back(layer, block, wanted.contract, &wanted.callback, &arguments)?))
     }
 
-    /// Calls a contract on behalf of itself. What goes wrong in it is for the contract's log. Returns the gas used.
+    /// Brings a contract an HTTP request; what it returns is the outcome.
+    fn hook(&self, layer: &Arc<Layer>, block: BlockInfo, contract: AccountId, request: &[u8]) -> Result<Outcome, Stop> {
+        let read = HookRequest::decode_all(&mut &*request).map_err(|_| refused(Code::Malformed, "an HTTP request"))?;
+        let hooks = hooks::of(layer, &contract)?;
+        let hook = hooks::find(&hooks, &read.path).ok_or_else(|| refused(Code::NoHook, ""))?;
+        let outcome = self.on_behalf(layer, block, contract, (hook.selector, hook.gas), request)?;
+        outcome.ok_or_else(|| refused(Code::NoContract, contract.to_string()))
+    }
+
+    /// Calls a contract back. Returns the gas used.
     fn call_back(
         &self,
         layer: &Arc<Layer>,
@@ -217,29 +232,44 @@ impl Executor {
         callback: &Callback,
         arguments: &[u8],
     ) -> Result<u64, Coded> {
-        let Some(record) = layer.contract(&contract)? else { return Ok(0) };
+        let outcome = self.on_behalf(layer, block, contract, (callback.selector, callback.gas), arguments)?;
+        Ok(outcome.map_or(0, |outcome| outcome.gas_used))
+    }
+
+    /// Calls a message of a contract on behalf of itself, with so much gas. What goes wrong in it is told in the
+    /// contract's log. `None`: there is no such contract.
+    fn on_behalf(
+        &self,
+        layer: &Arc<Layer>,
+        block: BlockInfo,
+        contract: AccountId,
+        (selector, gas_limit): ([u8; 4], u64),
+        arguments: &[u8],
+    ) -> Result<Option<Outcome>, Coded> {
+        let Some(record) = layer.contract(&contract)?.filter(|record| record.code.is_some()) else { return Ok(None) };
         let invocation = Invocation {
-            mode: Mode::Command { gas_limit: callback.gas },
+            mode: Mode::Command { gas_limit },
             entry: Entry::Call,
             contract,
             caller: contract,
             origin: record.owner,
-            data: [&callback.selector[..], arguments].concat(),
+            data: [&selector[..], arguments].concat(),
             block,
             cluster: self.cluster,
         };
-        let (why, gas) = match self.run(layer, invocation) {
-            Ok(Outcome { result: Ok(output), gas_used }) if !output.reverted() => return Ok(gas_used),
-            Ok(Outcome { result: Ok(_), gas_used }) => (Coded::from(Code::Reverted), gas_used),
-            Ok(Outcome { result: Err(error), gas_used }) => (error, gas_used),
-            Err(Stop::Refused(error)) => (error, 0),
+        let outcome = match self.run(layer, invocation) {
+            Ok(outcome) => outcome,
+            Err(Stop::Refused(error)) => Outcome { result: Err(error), gas_used: 0 },
             Err(Stop::Fault(error)) => return Err(error),
         };
-        if why.known() != Some(Code::NoContract) {
-            let text = format!("the callback 0x{} failed: {why}", hex::encode(callback.selector));
-            logs::line(layer, &contract, block, logs::ERROR, text)?;
-        }
-        Ok(gas)
+        let why = match &outcome.result {
+            Ok(output) if !output.reverted() => return Ok(Some(outcome)),
+            Ok(_) => Coded::from(Code::Reverted),
+            Err(error) => error.clone(),
+        };
+        let text = format!("the message 0x{} failed: {why}", hex::encode(selector));
+        logs::line(layer, &contract, block, logs::ERROR, text)?;
+        Ok(Some(outcome))
     }
 
     /// Takes over what an execution asked its extension for.
@@ -256,11 +286,14 @@ impl Executor {
                 Effect::Log { level, text } => logs::line(layer, &contract, block, level, text)?,
                 Effect::Cache(op) => layer.ask_cache(contract, op),
                 Effect::LogReader { who, allowed } => logs::set_reader(layer, &contract, who.as_ref(), allowed),
+                Effect::OpenHook(hook) => hooks::open(layer, &contract, hook)?,
+                Effect::CloseHook { path } => hooks::close(layer, &contract, &path)?,
                 job => jobs.take(layer, contract, job, block.time_ms),
             }
         }
         for contract in ended {
             jobs.end(layer, contract);
+            hooks::end(layer, contract)?;
         }
         Ok(())
     }
@@ -273,20 +306,35 @@ impl Executor {
         value.map_err(|error| Stop::Refused(Coded::new(Code::BadProof, error.to_string())))
     }
 
-    fn upload(&self, layer: &Layer, code: &[u8], proof: &Fact) -> Result<Outcome, Stop> {
+    /// Whether the chain has a record of this code, by the command's word for it.
+    pub(crate) fn knows(&self, code: &[u8], proof: &Fact) -> bool {
+        self.code_record(&blake2_256(code), proof).is_ok_and(|record| record.size as usize == code.len())
+    }
+
+    fn code_record(&self, hash: &Hash, proof: &Fact) -> Result<CodeRecord, Stop> {
+        let record = self.fact(proof, &storage::code(hash))?;
+        record.ok_or_else(|| refused(Code::BadProof, "the chain has no record of this code"))
+    }
+
+    fn upload(&self, layer: &Layer, code: &[u8], proof: &Fact, gas_limit: u64) -> Result<Outcome, Stop> {
         let hash = blake2_256(code);
-        let record: Option<CodeRecord> = self.fact(proof, &storage::code(&hash))?;
-        if record.is_none_or(|record| record.size as usize != code.len()) {
+        if self.code_record(&hash, proof)?.size as usize != code.len() {
             return Err(refused(Code::BadProof, "the chain has no record of this code"));
         }
-        if !layer.has_code(&hash)? {
-            self.engine.validate(code).map_err(|error| match error.code() {
-                Code::Internal => Stop::Fault(Coded::new(Code::Internal, error.to_string())),
-                code => refused(code, error.to_string()),
-            })?;
-            layer.set(&CODE, hash.as_ref().to_vec(), Some(code.to_vec()));
+        if layer.has_code(&hash)? {
+            return Ok(done(0));
         }
-        Ok(done(0))
+        let gas_used = UPLOAD_GAS_BYTE.saturating_mul(code.len() as u64);
+        if gas_used > gas_limit {
+            let error = Coded::new(Code::OutOfGas, format!("code of this size takes {gas_used}"));
+            return Ok(Outcome { result: Err(error), gas_used: gas_limit });
+        }
+        self.engine.validate(code).map_err(|error| match error.code() {
+            Code::Internal => Stop::Fault(Coded::new(Code::Internal, error.to_string())),
+            code => refused(code, error.to_string()),
+        })?;
+        layer.set(&CODE, hash.as_ref().to_vec(), Some(code.to_vec()));
+        Ok(done(gas_used))
     }
 
     fn may_instantiate(
@@ -329,8 +377,9 @@ impl Executor {
         }
         if !execution.reverted() {
             let effects = decode_effects(&execution)?;
-            let room = self.jobs.lock().has_room(effects.iter().map(|(contract, effect)| (contract, effect)));
-            if let Err(full) = room {
+            let asked = || effects.iter().map(|(contract, effect)| (contract, effect));
+            let room = self.jobs.lock().has_room(asked());
+            if let Err(full) = room.and(hooks::has_room(layer, asked())?) {
                 return Ok(Outcome { result: Err(full), gas_used });
             }
             apply(layer, &execution, &account)?;

@@ -29,6 +29,8 @@ pub(crate) static LOG_READERS: LazyLock<Space> = LazyLock::new(|| space("log-rea
 pub(crate) static REQUESTS: LazyLock<Space> = LazyLock::new(|| space("requests"));
 /// [`Timer`](crate::jobs::Timer) by its id.
 pub(crate) static TIMERS: LazyLock<Space> = LazyLock::new(|| space("timers"));
+/// Hooks of a contract, by its address.
+pub(crate) static HOOKS: LazyLock<Space> = LazyLock::new(|| space("hooks"));
 /// A [`Queue`] for batches, one for ended spaces.
 pub(crate) static QUEUES: LazyLock<Space> = LazyLock::new(|| space("queues"));
 

@@ -40,6 +40,7 @@ mod check;
 mod cipher;
 mod entry;
 pub mod execute;
+pub mod hooks;
 pub mod jobs;
 mod journal;
 mod layout;
@@ -51,7 +52,7 @@ mod replica;
 mod world;
 
 pub use journal::{EntryLog, MemoryLog};
-pub use pool::{MAX_POOL_BYTES, MAX_POOL_COMMANDS, MAX_POOL_PER_ACCOUNT};
+pub use pool::{MAX_POOL_BYTES, MAX_POOL_COMMANDS, MAX_POOL_PER_ACCOUNT, MAX_POOL_PER_HOOK};
 pub use recover::Held;
 pub use replica::{Config, Replica, Ticket};
 

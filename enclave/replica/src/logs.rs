@@ -8,7 +8,7 @@ use crate::{
 };
 use codec::{Decode, Encode};
 use phala_primitives::{AccountId, Code, Coded, blake2_256};
-use phala_session::{LogPage, LogQuery, LogRecord, Said};
+use phala_session::{EventChain, LogPage, LogQuery, LogRecord, Said};
 use phala_state::{Snapshot, Space};
 use phala_vm::{BlockInfo, Event};
 
@@ -26,12 +26,20 @@ const DEBUG: u8 = 4;
 /// Longest such text that is kept, in bytes.
 const MAX_DEBUG: usize = 16 << 10;
 
-/// Numbers of a contract's log: the first record that is there, the next, and the bytes of all.
+/// Numbers of a contract's log: the first record that is there, the next, and the bytes of all; and its events so far.
 #[derive(Clone, Copy, Default, Encode, Decode)]
 pub(crate) struct LogState {
     first: u64,
     next: u64,
     bytes: u64,
+    pub(crate) events: EventChain,
+}
+
+/// A record, and the contract's events before it.
+#[derive(Encode, Decode)]
+struct Kept {
+    events: EventChain,
+    record: LogRecord,
 }
 
 fn space(contract: &AccountId) -> Space {
@@ -82,8 +90,10 @@ fn append(layer: &Layer, contract: &AccountId, block: BlockInfo, said: Said) -> 
     let space = space(contract);
     let mut log: LogState = layer.read(&LOGS, contract.as_ref())?.unwrap_or_default();
     let record = LogRecord { number: log.next, height: block.height, time_ms: block.time_ms, said };
-    log.bytes = log.bytes.saturating_add(record.encoded_size() as u64);
-    layer.write(&space, &log.next.to_be_bytes(), &record);
+    let kept = Kept { events: log.events, record };
+    log.bytes = log.bytes.saturating_add(kept.encoded_size() as u64);
+    layer.write(&space, &log.next.to_be_bytes(), &kept);
+    log.events = log.events.with(contract, &kept.record.said);
     log.next += 1;
     while log.first + 1 < log.next && (log.next - log.first > MAX_RECORDS || log.bytes > MAX_BYTES) {
         let key = log.first.to_be_bytes();
@@ -125,13 +135,16 @@ impl Replica {
     pub fn log(&self, query: &LogQuery) -> Result<LogPage, Coded> {
         let snapshot = self.state.snapshot();
         let state: LogState = read(&snapshot, &LOGS, query.contract.as_ref())?.unwrap_or_default();
-        let (space, mut page) =
-            (space(&query.contract), LogPage { records: vec![], next: query.from.max(state.first) });
+        let (space, next) = (space(&query.contract), query.from.max(state.first));
+        let mut page = LogPage { records: vec![], next, events: state.events };
         let mut bytes = 0;
         while page.next < state.next && (page.records.len() as u32) < query.limit.min(PAGE_RECORDS) {
-            let record: Option<LogRecord> = read(&snapshot, &space, &page.next.to_be_bytes())?;
+            let kept: Option<Kept> = read(&snapshot, &space, &page.next.to_be_bytes())?;
             let lost = || Coded::new(Code::Internal, "the state has lost a record of a log");
-            let record = record.ok_or_else(lost)?;
+            let Kept { events, record } = kept.ok_or_else(lost)?;
+            if page.records.is_empty() {
+                page.events = events;
+            }
             bytes += record.encoded_size();
             if bytes > PAGE_BYTES && !page.records.is_empty() {
                 break;

@@ -1,9 +1,10 @@
 //! Commands that wait for the log.
 //!
 //! Accounts take turns: the n-th waiting command of each comes before the n+1-th of any, so that an account that sends
-//! many does not make others wait. A command leaves when it was executed, or a while after its deadline.
+//! many does not make others wait. HTTP requests for a contract's hooks take turns as an account of that contract's own,
+//! whichever member brings them, and of all of them less may wait than of the others. A command leaves when it was executed, or a while after its deadline.
 
-use crate::check::{Key, key};
+use crate::check::{Key, is_hook, key};
 use codec::Encode;
 use futures::channel::oneshot;
 use phala_primitives::{AccountId, Code, Coded, Hash};
@@ -20,6 +21,11 @@ pub const MAX_POOL_COMMANDS: usize = 8192;
 pub const MAX_POOL_PER_ACCOUNT: usize = 1024;
 /// Most bytes that wait.
 pub const MAX_POOL_BYTES: usize = 32 << 20;
+/// Most HTTP requests of one contract's hooks that wait.
+pub const MAX_POOL_PER_HOOK: usize = 64;
+/// Most of all contracts' hooks, and the most bytes of them.
+const MAX_POOL_HOOKS: usize = 1024;
+const MAX_POOL_HOOK_BYTES: usize = 8 << 20;
 /// Most clients that wait for one command.
 const MAX_TICKETS: usize = 8;
 /// How long after its deadline a command is given up, in milliseconds: longer than clocks differ.
@@ -55,6 +61,8 @@ pub(crate) struct Pool {
     order: BTreeMap<(u64, u64), Key>,
     accounts: BTreeMap<AccountId, Account>,
     bytes: usize,
+    /// HTTP requests among the commands, and their bytes.
+    hooks: (usize, usize),
     arrivals: u64,
     /// Commands that no proposal holds.
     free: usize,
@@ -99,11 +107,16 @@ impl Pool {
     pub(crate) fn insert(&mut self, command: SignedCommand, hash: Hash, now_ms: u64) -> Result<bool, Coded> {
         let key = key(&command);
         if let Some(pending) = self.commands.get(&key) {
-            return if pending.hash == hash { Ok(false) } else { Err(crate::check::id_taken()) };
+            let same = pending.hash == hash || is_hook(&command);
+            return if same { Ok(false) } else { Err(crate::check::id_taken()) };
         }
-        let size = command.encoded_size();
-        let account = self.accounts.get(&key.0);
-        if account.is_some_and(|account| account.waiting >= MAX_POOL_PER_ACCOUNT) {
+        let (size, hook) = (command.encoded_size(), is_hook(&command));
+        let waiting = self.accounts.get(&key.0).map_or(0, |account| account.waiting);
+        let (hooks, bytes) = self.hooks;
+        if hook && (waiting >= MAX_POOL_PER_HOOK || hooks >= MAX_POOL_HOOKS || bytes + size > MAX_POOL_HOOK_BYTES) {
+            return Err(Code::HookBusy.into());
+        }
+        if waiting >= MAX_POOL_PER_ACCOUNT {
             return Err(Coded::new(Code::QueueFull, format!("{MAX_POOL_PER_ACCOUNT} of this account")));
         }
         if self.commands.len() >= MAX_POOL_COMMANDS || self.bytes.saturating_add(size) > MAX_POOL_BYTES {
@@ -116,6 +129,9 @@ impl Pool {
         account.last_turn = turn.0;
         self.arrivals += 1;
         self.bytes += size;
+        if hook {
+            self.hooks = (hooks + 1, bytes + size);
+        }
         self.order.insert(turn, key);
         let command = Arc::new(command);
         self.commands
@@ -178,6 +194,9 @@ impl Pool {
         let Some(pending) = self.commands.remove(key) else { return vec![] };
         self.order.remove(&pending.turn);
         self.bytes -= pending.size;
+        if is_hook(&pending.command) {
+            self.hooks = (self.hooks.0 - 1, self.hooks.1 - pending.size);
+        }
         self.free -= usize::from(pending.proposed.is_none());
         if let Some(account) = self.accounts.get_mut(&key.0) {
             account.waiting -= 1;

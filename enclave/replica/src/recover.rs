@@ -146,7 +146,7 @@ impl Replica {
         let (_, block) = genesis(self.entries.cluster, epoch, floor);
         let entered = Epoch { number: epoch, genesis: block, floor: floor.height, floor_time_ms: note.time_ms };
         self.entries.checker.set_members(members);
-        *self.members.write() = members.to_vec();
+        self.take_place(members);
         *self.epoch.write() = Some(entered);
         Ok(())
     }

@@ -3,14 +3,14 @@
 use crate::{
     EntryLog,
     block::open_block,
-    check::{Checker, Key, id_taken, key},
+    check::{Checker, Key, id_taken, is_hook, key},
     cipher::LogCipher,
     entry::{Before, Entries, MAX_LAG},
     execute::{Executor, Ordered},
     jobs::{Jobs, Wanted},
     journal::Journal,
-    layout::{Note, state_error},
-    pool::{Pool, Reply},
+    layout::{CODE, Note, state_error},
+    pool::{Pending, Pool, Reply},
     query::Final,
     recover::{Epoch, follows, is_about},
     world::Layer,
@@ -28,7 +28,7 @@ use phala_primitives::{
     blake2_256, limits::MAX_ENTRY,
 };
 use phala_session::{
-    Action, CertificateCache, Command, Credentials, EntryHeader, Executed, Outcome, Scope, SignedCommand, SystemRng,
+    Action, CertificateCache, Command, CommandId, Credentials, EntryHeader, Executed, Outcome, Scope, SignedCommand,
 };
 use phala_state::{Applied, Commit, Durability, State, StateKeys, StorageBackend};
 use phala_vm::Engine;
@@ -42,10 +42,8 @@ const DURABLE_ENTRIES: u64 = 1024;
 const DURABLE_MS: u64 = 2_000;
 /// How often the pool is looked through for what is overdue, in milliseconds.
 const LOOK_MS: u64 = 250;
-/// How much longer than a request may take a member has for it, before it is another's turn, in milliseconds.
-const TURN_MS: u64 = 2_000;
-/// How long the delivery of a response may wait for its execution, in milliseconds.
-const DELIVER_MS: u64 = 60_000;
+/// How long an own command may wait for its execution, in milliseconds.
+const OWN_MS: u64 = 60_000;
 /// Life of a certificate for own commands, in milliseconds.
 const CREDENTIALS_MS: u64 = 24 * 3600 * 1000;
 /// Most callers that wait for a height.
@@ -56,6 +54,9 @@ pub type Ticket = oneshot::Receiver<Reply>;
 
 /// Hands a message to all other members.
 type Forward = Box<dyn Fn(Bytes) + Send + Sync>;
+
+/// Gets code that is about to be uploaded.
+type OnUpload = Box<dyn Fn(Vec<u8>) + Send + Sync>;
 
 /// What a replica is made of.
 pub struct Config {
@@ -103,8 +104,6 @@ pub struct Replica {
     pub(crate) journal: Journal,
     pub(crate) entries: Entries,
     pub(crate) epoch: RwLock<Option<Epoch>>,
-    /// Identities of the epoch's members.
-    pub(crate) members: RwLock<Vec<PublicKey>>,
     /// With which this member sends commands of its own.
     credentials: Mutex<Option<Credentials>>,
     executor: Executor,
@@ -115,6 +114,7 @@ pub struct Replica {
     times: Mutex<Times>,
     fault: RwLock<Option<Coded>>,
     forward: RwLock<Option<Forward>>,
+    on_upload: RwLock<Option<OnUpload>>,
     heights: Mutex<Vec<(u64, oneshot::Sender<()>)>>,
 }
 
@@ -132,7 +132,8 @@ impl Replica {
         let state_keys = StateKeys::new(*path.expose(), *value.expose(), *commit.expose());
         let state = State::open(state, state_keys).map_err(|error| state_error(&error))?;
         let cipher = Arc::new(LogCipher::new(cluster, keys));
-        let jobs = Jobs::load(&state.snapshot())?;
+        let snapshot = state.snapshot();
+        let jobs = Jobs::load(&snapshot, Note::read(snapshot.note())?.time_ms)?;
         let replica = Self {
             genesis_hash: genesis,
             identity,
@@ -141,7 +142,6 @@ impl Replica {
             journal: Journal::new(log, cipher.clone()),
             entries: Entries { cluster, cipher, checker: Checker::new(genesis, cluster, certificates) },
             epoch: RwLock::default(),
-            members: RwLock::default(),
             credentials: Mutex::default(),
             executor: Executor::new(genesis, cluster, validators, engine.clone(), jobs),
             engine,
@@ -152,6 +152,7 @@ impl Replica {
             times: Mutex::default(),
             fault: RwLock::default(),
             forward: RwLock::default(),
+            on_upload: RwLock::default(),
             heights: Mutex::default(),
         };
         replica.replay(known)?;
@@ -185,6 +186,27 @@ impl Replica {
     /// Sets what hands a message to all other members, who pass it to [`Replica::received`]. Must not block.
     pub fn on_forward(&self, forward: impl Fn(Bytes) + Send + Sync + 'static) {
         *self.forward.write() = Some(Box::new(forward));
+    }
+
+    /// Sets what gets code that waits to be uploaded, as soon as the chain's word for it was checked: to compile it
+    /// before a contract with it is called. Must not block.
+    pub fn on_upload(&self, compile: impl Fn(Vec<u8>) + Send + Sync + 'static) {
+        *self.on_upload.write() = Some(Box::new(compile));
+    }
+
+    /// Code that contracts have, at most so many: to be compiled before they are called.
+    pub fn codes(&self, limit: usize) -> Result<Vec<Vec<u8>>, Coded> {
+        self.state.snapshot().values(&CODE, limit).map_err(|error| state_error(&error))
+    }
+
+    /// Tells of code that came with a command, if the chain knows it.
+    fn announce(&self, command: &SignedCommand) {
+        let Action::Upload { code, proof } = &command.command.action else { return };
+        if let Some(compile) = &*self.on_upload.read()
+            && self.executor.knows(code, proof)
+        {
+            compile(code.clone());
+        }
     }
 
     fn forward(&self, commands: &[&SignedCommand]) {
@@ -221,7 +243,8 @@ impl Replica {
         if let Some(done) = self.done(&snapshot, &key)? {
             drop(pool);
             let (sender, ticket) = oneshot::channel();
-            let reply = if done.command == hash { self.prove(&snapshot, done)? } else { return Err(id_taken()) };
+            let same = done.command == hash || is_hook(&command);
+            let reply = if same { self.prove(&snapshot, done)? } else { return Err(id_taken()) };
             // The receiver is here.
             let _ = sender.send(Ok(reply));
             return Ok(ticket);
@@ -232,6 +255,7 @@ impl Replica {
         drop(pool);
         if new {
             self.forward(&[&encoded]);
+            self.announce(&encoded);
         }
         Ok(ticket)
     }
@@ -249,25 +273,39 @@ impl Replica {
             }
             let mut pool = self.pool.lock();
             if matches!(self.done(&self.state.snapshot(), &key), Ok(None)) {
+                let upload = matches!(command.command.action, Action::Upload { .. }).then(|| command.clone());
                 // A full pool drops it; the replica that the client talks to sends it again.
-                let _ = pool.insert(command, hash, now_ms);
+                let new = pool.insert(command, hash, now_ms);
+                drop(pool);
+                if let Some(upload) = upload.filter(|_| new == Ok(true)) {
+                    self.announce(&upload);
+                }
             }
         }
     }
 
-    /// Requests that wait for somebody to perform them.
-    pub fn requests(&self) -> Vec<Arc<Wanted>> {
-        self.executor.jobs().requests().cloned().collect()
+    /// Says which of the epoch's members this is, so that it knows its turns.
+    pub(crate) fn take_place(&self, members: &[PublicKey]) {
+        let own = self.identity.verifying_key().to_bytes();
+        if let Some(place) = members.iter().position(|member| *member == own) {
+            self.executor.jobs().set_member(place as u64, members.len() as u64);
+        }
     }
 
-    /// Whether this member should perform a request now. Members take turns, each for a while longer than the request
-    /// may take.
-    pub fn is_mine(&self, wanted: &Wanted, now_ms: u64) -> bool {
-        let own = self.identity.verifying_key().to_bytes();
-        let members = self.members.read();
-        let Some(place) = members.iter().position(|member| *member == own) else { return false };
-        let turn = now_ms.saturating_sub(wanted.asked_ms) / wanted.timeout_ms.saturating_add(TURN_MS);
-        (wanted.id.wrapping_add(turn)).checked_rem(members.len() as u64) == Some(place as u64)
+    /// Requests that this member should perform now. Members take turns, each for a while longer than the request may
+    /// take; a request is told once in each of this member's turns.
+    pub fn take_turns(&self, now_ms: u64) -> Vec<Arc<Wanted>> {
+        self.executor.jobs().take_turns(now_ms)
+    }
+
+    /// When this member's next turn begins, in milliseconds since 1970.
+    pub fn next_turn(&self) -> Option<u64> {
+        self.executor.jobs().next_turn()
+    }
+
+    /// Whether a request still waits, and it is this member's turn.
+    pub fn is_mine(&self, request: u64, now_ms: u64) -> bool {
+        self.executor.jobs().is_mine(request, now_ms)
     }
 
     /// Sends what came of a request to the cluster, as the word of this member. The ticket resolves when it was
@@ -275,26 +313,43 @@ impl Replica {
     pub fn deliver(&self, request: u64, response: Vec<u8>, now_ms: u64) -> Result<Ticket, Coded> {
         let id = blake2_256(&("phala/deliver/v1", request, self.identity.verifying_key().to_bytes()).encode());
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = id.0;
+        let id = [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p];
+        let command = self.own_command(id, Action::Deliver { request, response }, now_ms)?;
+        self.submit(command, now_ms)
+    }
+
+    /// A command of this member.
+    pub(crate) fn own_command(&self, id: CommandId, action: Action, now_ms: u64) -> Result<SignedCommand, Coded> {
         let command = Command {
-            id: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p],
+            id,
             genesis: self.genesis_hash,
             cluster: self.entries.cluster,
-            action: Action::Deliver { request, response },
+            action,
             gas_limit: 0,
-            deadline_ms: now_ms.saturating_add(DELIVER_MS),
+            deadline_ms: now_ms.saturating_add(OWN_MS),
         };
         let mut credentials = self.credentials.lock();
         let ends = credentials.as_ref().map_or(0, |own| own.certificate().body.not_after_ms);
-        if ends <= now_ms.saturating_add(2 * DELIVER_MS) {
+        if ends <= now_ms.saturating_add(2 * OWN_MS) {
             let account = AccountId(self.identity.verifying_key().to_bytes());
-            let (begin, end) = (now_ms.saturating_sub(DELIVER_MS), now_ms.saturating_add(CREDENTIALS_MS));
+            let (begin, end) = (now_ms.saturating_sub(OWN_MS), now_ms.saturating_add(CREDENTIALS_MS));
             let sign = |text: &str| AccountSignature::Ed25519(self.identity.sign(text.as_bytes()).to_bytes());
-            *credentials =
-                Some(Credentials::issue(self.genesis_hash, account, Scope::All, begin, end, &mut SystemRng, sign));
+            let secret = self.identity.as_bytes();
+            *credentials = Some(Credentials::derive(self.genesis_hash, account, Scope::All, begin, end, secret, sign));
         }
-        let command = credentials.as_ref().map(|own| own.sign(command)).ok_or(Code::Internal)?;
-        drop(credentials);
-        self.submit(command, now_ms)
+        credentials.as_ref().map(|own| own.sign(command)).ok_or_else(|| Code::Internal.into())
+    }
+
+    /// Timers by when they are due, and requests.
+    #[cfg(test)]
+    pub(crate) fn waiting_jobs(&self) -> (BTreeSet<(u64, u64)>, BTreeSet<u64>) {
+        self.executor.jobs().table()
+    }
+
+    /// Commands that wait.
+    #[cfg(test)]
+    pub(crate) fn pool_commands(&self) -> Vec<SignedCommand> {
+        self.pool.lock().waiting(&BTreeSet::new()).map(|(_, pending)| (*pending.command).clone()).collect()
     }
 
     /// When the next timer is due, in milliseconds since 1970.
@@ -302,11 +357,9 @@ impl Replica {
         self.executor.jobs().next_due()
     }
 
-    /// Makes a leader propose, if a timer is due.
-    pub fn tick(&self, now_ms: u64) {
-        if self.next_due().is_some_and(|due_ms| due_ms <= now_ms) {
-            self.pool.lock().urge();
-        }
+    /// Makes a leader propose, with commands or without: a timer is due.
+    pub fn urge(&self) {
+        self.pool.lock().urge();
     }
 
     /// The block that the epoch's log starts from.
@@ -465,7 +518,8 @@ impl Replica {
         for (index, ordered) in (0u32..).zip(entry.commands).take(reached) {
             let key = ordered.key();
             let outcome = done.next_if(|(at, _)| *at == index).map(|(_, outcome)| outcome);
-            let Some(same) = pool.get(&key).map(|pending| pending.hash == ordered.hash) else { continue };
+            let same = |pending: &Pending| pending.hash == ordered.hash || is_hook(&pending.command);
+            let Some(same) = pool.get(&key).map(same) else { continue };
             let tickets = pool.remove(&key);
             if tickets.is_empty() {
                 continue;

@@ -1,6 +1,9 @@
 //! The state as contracts see it: a snapshot, and what the entry under way has changed so far.
 
-use crate::layout::{CODE, CONTRACTS, Contract, decode, state_error};
+use crate::{
+    layout::{CODE, CONTRACTS, Contract, LOGS, decode, state_error},
+    logs::LogState,
+};
 use codec::{Decode, Encode};
 use parking_lot::RwLock;
 use phala_pink::CacheOp;
@@ -116,5 +119,10 @@ impl World for Layer {
 
     fn has_code(&self, hash: &Hash) -> Result<bool, WorldError> {
         Layer::has_code(self, hash).map_err(failed)
+    }
+
+    fn events(&self, contract: &AccountId) -> Result<(u64, Hash), WorldError> {
+        let log: LogState = self.read(&LOGS, contract.as_ref()).map_err(failed)?.unwrap_or_default();
+        Ok((log.events.count, log.events.head))
     }
 }

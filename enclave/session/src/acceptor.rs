@@ -320,8 +320,8 @@ impl ServerReceiver {
         let mut account = self.rights.account;
         let right = match &call {
             Call::Query(query) => in_scope(&self.rights.scope, &query.contract),
-            Call::Logs(query) => in_scope(&self.rights.scope, &query.contract),
-            Call::Outcome(_) => Ok(()),
+            Call::Logs(query) | Call::Follow(query) => in_scope(&self.rights.scope, &query.contract),
+            Call::Outcome(_) | Call::Unfollow(_) => Ok(()),
             Call::Command(command) => {
                 account = *command.account();
                 command.verify(&self.certificates, &self.place.genesis, self.place.cluster, now_ms)

@@ -9,7 +9,7 @@ use crate::{
 };
 use codec::{DecodeAll, Encode};
 use ed25519_dalek::{Signer, SigningKey};
-use phala_primitives::{AccountId, AccountSignature, Code, Coded, Hash, RequestId, limits::MAX_MESSAGE};
+use phala_primitives::{AccountId, AccountSignature, Code, Coded, Hash, RequestId, blake2_256, limits::MAX_MESSAGE};
 use rand_core::CryptoRng;
 use std::sync::Arc;
 
@@ -34,7 +34,35 @@ impl Credentials {
         rng.fill_bytes(seed.as_mut_slice());
         let mut nonce = [0; 16];
         rng.fill_bytes(&mut nonce);
-        let key = SigningKey::from_bytes(&seed);
+        Self::make(genesis, account, scope, (not_before_ms, not_after_ms), &seed, nonce, sign)
+    }
+
+    /// The same with a key that follows from a secret and the times, for an account whose key is at hand anyway: what it
+    /// signs is then the same each time.
+    pub fn derive(
+        genesis: Hash,
+        account: AccountId,
+        scope: Scope,
+        not_before_ms: u64,
+        not_after_ms: u64,
+        secret: &[u8; 32],
+        sign: impl FnOnce(&str) -> AccountSignature,
+    ) -> Self {
+        let input = zeroize::Zeroizing::new(("phala/session-seed/v1", secret, not_before_ms, not_after_ms).encode());
+        let seed = zeroize::Zeroizing::new(blake2_256(&input).0);
+        Self::make(genesis, account, scope, (not_before_ms, not_after_ms), &seed, [0; 16], sign)
+    }
+
+    fn make(
+        genesis: Hash,
+        account: AccountId,
+        scope: Scope,
+        (not_before_ms, not_after_ms): (u64, u64),
+        seed: &[u8; 32],
+        nonce: [u8; 16],
+        sign: impl FnOnce(&str) -> AccountSignature,
+    ) -> Self {
+        let key = SigningKey::from_bytes(seed);
         let session_key = key.verifying_key().to_bytes();
         let body = SessionCertificate { genesis, account, session_key, scope, not_before_ms, not_after_ms, nonce };
         let signature = sign(&body.text());

@@ -50,14 +50,22 @@ pub enum Action {
         /// `Result<HttpResponse, HttpError>` of the `pink` functions in SCALE.
         response: Vec<u8>,
     },
+    /// Brings a contract an HTTP request that came to a worker. Only members of the cluster may.
+    #[codec(index = 8)]
+    Hook {
+        /// The contract.
+        contract: AccountId,
+        /// `HookRequest` of the `pink` functions in SCALE.
+        request: Vec<u8>,
+    },
 }
 
 impl Action {
-    /// The contract that is called or created.
+    /// The contract that is called or created in the name of the command's account.
     pub fn contract(&self) -> Option<&AccountId> {
         match self {
             Self::Call { contract, .. } | Self::Instantiate { contract, .. } => Some(contract),
-            Self::Upload { .. } | Self::Deliver { .. } => None,
+            Self::Upload { .. } | Self::Deliver { .. } | Self::Hook { .. } => None,
         }
     }
 }
@@ -71,6 +79,7 @@ impl fmt::Debug for Action {
                 write!(f, "Instantiate {{ {contract}, {code_hash}, {} bytes }}", data.len())
             }
             Self::Deliver { request, response } => write!(f, "Deliver {{ {request}, {} bytes }}", response.len()),
+            Self::Hook { contract, request } => write!(f, "Hook {{ {contract}, {} bytes }}", request.len()),
         }
     }
 }

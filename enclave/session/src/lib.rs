@@ -40,6 +40,10 @@
 //! [`FrameRequest`] or [`FrameReply`]. Counters grow strictly; a frame that is replayed or overtaken is refused.
 //! Many requests may be in flight. A session lives at most an hour and never longer than its certificate.
 //!
+//! [`Call::Follow`] subscribes to a contract's log: the replica sends pages under the request's id as records come, each
+//! when the one before is on its way, and ends with an error. A client goes on at any replica of the cluster by asking
+//! from the number after the last record that it has: what commands say is the same everywhere, numbers included.
+//!
 //! # Padding
 //!
 //! Plaintext is `u32 length ++ content ++ zeros`, of the smallest size that fits among 256, 1 Ki, 4 Ki, 16 Ki, 64 Ki,
@@ -84,6 +88,6 @@ pub use phala_primitives::RequestId;
 pub use receipt::{CommandReceipt, EntryHeader, Executed, Outcome, Output, QueryReceipt, ReceiptError};
 pub use rng::SystemRng;
 pub use wire::{
-    Answer, Call, Envelope, FrameReply, FrameRequest, Header, KeyId, LogPage, LogQuery, LogRecord, MAX_PADDED, Opening,
-    Operation, Query, Request, Response, Said, SessionKey, SignedSessionKey, Target, VERSION,
+    Answer, Call, Envelope, EventChain, FrameReply, FrameRequest, Header, KeyId, LogPage, LogQuery, LogRecord,
+    MAX_PADDED, Opening, Operation, Query, Request, Response, Said, SessionKey, SignedSessionKey, Target, VERSION,
 };

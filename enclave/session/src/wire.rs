@@ -215,6 +215,27 @@ pub struct LogPage {
     pub records: Vec<LogRecord>,
     /// What to ask from next.
     pub next: u64,
+    /// The contract's events before these records. With the events among them, it gives what the next page begins with;
+    /// what it comes to at the end, the contract itself can tell, so that nobody can withhold one unnoticed.
+    pub events: EventChain,
+}
+
+/// All events that a contract has emitted, as a number and a hash that depends on each of them and their order.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct EventChain {
+    /// How many.
+    pub count: u64,
+    /// BLAKE2b-256 over `("phala/event/v1", head before, contract, topics, data)` of the last one; zero before the first.
+    pub head: Hash,
+}
+
+impl EventChain {
+    /// With what a contract said after them; lines of text are no events.
+    pub fn with(self, contract: &AccountId, said: &Said) -> Self {
+        let Said::Event { topics, data } = said else { return self };
+        let head = blake2_256(&("phala/event/v1", self.head, contract, topics, data).encode());
+        Self { count: self.count.saturating_add(1), head }
+    }
 }
 
 /// Something that a contract said.
@@ -267,6 +288,13 @@ pub enum Call {
     Outcome(CommandId),
     /// Records of a contract's log.
     Logs(LogQuery),
+    /// Records of a contract's log from a number on, as they come: each reply with this request's id is a page that
+    /// goes on where the last one ended, until one is an error. `wait_ms` means nothing here.
+    #[codec(index = 5)]
+    Follow(LogQuery),
+    /// The end of what this request asked to follow. It has no reply.
+    #[codec(index = 6)]
+    Unfollow(RequestId),
 }
 
 /// Plaintext of a frame from the client.

@@ -1,7 +1,7 @@
 //! The engine that a replica keeps: one lane for commands, one for queries.
 
 use crate::{
-    Entry, Execution, Extension, Failure, Invocation, Limits, Mode, VmError, World,
+    Entry, Execution, Extension, Failure, Invocation, Limits, Mode, VmError, World, WorldError,
     error::Reason,
     frame::{Frame, Machine, Role},
     lane::{Bound, Lane},
@@ -80,6 +80,17 @@ impl Engine {
     pub fn validate(&self, code: &[u8]) -> Result<Hash, VmError> {
         module::prepare(code, &self.0.host_types, &self.0.limits)?;
         Ok(blake2_256(code))
+    }
+
+    /// Compiles code, for commands and for queries, so that its first call need not. To be called beside the path of
+    /// commands: it takes milliseconds to seconds. Who calls it meanwhile waits for it.
+    pub fn compile(&self, code: &[u8]) -> Result<(), VmError> {
+        let (hash, world) = (blake2_256(code), Only(code.to_vec()));
+        for lane in [&self.0.commands, &self.0.queries] {
+            let compiled = lane.prepared(&hash, &world, &self.0);
+            compiled.map_err(|reason| VmError::BadModule(format!("{reason:?}")))?;
+        }
+        Ok(())
     }
 
     /// Moves the queries' clock by one. The host calls it at a steady pace, such as each 2 ms: it is also the time for
@@ -171,6 +182,21 @@ impl Engine {
             cause: None,
         };
         Ok((frame, Box::new(machine)))
+    }
+}
+
+/// A world of nothing but one code.
+struct Only(Vec<u8>);
+
+impl World for Only {
+    fn storage(&self, _: &AccountId, _: &[u8]) -> Result<Option<Vec<u8>>, WorldError> {
+        Ok(None)
+    }
+    fn code_hash(&self, _: &AccountId) -> Result<Option<Hash>, WorldError> {
+        Ok(None)
+    }
+    fn code(&self, _: &Hash) -> Result<Option<Vec<u8>>, WorldError> {
+        Ok(Some(self.0.clone()))
     }
 }
 

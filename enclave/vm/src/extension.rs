@@ -33,6 +33,8 @@ pub trait Scope {
     fn time_left(&self) -> u64;
     /// Whether the cluster holds this code.
     fn has_code(&mut self, hash: &Hash) -> Result<bool, Refusal>;
+    /// How many events the contract has emitted before this execution, and the head of the chain of their hashes.
+    fn events(&mut self) -> Result<(u64, Hash), Refusal>;
     /// Leaves something to be done if the execution counts.
     ///
     /// Errors: limits of the engine.

@@ -20,6 +20,11 @@ pub trait World: Send + Sync + 'static {
     fn has_code(&self, hash: &Hash) -> Result<bool, WorldError> {
         Ok(self.code(hash)?.is_some())
     }
+
+    /// How many events a contract has emitted before this execution, and the head of the chain of their hashes.
+    fn events(&self, _contract: &AccountId) -> Result<(u64, Hash), WorldError> {
+        Ok((0, Hash::ZERO))
+    }
 }
 
 /// How an execution is bounded.

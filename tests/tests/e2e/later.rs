@@ -1,8 +1,8 @@
-//! What contracts ask for and get later: answers of servers, and calls by timers. Servers fail and hang, and a worker
-//! dies in the middle: each callback runs exactly once.
+//! What contracts ask for and get later: answers of servers, and calls by timers. Servers fail, hang and repeat
+//! themselves, a worker dies in the middle, or all of them again and again: each callback runs exactly once.
 
 use crate::{
-    harness::{Dice, eventually, run},
+    harness::{Dice, LOG, Net, eventually, run},
     person::{GAS, Person, outcome},
 };
 use codec::Encode;
@@ -27,7 +27,7 @@ const AT_ONCE: usize = 32;
 
 /// A contract written by hand. Under [`SELECTOR`] it is called back, and counts the tag. Input `[function: u32, 0xfe,
 /// arguments]` calls that function of the extension; `[tag: 4 bytes, 0xff]` reads how often the tag was called back.
-const SOURCE: &str = r#"(module
+pub(crate) const SOURCE: &str = r#"(module
   (import "seal0" "seal_return" (func $return (param i32 i32 i32)))
   (import "seal0" "input" (func $input (param i32 i32)))
   (import "seal0" "call_chain_extension" (func $ext (param i32 i32 i32 i32 i32) (result i32)))
@@ -63,13 +63,18 @@ fn callback(tag: u32) -> Vec<u8> {
     (SELECTOR, tag.to_be_bytes().to_vec(), 100_000_000u64).encode()
 }
 
+/// The input that has the contract call a function of the extension.
+pub(crate) fn door(function: u32, arguments: impl Encode) -> Vec<u8> {
+    [&function.to_le_bytes()[..], &[0xfe], &arguments.encode()].concat()
+}
+
 fn ask(url: &str, tag: u32) -> Vec<u8> {
-    let request = (url, "POST", Vec::<(String, String)>::new(), tag.to_be_bytes().to_vec()).encode();
-    [&101u32.to_le_bytes()[..], &[0xfe], &request, &400u64.encode(), &callback(tag)].concat()
+    let request = (url, "POST", Vec::<(String, String)>::new(), tag.to_be_bytes().to_vec());
+    [door(101, (request, 400u64)), callback(tag)].concat()
 }
 
 fn timer(delay_ms: u64, period_ms: u64, tag: u32) -> Vec<u8> {
-    [&102u32.to_le_bytes()[..], &[0xfe], &(delay_ms, period_ms).encode(), &callback(tag)].concat()
+    [door(102, (delay_ms, period_ms)), callback(tag)].concat()
 }
 
 async fn count(contract: &Contract, tag: u32) -> u64 {
@@ -77,7 +82,7 @@ async fn count(contract: &Contract, tag: u32) -> u64 {
     u64::from_le_bytes(answered.output.data.try_into().unwrap())
 }
 
-/// A server that answers some requests, fails some, and leaves some without a word. Counts them all.
+/// A server that answers some requests, some of them twice, fails some, and leaves some without a word. Counts them all.
 async fn server(served: Arc<AtomicU64>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -87,7 +92,8 @@ async fn server(served: Arc<AtomicU64>) -> String {
             tokio::spawn(async move {
                 let mut request = [0; 2048];
                 let _ = stream.read(&mut request).await;
-                let answer: &[u8] = match number % 6 {
+                const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                let answer: &[u8] = match number % 7 {
                     0 => return,
                     1 => b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
                     2 => {
@@ -95,7 +101,8 @@ async fn server(served: Arc<AtomicU64>) -> String {
                         tokio::time::sleep(Duration::from_secs(2)).await;
                         return;
                     }
-                    _ => b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok",
+                    3 => &[GOOD, GOOD, GOOD].concat(),
+                    _ => GOOD,
                 };
                 let _ = stream.write_all(answer).await;
             });
@@ -160,6 +167,53 @@ fn every_callback_runs_exactly_once() {
             assert_eq!(count(&contract, tag).await, 1, "callback {tag}");
         }
         net.stop().await;
+    });
+}
+
+/// Requests that are asked for before each death of all.
+const BETWEEN_DEATHS: u32 = 100;
+const DEATHS: u32 = 3;
+
+#[test]
+fn callbacks_survive_the_death_of_all_replicas_again_and_again() {
+    run(Duration::from_secs(300), async {
+        let base = tempfile::tempdir().unwrap();
+        let folder = base.path().join("net");
+        let served = Arc::new(AtomicU64::new(0));
+        let url = server(served.clone()).await;
+        let start = || Net::start_with(&folder, LOG, &["--allow-private-http"]);
+        let mut net = start();
+        let alice = Person::at("Alice", &net).await;
+        let address = alice.deploy(wat::parse_str(SOURCE).unwrap(), vec![]).await.unwrap().address();
+        let mut dice = Dice::new();
+        for death in 0..DEATHS {
+            let contract = Person::at("Alice", &net).await.cluster.contract(address);
+            let tags = death * BETWEEN_DEATHS..(death + 1) * BETWEEN_DEATHS;
+            let asked = futures::future::join_all(tags.map(|tag| {
+                let (contract, data) = (contract.clone(), ask(&url, tag));
+                async move { outcome(contract.call(data, GAS).await.unwrap()).unwrap() }
+            }));
+            asked.await;
+            // Some are under way, some delivered, some not begun.
+            tokio::time::sleep(Duration::from_millis(dice.below(300))).await;
+            net.kill();
+            net = start();
+        }
+        let contract = Person::at("Alice", &net).await.cluster.contract(address);
+        for tag in 0..DEATHS * BETWEEN_DEATHS {
+            eventually("a callback", Duration::from_secs(90), || async {
+                (count(&contract, tag).await > 0).then_some(())
+            })
+            .await;
+        }
+        // Whatever was performed twice is delivered by now: turns are short.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        for tag in 0..DEATHS * BETWEEN_DEATHS {
+            assert_eq!(count(&contract, tag).await, 1, "callback {tag}");
+        }
+        let served = served.load(Ordering::SeqCst);
+        println!("{} callbacks ran once through {DEATHS} deaths; the server saw {served}", DEATHS * BETWEEN_DEATHS);
+        assert!(served >= u64::from(DEATHS * BETWEEN_DEATHS));
     });
 }
 

@@ -6,7 +6,9 @@
 //! - [`hostile`]: requests that nobody means well by, over HTTP and WebSocket;
 //! - [`canary`]: no secret in any file, log, metric or packet;
 //! - [`bad_contracts`]: modules and calls that misbehave;
-//! - [`later`]: answers and timers that call contracts back, while servers fail and a worker dies;
+//! - [`later`]: answers and timers that call contracts back, while servers fail and workers die, one or all;
+//! - [`hooks`]: HTTP requests of others that reach contracts;
+//! - [`follow`]: logs that are followed while workers die;
 //! - [`full_disk`]: a worker whose disk is full;
 //! - [`oracle`]: what Phala adds to contracts: HTTP, keys, the log, random numbers.
 //!
@@ -20,9 +22,11 @@ mod canary;
 mod contracts;
 mod crash;
 mod failover;
+mod follow;
 mod forge;
 mod full_disk;
 mod harness;
+mod hooks;
 mod hostile;
 mod hpke;
 mod later;

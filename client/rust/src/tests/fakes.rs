@@ -23,8 +23,8 @@ use phala_primitives::{
     storage,
 };
 use phala_session::{
-    Acceptor, Answer, Call, CertificateCache, CommandId, CommandReceipt, EntryHeader, Executed, Incoming, Outcome,
-    Output, Place, Query, QueryReceipt, SignedCommand, SystemRng,
+    Acceptor, Answer, Call, CertificateCache, CommandId, CommandReceipt, EntryHeader, EventChain, Executed, Incoming,
+    LogPage, LogRecord, Outcome, Output, Place, Query, QueryReceipt, Said, SignedCommand, SystemRng,
 };
 use sp_core::{Blake2Hasher, H256};
 use sp_trie::{LayoutV1, MemoryDB, Recorder, Trie, TrieDBBuilder, TrieMut, trie_types::TrieDBMutBuilderV1};
@@ -157,6 +157,10 @@ pub(super) enum Behaviour {
     Swallows,
     /// Shows entries that too few members signed.
     NoQuorum,
+    /// Opens sessions, and takes what comes without a word.
+    Hangs,
+    /// Says three records to whoever follows, and breaks the connection.
+    Drops,
 }
 
 /// What the replicas agree on.
@@ -259,8 +263,16 @@ impl Worker {
         match call {
             Call::Query(query) => self.query(request_id, query),
             Call::Command(command) => Ok(self.execute(command)),
-            Call::Outcome(_) | Call::Logs(_) => Err(Code::Malformed.into()),
+            Call::Follow(query) => Ok(Answer::Logs(self.page(query.from))),
+            Call::Outcome(_) | Call::Logs(_) | Call::Unfollow(_) => Err(Code::Malformed.into()),
         }
+    }
+
+    /// Three records of an endless log.
+    fn page(&self, from: u64) -> LogPage {
+        let said = Said::Line { level: 3, text: "line".into() };
+        let record = |number| LogRecord { number, height: number, time_ms: 0, said: said.clone() };
+        LogPage { records: (from..from + 3).map(record).collect(), next: from + 3, events: EventChain::default() }
     }
 
     fn query(&self, request_id: RequestId, query: &Query) -> Result<Answer, Coded> {
@@ -366,6 +378,10 @@ async fn session(State(worker): State<Arc<Worker>>, upgrade: WebSocketUpgrade) -
                 while let Some(Ok(Message::Binary(frame))) = socket.recv().await {
                     let asked = receiver.open(&frame, now_ms()).unwrap();
                     let call = asked.call.unwrap();
+                    if worker.behaviour == Behaviour::Hangs {
+                        worker.asked.fetch_add(1, Ordering::Relaxed);
+                        std::future::pending::<()>().await;
+                    }
                     held.push((asked.request_id, worker.answer(asked.request_id, &call)));
                     // Queries come in twos and are answered in the other order.
                     if held.len() == 2 || !matches!(call, Call::Query(_)) {
@@ -373,6 +389,9 @@ async fn session(State(worker): State<Arc<Worker>>, upgrade: WebSocketUpgrade) -
                             let frame = sender.reply(request_id, reply).unwrap();
                             socket.send(Message::Binary(frame.into())).await.unwrap();
                         }
+                    }
+                    if worker.behaviour == Behaviour::Drops {
+                        return;
                     }
                 }
             }

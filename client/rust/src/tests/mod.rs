@@ -6,7 +6,10 @@ use crate::{Account, Action, Chain, Cluster, Contract, Scope, Session};
 use fakes::{Behaviour, CONTRACT, FakeChain, FakeCluster};
 use futures::future::join_all;
 use phala_primitives::{AccountId, Code, Hash};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 struct Setup {
     chain: Arc<FakeChain>,
@@ -67,11 +70,12 @@ async fn an_outcome_without_a_quorum_is_not_believed() {
 }
 
 #[tokio::test]
-async fn a_session_carries_many_requests_and_says_when_it_breaks() {
+async fn a_session_carries_many_requests_and_goes_on_elsewhere_when_it_breaks() {
     let setup = setup([Behaviour::Dead, Behaviour::Honest, Behaviour::Honest, Behaviour::Honest]).await;
     let cluster: &Arc<Cluster> = setup.contract.cluster();
     let session = Session::open(cluster).await.unwrap();
     assert_eq!(session.replica().worker, setup.cluster.worker(1));
+    let only = Session::open_at(cluster, &setup.cluster.worker(1)).await.unwrap();
     let answers = join_all((0..50u8).map(|i| session.query(CONTRACT, vec![i, 7]))).await;
     for (i, answer) in answers.into_iter().enumerate() {
         assert_eq!(answer.unwrap().output.data, vec![7, i as u8]);
@@ -79,11 +83,46 @@ async fn a_session_carries_many_requests_and_says_when_it_breaks() {
     let command = cluster.sign(Action::Call { contract: CONTRACT, data: vec![5, 6] }, 1000);
     assert_eq!(session.send(&command).await.unwrap().outcome.result.unwrap().data, vec![6, 5]);
     setup.cluster.kill(1);
-    let error = session.query(CONTRACT, vec![1]).await.unwrap_err();
+    let error = only.query(CONTRACT, vec![1]).await.unwrap_err();
     assert_eq!(error.known(), Some(Code::NoReplica), "{error}");
     // The same command again, elsewhere.
-    let again = Session::open_at(cluster, &setup.cluster.worker(2)).await.unwrap().send(&command).await.unwrap();
+    let again = session.send(&command).await.unwrap();
     assert_eq!((again.outcome.result.unwrap().data, setup.cluster.executions()), (vec![6, 5], 1));
+    assert_ne!(again.worker, setup.cluster.worker(1));
+    let answers = join_all((0..2u8).map(|i| session.query(CONTRACT, vec![i]))).await;
+    assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|answer| answer.worker != setup.cluster.worker(1))));
+    assert_ne!(session.replica().worker, setup.cluster.worker(1));
+}
+
+#[tokio::test]
+async fn a_session_whose_replica_hangs_costs_a_second_once() {
+    let setup = setup([Behaviour::Hangs, Behaviour::Honest, Behaviour::Honest, Behaviour::Honest]).await;
+    let cluster: &Arc<Cluster> = setup.contract.cluster();
+    let session = Session::open(cluster).await.unwrap();
+    assert_eq!(session.replica().worker, setup.cluster.worker(0));
+    // It was asked by session only: over HTTP it would answer.
+    cluster.prefer(1);
+    let (started, command) = (Instant::now(), Action::Call { contract: CONTRACT, data: vec![8, 9] });
+    let executed = session.send(&cluster.sign(command, 1000)).await.unwrap();
+    assert_eq!((executed.outcome.result.unwrap().data, executed.worker), (vec![9, 8], setup.cluster.worker(1)));
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    let started = Instant::now();
+    let answers = join_all((0..2u8).map(|i| session.query(CONTRACT, vec![i, 7]))).await;
+    assert!(answers.into_iter().all(|answer| answer.is_ok()));
+    assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
+    assert_eq!((setup.cluster.executions(), setup.cluster.asked(0)), (1, 1));
+}
+
+#[tokio::test]
+async fn a_follower_goes_on_where_it_was_when_replicas_break_off() {
+    let setup = setup([Behaviour::Drops, Behaviour::Dead, Behaviour::Drops, Behaviour::Drops]).await;
+    let mut follow = setup.contract.cluster().follow(CONTRACT, 7);
+    for number in 7..20 {
+        assert_eq!(follow.next().await.unwrap().number, number);
+    }
+    assert_eq!(follow.position(), 20);
+    let asked = [0, 2, 3].map(|replica| setup.cluster.asked(replica));
+    assert!(asked.iter().filter(|asked| **asked > 0).count() > 1, "{asked:?}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use crate::{block::open_block, *};
 use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
 use phala_keys::{ChainView, ClusterKeys, DevKeyService, KeyRequest, KeyService, RecipientKey};
+use phala_pink::{HttpError, HttpRequest, HttpResult, Outside, Pink};
 use phala_primitives::{
     AccountId, AccountSignature, Block, Certificate, ClusterId, Coded, Fact, Hash, Position, SIGNING_CONTEXT, Verdict,
     blake2_256,
@@ -26,7 +27,28 @@ pub(super) const START_MS: u64 = 1_800_000_000_000;
 pub(super) const GAS: u64 = phala_primitives::limits::MAX_COMMAND_GAS;
 
 /// Two engines, so that agreement is not that of one cache with itself.
-static ENGINES: LazyLock<[Engine; 2]> = LazyLock::new(|| [(); 2].map(|()| Engine::new(Limits::default()).unwrap()));
+static ENGINES: LazyLock<[Engine; 2]> = LazyLock::new(|| {
+    [(); 2].map(|()| {
+        let pink = Pink::new([7; 32], [9; 32], 10_000, Arc::new(Nowhere), Arc::default());
+        Engine::with_extension(Limits::default(), Arc::new(pink)).unwrap()
+    })
+});
+
+/// No outside world: these tests ask for it in commands only.
+struct Nowhere;
+
+impl Outside for Nowhere {
+    fn http(&self, _: &AccountId, requests: Vec<HttpRequest>, _: u64) -> Vec<HttpResult> {
+        requests.iter().map(|_| Err(HttpError::NetworkError)).collect()
+    }
+    fn random(&self, bytes: &mut [u8]) {
+        bytes.fill(4);
+    }
+    fn now_ms(&self) -> u64 {
+        START_MS
+    }
+    fn log(&self, _: &AccountId, _: u8, _: &str) {}
+}
 
 /// A disk that forgets what was not synced.
 #[derive(Clone, Debug, Default)]
@@ -299,7 +321,7 @@ impl Cluster {
     /// Uploads code and instantiates it. Takes the ids `id` and `id + 1`.
     pub(super) fn deploy(&mut self, user: &User, id: u8, code: &[u8], data: &[u8]) -> AccountId {
         let upload = Action::Upload { code: code.to_vec(), proof: self.chain.code(code) };
-        let uploaded = self.send(user.command(id, upload, 0, self.deadline()));
+        let uploaded = self.send(user.command(id, upload, GAS, self.deadline()));
         assert!(uploaded.result.is_ok(), "{uploaded:?}");
         let (contract, code_hash, proof) = self.place(user, code, &[id]);
         let (salt, data) = (vec![id], data.to_vec());

@@ -1,6 +1,7 @@
 mod chain;
 mod cluster;
 mod contracts;
+mod jobs;
 mod log;
 mod pool;
 mod recovery;

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 impl Cluster {
     /// Every process is killed, and the machines with them: what was not synced is gone, but for the entry logs.
-    fn crash(&mut self) {
+    pub(super) fn crash(&mut self) {
         self.disks = self.disks.iter().map(Disk::crash).collect();
         self.replicas.clear();
         self.start();
     }
 
-    fn floor(&self) -> Anchor {
+    pub(super) fn floor(&self) -> Anchor {
         let anchors = self.replicas.iter().map(|replica| replica.anchor().unwrap().anchor);
         anchors.max_by_key(|anchor| anchor.height).unwrap()
     }

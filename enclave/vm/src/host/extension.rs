@@ -79,6 +79,12 @@ impl Scope for Calling<'_, '_, '_> {
         Ok(self.0.machine()?.overlay.world().has_code(hash).map_err(Stop::from)?)
     }
 
+    fn events(&mut self) -> std::result::Result<(u64, Hash), Refusal> {
+        self.0.charge(gas::STORAGE_READ)?;
+        let contract = self.contract();
+        Ok(self.0.machine()?.overlay.world().events(&contract).map_err(Stop::from)?)
+    }
+
     fn effect(&mut self, data: Vec<u8>) -> std::result::Result<(), Refusal> {
         let contract = self.contract();
         let machine = self.0.machine()?;

@@ -1,0 +1,126 @@
+//! HTTP requests of others that reach a contract: who signed them counts, each delivery counts once, whichever worker
+//! gets it, and a flood holds up nobody else.
+
+use crate::{
+    harness::{fixture, run},
+    person::{GAS, Person, code},
+};
+use codec::{Decode, Encode};
+use futures::future::join_all;
+use phala_client::Contract;
+use phala_devnet::{Config, Devnet};
+use serde_json::Value;
+use std::time::Duration;
+
+/// The example in GitHub's documentation: what its servers would send.
+const SECRET: &str = "It's a Secret to Everybody";
+const BODY: &str = "Hello, World!";
+const SIGNATURE: &str = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+
+fn input(label: &str, argument: &str) -> Vec<u8> {
+    let bundle: Value = serde_json::from_slice(&std::fs::read(fixture("webhook.contract")).unwrap()).unwrap();
+    let spec = &bundle["spec"];
+    let mut all = ["constructors", "messages"].iter().flat_map(|list| spec[list].as_array().unwrap());
+    let entry = all.find(|entry| entry["label"] == label).unwrap();
+    let mut data = hex::decode(entry["selector"].as_str().unwrap().trim_start_matches("0x")).unwrap();
+    argument.encode_to(&mut data);
+    data
+}
+
+async fn count(webhook: &Contract) -> u64 {
+    let answered = webhook.query(input("count", "star")).await.unwrap();
+    Result::<u64, u8>::decode(&mut &*answered.output.data).unwrap().unwrap()
+}
+
+struct Sender {
+    http: reqwest::Client,
+    contract: String,
+}
+
+struct Answer {
+    status: u16,
+    entry: Option<String>,
+    text: String,
+}
+
+impl Sender {
+    fn request(&self, worker: &str, path: &str, name: &str, signature: &str) -> reqwest::RequestBuilder {
+        let url = format!("{worker}/v1/hooks/{}/{path}?from=test", self.contract);
+        let request = self.http.post(url).header("x-hub-signature-256", signature).header("X-GitHub-Event", "star");
+        request.header("x-github-delivery", name).body(BODY)
+    }
+
+    async fn post(&self, worker: &str, name: &str, signature: &str) -> Answer {
+        answer(self.request(worker, "github", name, signature)).await
+    }
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> Answer {
+    let response = request.timeout(Duration::from_secs(30)).send().await.unwrap();
+    let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+    let (status, entry, policy) =
+        (response.status().as_u16(), header("phala-entry"), header("content-security-policy"));
+    assert_eq!(entry.is_some(), policy.as_deref() == Some("sandbox"), "what a contract says is marked as such");
+    Answer { status, entry, text: response.text().await.unwrap() }
+}
+
+#[test]
+fn signed_deliveries_count_once_whichever_worker_gets_them() {
+    run(Duration::from_secs(180), async {
+        let net = Devnet::start(Config::default(), |_| ()).await.unwrap();
+        let alice = Person::new("Alice", &net.rpc_url(), net.genesis()).await;
+        let webhook = alice.deploy(code("webhook.contract"), input("new", SECRET)).await.unwrap();
+        let workers = net.worker_urls();
+        let sender = Sender { http: reqwest::Client::new(), contract: webhook.address().to_string() };
+
+        let first = sender.post(&workers[0], "1", SIGNATURE).await;
+        assert_eq!((first.status, first.text.as_str()), (201, "counted"));
+        let again = sender.post(&workers[1], "1", SIGNATURE).await;
+        assert_eq!((again.status, again.text.as_str()), (200, "known"));
+        assert_eq!(sender.post(&workers[2], "2", &SIGNATURE.replace('7', "8")).await.status, 401);
+        assert_eq!(
+            answer(sender.http.get(format!("{}/v1/hooks/{}/github", workers[0], sender.contract))).await.status,
+            405
+        );
+        assert_eq!(count(&webhook).await, 1);
+
+        // The same key at another worker is the same request, whatever else is in it.
+        let keyed = |worker: &str, name: &str| {
+            sender.request(worker, "github/deep", name, SIGNATURE).header("idempotency-key", "once")
+        };
+        let (one, two) = (answer(keyed(&workers[1], "3")).await, answer(keyed(&workers[3], "4")).await);
+        assert_eq!((one.status, two.status), (201, 201));
+        assert!(one.entry.is_some() && one.entry == two.entry, "both are told what the first came to");
+        assert_eq!(count(&webhook).await, 2);
+
+        refused(&sender, &workers[0]).await;
+        flood(&sender, &workers[0], &webhook).await;
+        net.stop().await;
+    });
+}
+
+async fn refused(sender: &Sender, worker: &str) {
+    let other = answer(sender.request(worker, "other", "5", SIGNATURE)).await;
+    assert_eq!((other.status, &other.text[..5]), (404, "P2041"));
+    let nobody = Sender { http: sender.http.clone(), contract: phala_primitives::AccountId([9; 32]).to_string() };
+    let missing = nobody.post(worker, "5", SIGNATURE).await;
+    assert_eq!((missing.status, &missing.text[..5]), (404, "P2001"));
+    let large = answer(sender.request(worker, "github", "5", SIGNATURE).body(vec![b'x'; (128 << 10) + 1])).await;
+    assert_eq!((large.status, &large.text[..5]), (413, "P2042"));
+}
+
+/// Many deliveries at once: each is counted or refused, and a command of a person is executed meanwhile.
+async fn flood(sender: &Sender, worker: &str, webhook: &Contract) {
+    let before = count(webhook).await;
+    let names: Vec<String> = (0..200).map(|number| format!("flood {number}")).collect();
+    let (answers, executed) = tokio::join!(
+        join_all(names.iter().map(|name| sender.post(worker, name, SIGNATURE))),
+        webhook.call(input("count", "star"), GAS)
+    );
+    executed.unwrap().outcome.result.unwrap();
+    let counted = answers.iter().filter(|answer| answer.status == 201).count() as u64;
+    let busy = answers.iter().filter(|answer| answer.status == 429 && answer.text.starts_with("P2043")).count();
+    println!("of {} deliveries at once {counted} were counted and {busy} refused", names.len());
+    assert_eq!(counted as usize + busy, names.len());
+    assert_eq!(count(webhook).await, before + counted);
+}
