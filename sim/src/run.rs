@@ -171,7 +171,8 @@ async fn deploy(office: &Arc<Office>) -> Result<(), Stuck> {
 
     let (salt, none) = (vec![1u8], None::<String>);
     let contract = contract_address(&owner.id(), CLUSTER, &code_hash, &salt);
-    let create = pallet_clusters::Call::create_contract { cluster: CLUSTER, code_hash, salt: salt.clone() };
+    let create =
+        pallet_clusters::Call::create_contract { cluster: CLUSTER, code_hash, salt: salt.clone(), upgradable: false };
     let key = storage::contract(&contract);
     chain.perform("the contract", vec![(owner, RuntimeCall::Clusters(create))], there(key.clone())).await?;
     let proof = chain.fact("the contract", &key).await?;

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use phala_primitives::{AccountId, ClusterId, Code, Coded, PublicKey, RequestId, blake2_256, records, storage};
 use phala_session::{
     Action, Answer, Client as Seal, Command, CommandReceipt, Credentials, LogPage, LogQuery, Outcome, Output,
-    PendingReply, Query, QueryReceipt, Scope, Sealed, SignedCommand, SystemRng, random_id,
+    PendingReply, Query, QueryReceipt, Rehearsal, Rehearsed, Scope, Sealed, SignedCommand, SystemRng, random_id,
 };
 use std::{
     collections::BTreeMap,
@@ -94,6 +94,7 @@ pub(crate) enum Ask<'a> {
     Command(&'a SignedCommand),
     Outcome(&'a SignedCommand),
     Logs(&'a LogQuery),
+    Rehearse(&'a Rehearsal),
 }
 
 /// A cluster as one account sees it. Cheap to share; all methods may run at once.
@@ -214,6 +215,22 @@ impl Cluster {
         }
     }
 
+    /// Tries a command on one replica, with the meter on, and leaves nothing. With `code`, a contract is tried that would
+    /// be created at the address. It is the replica's word, without a receipt.
+    pub async fn rehearse(
+        &self,
+        contract: AccountId,
+        code: Option<Vec<u8>>,
+        data: Vec<u8>,
+        gas_limit: u64,
+    ) -> Result<Rehearsed, Coded> {
+        let min_height = self.height.load(Ordering::Relaxed);
+        match self.ask(Ask::Rehearse(&Rehearsal { contract, code, data, gas_limit, min_height })).await?.1 {
+            Answer::Rehearsed(rehearsed) => Ok(rehearsed),
+            _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
+        }
+    }
+
     /// Gives the cluster code for which the chain holds a deposit.
     pub async fn upload(&self, code: Vec<u8>, gas_limit: u64) -> Result<Executed, Coded> {
         let proof = self.chain.fact(&storage::code(&blake2_256(&code))).await?;
@@ -232,6 +249,17 @@ impl Cluster {
         let contract = records::contract_address(&self.account(), self.id, &code_hash, &salt);
         let proof = self.chain.fact(&storage::contract(&contract)).await?;
         self.send(&self.sign(Action::Instantiate { contract, code_hash, salt, data, proof }, gas_limit)).await
+    }
+
+    /// Has a contract run the code that the chain names as its present one, which the cluster must hold.
+    pub async fn upgrade(
+        &self,
+        contract: AccountId,
+        code_hash: phala_primitives::Hash,
+        gas_limit: u64,
+    ) -> Result<Executed, Coded> {
+        let proof = self.chain.fact(&storage::contract(&contract)).await?;
+        self.send(&self.sign(Action::Upgrade { contract, code_hash, proof }, gas_limit)).await
     }
 
     /// Asks the replicas, the one that answered last first, until one gives an answer that verifies.
@@ -263,7 +291,7 @@ impl Cluster {
     async fn ask_all(&self, replicas: &[Replica], ask: Ask<'_>) -> Option<Result<(AccountId, Answer), Coded>> {
         let at_once = match ask {
             Ask::Command(_) | Ask::Outcome(_) => replicas.len(),
-            Ask::Query(_) => QUERIED_AT_ONCE,
+            Ask::Query(_) | Ask::Rehearse(_) => QUERIED_AT_ONCE,
             // It waits for news on purpose.
             Ask::Logs(_) => 1,
         };
@@ -314,6 +342,7 @@ impl Cluster {
             Ask::Command(command) => seal.command(command.clone(), max_height, rng)?,
             Ask::Outcome(command) => seal.outcome(command.command.id, max_height, rng)?,
             Ask::Logs(query) => seal.logs(query.clone(), max_height, rng)?,
+            Ask::Rehearse(rehearsal) => seal.rehearse(rehearsal.clone(), max_height, rng)?,
         };
         let response = exchange(&self.http, replica, envelope).await?;
         Ok((pending.open(&response)?, *pending.request_id()))
@@ -379,7 +408,7 @@ impl Cluster {
                 Ok(())
             }
             // Nobody but this replica could seal it. It is the replica's word.
-            (Ask::Logs(_), Answer::Logs(_)) => Ok(()),
+            (Ask::Logs(_), Answer::Logs(_)) | (Ask::Rehearse(_), Answer::Rehearsed(_)) => Ok(()),
             _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
         }
     }

@@ -8,6 +8,22 @@ use phala_primitives::{AccountId, Code, Coded, blake2_256, limits::MAX_CODE, rec
 use phala_session::{Action, Credentials};
 use std::sync::Arc;
 
+/// How a contract is deployed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Terms {
+    /// Most gas that the constructor may use.
+    pub gas_limit: u64,
+    /// Whether its deployer may replace its code later. Everyone can see that.
+    pub upgradable: bool,
+}
+
+/// With this gas, and code that stays as it is.
+impl From<u64> for Terms {
+    fn from(gas_limit: u64) -> Self {
+        Self { gas_limit, upgradable: false }
+    }
+}
+
 /// One contract, reached through its cluster.
 #[derive(Clone, Debug)]
 pub struct Contract {
@@ -61,8 +77,9 @@ impl Contract {
         code: Vec<u8>,
         salt: Vec<u8>,
         data: Vec<u8>,
-        gas_limit: u64,
+        terms: impl Into<Terms>,
     ) -> Result<(Self, Executed), Coded> {
+        let Terms { gas_limit, upgradable } = terms.into();
         if account.id() != cluster.account() {
             return Err(Coded::new(Code::NotDeployer, "the cluster was connected for another account"));
         }
@@ -76,7 +93,7 @@ impl Contract {
             calls.push(Call::upload_code(&hash, u32::try_from(code.len()).map_err(|_| Code::CodeTooLarge)?));
         }
         if chain.contract(&address).await?.is_none() {
-            calls.push(Call::create_contract(cluster.id(), &hash, &salt));
+            calls.push(Call::create_contract(cluster.id(), &hash, &salt, upgradable));
         }
         if !calls.is_empty() {
             chain.submit(account, &Call::batch_all(&calls)).await?;
@@ -87,5 +104,45 @@ impl Contract {
             return Err(error.clone());
         }
         Ok((cluster.contract(address), executed))
+    }
+
+    /// Replaces the code of a contract that `account` deployed as upgradable: what the chain lacks in one extrinsic, the
+    /// code to the cluster, and the upgrade's execution. The state stays. What was done already is not done again.
+    ///
+    /// Errors: `NotDeployer`, `NotUpgradable`, `CodeTooLarge`, and those of the steps.
+    pub async fn upgrade(&self, account: &Account, code: Vec<u8>, gas_limit: u64) -> Result<u32, Coded> {
+        if account.id() != self.cluster.account() {
+            return Err(Coded::new(Code::NotDeployer, "the cluster was connected for another account"));
+        }
+        if code.len() > MAX_CODE {
+            return Err(Coded::new(Code::CodeTooLarge, format!("{} bytes", code.len())));
+        }
+        let (chain, hash) = (self.cluster.chain(), blake2_256(&code));
+        let missing = || Coded::new(Code::NoContract, self.address.to_string());
+        let record = chain.contract(&self.address).await?.ok_or_else(missing)?;
+        let decided = record.present_code == hash;
+        if !decided && record.deployer != account.id() {
+            return Err(Coded::new(Code::NotDeployer, "only the deployer may replace the code"));
+        }
+        if !decided && !record.upgradable {
+            return Err(Coded::new(Code::NotUpgradable, ""));
+        }
+        let mut calls = vec![];
+        if chain.code(&hash).await?.is_none() {
+            calls.push(Call::upload_code(&hash, u32::try_from(code.len()).map_err(|_| Code::CodeTooLarge)?));
+        }
+        let mut version = record.version;
+        if !decided {
+            calls.push(Call::upgrade_contract(&self.address, &hash));
+            version = version.saturating_add(1);
+        }
+        if !calls.is_empty() {
+            chain.submit(account, &Call::batch_all(&calls)).await?;
+        }
+        self.cluster.upload(code, gas_limit).await?.outcome.result?;
+        match self.cluster.upgrade(self.address, hash, gas_limit).await?.outcome.result {
+            Err(error) if decided && error.known() == Some(Code::OldVersion) => Ok(version),
+            result => result.map(|_| version),
+        }
     }
 }

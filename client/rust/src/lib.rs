@@ -47,10 +47,10 @@ pub use account::Account;
 pub use call::Call;
 pub use chain::{AccountInfo, Chain, Heads, Included};
 pub use cluster::{Answered, Cluster, Executed};
-pub use contract::Contract;
+pub use contract::{Contract, Terms};
 pub use events::Event;
 pub use phala_session::{
-    Action, Credentials, LogPage, LogQuery, LogRecord, Outcome, Output, Said, Scope, SignedCommand,
+    Action, Credentials, LogPage, LogQuery, LogRecord, Outcome, Output, Rehearsed, Said, Scope, SignedCommand,
 };
 pub use roster::Replica;
 pub use session::Session;

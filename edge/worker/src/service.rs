@@ -4,7 +4,7 @@ use crate::{metrics::Metrics, sayings::Sayings};
 use phala_consensus::LogHandle;
 use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash, PublicKey, RequestId};
 use phala_replica::Replica;
-use phala_session::{Acceptor, Answer, Call, Incoming, LogQuery, Query, ServerSession, SystemRng};
+use phala_session::{Acceptor, Answer, Call, Incoming, LogQuery, Query, Rehearsal, ServerSession, SystemRng};
 use std::{
     sync::{
         Arc,
@@ -23,6 +23,8 @@ const MAX_CATCHING_UP: usize = 1024;
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a query waits for the state that it asks for.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a rehearsal waits for the one before it.
+const REHEARSAL_WAIT: Duration = Duration::from_secs(2);
 /// Longest time that a reader of a log waits for news.
 const MAX_LOG_WAIT: Duration = Duration::from_secs(20);
 /// Age of the newest verified head of the chain above which the replica stops answering.
@@ -77,6 +79,7 @@ pub(crate) struct Service {
     parts: ServiceParts,
     queries: Arc<Semaphore>,
     catching_up: Semaphore,
+    rehearsals: Arc<Semaphore>,
 }
 
 /// What to do after an envelope was opened.
@@ -91,7 +94,7 @@ impl Service {
     /// A service for a replica that is ready.
     pub(crate) fn new(parts: ServiceParts) -> Self {
         let queries = Arc::new(Semaphore::new(MAX_QUERIES));
-        Self { parts, queries, catching_up: Semaphore::new(MAX_CATCHING_UP) }
+        Self { parts, queries, catching_up: Semaphore::new(MAX_CATCHING_UP), rehearsals: Arc::new(Semaphore::new(1)) }
     }
 
     /// Who serves, and where.
@@ -151,20 +154,40 @@ impl Service {
             Call::Command(command) => ("command", self.command(command).await),
             Call::Outcome(id) => ("outcome", self.parts.replica.outcome(&account, &id)),
             Call::Logs(query) => ("logs", self.logs(&account, &query).await),
+            Call::Rehearse(rehearsal) => ("rehearsal", self.rehearse(account, rehearsal).await),
         };
         let error = answer.as_ref().err().map(|error| error.known().unwrap_or(Code::Internal));
         self.parts.metrics.answered(kind, error, started.elapsed());
         answer
     }
 
-    async fn query(&self, account: AccountId, request_id: RequestId, query: Query) -> Result<Answer, Coded> {
-        let replica = self.parts.replica.clone();
-        if replica.applied().height < query.min_height {
-            // The caller wrote through another replica; this one is a moment behind. No thread waits with it.
+    /// Waits for the state that a caller asks for: it wrote through another replica, and this one is a moment behind.
+    /// No thread waits with it.
+    async fn catch_up(&self, height: u64) -> Result<(), Coded> {
+        if self.parts.replica.applied().height < height {
             let _permit = self.catching_up.try_acquire().map_err(|_| Code::Busy)?;
-            let reached = replica.reached(query.min_height)?;
+            let reached = self.parts.replica.reached(height)?;
             let _ = tokio::time::timeout(CATCH_UP_TIMEOUT, reached).await;
         }
+        Ok(())
+    }
+
+    /// Tries a command. One at a time: it computes as a command does, without turns, beside those of the log.
+    async fn rehearse(&self, account: AccountId, rehearsal: Rehearsal) -> Result<Answer, Coded> {
+        self.catch_up(rehearsal.min_height).await?;
+        let permit = tokio::time::timeout(REHEARSAL_WAIT, self.rehearsals.clone().acquire_owned()).await;
+        let permit = permit.ok().and_then(Result::ok).ok_or(Code::Busy)?;
+        let replica = self.parts.replica.clone();
+        let work = move || {
+            let _permit = permit;
+            replica.rehearse(account, &rehearsal, now_ms())
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Code::Internal.into()))
+    }
+
+    async fn query(&self, account: AccountId, request_id: RequestId, query: Query) -> Result<Answer, Coded> {
+        let replica = self.parts.replica.clone();
+        self.catch_up(query.min_height).await?;
         let permit = self.queries.clone().try_acquire_owned().map_err(|_| Code::Busy)?;
         let work = move || {
             let _permit = permit;

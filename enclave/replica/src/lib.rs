@@ -47,6 +47,7 @@ mod logs;
 mod pool;
 mod query;
 mod recover;
+mod rehearse;
 mod replica;
 mod world;
 

@@ -223,6 +223,11 @@ impl Acceptor {
                         addressed(header, Target::Contract(query.contract))?;
                         Incoming::Call(Call::Logs(query))
                     }
+                    Operation::Rehearse(rehearsal) => {
+                        in_scope(&certificate.scope, &rehearsal.contract)?;
+                        addressed(header, Target::Contract(rehearsal.contract))?;
+                        Incoming::Call(Call::Rehearse(rehearsal))
+                    }
                     Operation::Outcome(command) => {
                         addressed(header, Target::Worker(self.place.worker))?;
                         Incoming::Call(Call::Outcome(command))
@@ -321,6 +326,7 @@ impl ServerReceiver {
         let right = match &call {
             Call::Query(query) => in_scope(&self.rights.scope, &query.contract),
             Call::Logs(query) => in_scope(&self.rights.scope, &query.contract),
+            Call::Rehearse(rehearsal) => in_scope(&self.rights.scope, &rehearsal.contract),
             Call::Outcome(_) => Ok(()),
             Call::Command(command) => {
                 account = *command.account();

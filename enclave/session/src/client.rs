@@ -2,8 +2,8 @@
 
 use crate::{
     Answer, Command, CommandId, Envelope, FrameReply, FrameRequest, Header, LogQuery, Opening, Operation, Query,
-    Receiver, Request, Response, Scope, Sender, SessionCertificate, SessionKey, SignedCertificate, SignedCommand,
-    Target, VERSION,
+    Receiver, Rehearsal, Request, Response, Scope, Sender, SessionCertificate, SessionKey, SignedCertificate,
+    SignedCommand, Target, VERSION,
     crypto::{self, Key, SenderContext},
     padding,
 };
@@ -139,6 +139,17 @@ impl Client {
     ) -> Result<Sealed<PendingReply>, Coded> {
         let target = Target::Contract(query.contract);
         self.signed(target, Operation::Logs(query), max_height, rng)
+    }
+
+    /// Seals a rehearsal.
+    pub fn rehearse(
+        &self,
+        rehearsal: Rehearsal,
+        max_height: u32,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Sealed<PendingReply>, Coded> {
+        let target = Target::Contract(rehearsal.contract);
+        self.signed(target, Operation::Rehearse(rehearsal), max_height, rng)
     }
 
     /// Seals the opening of a session.

@@ -50,13 +50,25 @@ pub enum Action {
         /// `Result<HttpResponse, HttpError>` of the `pink` functions in SCALE.
         response: Vec<u8>,
     },
+    /// Gives a contract the code that the chain names for it. Anyone may bring it: the deployer decided on the chain.
+    #[codec(index = 7)]
+    Upgrade {
+        /// Its address.
+        contract: AccountId,
+        /// Hash of the new code, which the cluster must hold.
+        code_hash: Hash,
+        /// That the chain has its `ContractRecord`, with this as the present code.
+        proof: Fact,
+    },
 }
 
 impl Action {
-    /// The contract that is called or created.
+    /// The contract that is called, created or upgraded.
     pub fn contract(&self) -> Option<&AccountId> {
         match self {
-            Self::Call { contract, .. } | Self::Instantiate { contract, .. } => Some(contract),
+            Self::Call { contract, .. } | Self::Instantiate { contract, .. } | Self::Upgrade { contract, .. } => {
+                Some(contract)
+            }
             Self::Upload { .. } | Self::Deliver { .. } => None,
         }
     }
@@ -71,6 +83,7 @@ impl fmt::Debug for Action {
                 write!(f, "Instantiate {{ {contract}, {code_hash}, {} bytes }}", data.len())
             }
             Self::Deliver { request, response } => write!(f, "Deliver {{ {request}, {} bytes }}", response.len()),
+            Self::Upgrade { contract, code_hash, .. } => write!(f, "Upgrade {{ {contract}, {code_hash} }}"),
         }
     }
 }

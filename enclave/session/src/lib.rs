@@ -85,5 +85,5 @@ pub use receipt::{CommandReceipt, EntryHeader, Executed, Outcome, Output, QueryR
 pub use rng::SystemRng;
 pub use wire::{
     Answer, Call, Envelope, FrameReply, FrameRequest, Header, KeyId, LogPage, LogQuery, LogRecord, MAX_PADDED, Opening,
-    Operation, Query, Request, Response, Said, SessionKey, SignedSessionKey, Target, VERSION,
+    Operation, Query, Rehearsal, Rehearsed, Request, Response, Said, SessionKey, SignedSessionKey, Target, VERSION,
 };

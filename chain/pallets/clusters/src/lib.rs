@@ -22,9 +22,10 @@
 //! # Code and contracts
 //! The chain keeps who may do what, not the bytes: [`upload_code`](Call::upload_code) holds a deposit for a code hash,
 //! [`create_contract`](Call::create_contract) gives a contract its cluster and its address. Code that a contract was
-//! created with stays.
+//! created with stays. The code of a contract that was created as upgradable can be replaced ([`upgrade`]).
 
 mod anchor;
+mod upgrade;
 
 pub use anchor::AnchorProof;
 pub use pallet::*;
@@ -206,6 +207,20 @@ pub mod pallet {
             /// Who created it.
             deployer: AccountId32,
         },
+        /// A contract is to run other code.
+        ContractUpgraded {
+            /// Its address.
+            address: AccountId,
+            /// Its code from now on.
+            code_hash: Hash,
+            /// How often it was replaced.
+            version: u32,
+        },
+        /// A contract's code is fixed for ever.
+        ContractFrozen {
+            /// Its address.
+            address: AccountId,
+        },
     }
 
     #[pallet::error]
@@ -242,6 +257,12 @@ pub mod pallet {
         SaltTooLong,
         /// A contract with this address exists already.
         ContractExists,
+        /// There is no such contract.
+        NoContract,
+        /// Only the contract's deployer may do this.
+        NotDeployer,
+        /// The contract's code is fixed.
+        NotUpgradable,
     }
 
     #[pallet::call]
@@ -331,7 +352,8 @@ pub mod pallet {
             Ok(())
         }
 
-        /// Gives a contract its cluster and its address, see `phala_primitives::records::contract_address`.
+        /// Gives a contract its cluster and its address, see `phala_primitives::records::contract_address`. Its code can
+        /// be replaced only if it is `upgradable`, and everyone can see that.
         #[pallet::call_index(4)]
         #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(4, 2)))]
         pub fn create_contract(
@@ -339,6 +361,7 @@ pub mod pallet {
             cluster: ClusterId,
             code_hash: Hash,
             salt: Vec<u8>,
+            upgradable: bool,
         ) -> DispatchResult {
             let deployer = ensure_signed(origin)?;
             ensure!(salt.len() <= MAX_SALT, Error::<T>::SaltTooLong);
@@ -347,10 +370,24 @@ pub mod pallet {
             let account = AccountId(deployer.clone().into());
             let address = records::contract_address(&account, cluster, &code_hash, &salt);
             ensure!(!Contracts::<T>::contains_key(address), Error::<T>::ContractExists);
-            Contracts::<T>::insert(address, ContractRecord { cluster, code_hash, deployer: account });
+            Contracts::<T>::insert(address, ContractRecord::new(cluster, code_hash, account, upgradable));
             CodeUsers::<T>::mutate(code_hash, |users| *users = users.saturating_add(1));
             Self::deposit_event(Event::ContractCreated { address, cluster, code_hash, deployer });
             Ok(())
+        }
+
+        /// Replaces the code of a contract, see [`crate::upgrade`].
+        #[pallet::call_index(30)]
+        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(4, 3)))]
+        pub fn upgrade_contract(origin: OriginFor<T>, address: AccountId, code_hash: Hash) -> DispatchResult {
+            Self::upgrade(ensure_signed(origin)?, address, code_hash)
+        }
+
+        /// Fixes the code of a contract for ever.
+        #[pallet::call_index(31)]
+        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(1, 1)))]
+        pub fn freeze_contract(origin: OriginFor<T>, address: AccountId) -> DispatchResult {
+            Self::freeze(ensure_signed(origin)?, address)
         }
     }
 

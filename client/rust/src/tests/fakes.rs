@@ -222,7 +222,7 @@ impl FakeCluster {
             workers.push((worker, task));
         }
         let deployer = AccountId::default();
-        chain.put(storage::contract(&CONTRACT), ContractRecord { cluster: CLUSTER, code_hash: Hash::ZERO, deployer });
+        chain.put(storage::contract(&CONTRACT), ContractRecord::new(CLUSTER, Hash::ZERO, deployer, false));
         chain.put(keys::epoch(CLUSTER, 3), &members);
         chain.put(storage::cluster(CLUSTER), ClusterRecord { epoch: 3, members, floor: Anchor::default() });
         Arc::new(Self { log, workers })
@@ -259,7 +259,7 @@ impl Worker {
         match call {
             Call::Query(query) => self.query(request_id, query),
             Call::Command(command) => Ok(self.execute(command)),
-            Call::Outcome(_) | Call::Logs(_) => Err(Code::Malformed.into()),
+            Call::Outcome(_) | Call::Logs(_) | Call::Rehearse(_) => Err(Code::Malformed.into()),
         }
     }
 

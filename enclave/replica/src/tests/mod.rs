@@ -4,3 +4,4 @@ mod contracts;
 mod log;
 mod pool;
 mod recovery;
+mod upgrade;
