@@ -47,6 +47,23 @@ pub(crate) async fn run(options: &Logs, output: Output) -> Result<()> {
     }
 }
 
+/// Shows what commands of a contract say from now on, by the metadata that are remembered at the time.
+pub(crate) async fn follow(contract: &Contract, output: Output) -> Result<()> {
+    let address = contract.address();
+    let (mut from, mut old) = (0, true);
+    loop {
+        let wait_ms = if old { 0 } else { WAIT_MS };
+        let query = LogQuery { contract: address, queries: false, from, limit: PAGE, wait_ms };
+        let page = contract.cluster().log(&query).await?;
+        if !old {
+            let abi = book::recall(&address).ok().and_then(|metadata| Abi::new(&metadata).ok());
+            page.records.iter().for_each(|record| show(record, abi.as_ref(), output));
+        }
+        old = old && !page.records.is_empty();
+        from = page.next;
+    }
+}
+
 fn show(record: &LogRecord, abi: Option<&Abi>, output: Output) {
     let (kind, tone, text, value) = match &record.said {
         Said::Line { level, text } => {

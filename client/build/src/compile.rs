@@ -57,6 +57,16 @@ const FLAGS: [&str; 6] = [
 /// What code that is made for speed may use beyond the first version of WebAssembly.
 const FAST: &str = "-Ctarget-feature=+simd128,+bulk-memory,+sign-ext,+nontrapping-fptoint,+multivalue";
 
+/// What of a builder's environment Cargo would heed in a build of the contract.
+const LEAKS: [&str; 6] = [
+    "CARGO_INCREMENTAL",
+    "CARGO_PROFILE_RELEASE_LTO",
+    "CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS",
+    "CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS",
+    "CARGO_TARGET_WASM32V1_NONE_RUSTFLAGS",
+    "RUSTC_WRAPPER",
+];
+
 /// Where ink! looks for the size of its static buffer.
 const BUFFER_VARIABLE: &str = "INK_STATIC_BUFFER_SIZE";
 /// Size of the static buffer of contracts that use the functions of `pink`, in bytes.
@@ -98,6 +108,9 @@ impl Setting<'_> {
             cargo.envs(buffer.map(|size| (BUFFER_VARIABLE, size.to_string())));
             self.toolchain.apply_target(cargo);
             cargo.args(["--", "-Clto=fat"]).arg(remapped(&self.project.workspace, "."));
+            LEAKS.iter().for_each(|name| {
+                cargo.env_remove(name);
+            });
         })?;
         Ok(target.join(TARGET).join("release").join(format!("{}.wasm", self.project.library)))
     }
@@ -108,7 +121,11 @@ impl Setting<'_> {
         let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
         let crates = home.map(|home| remapped(&home, "cargo"));
         let fast = (self.project.optimize == Optimize::Speed).then(|| FAST.to_owned());
-        FLAGS.iter().map(|flag| (*flag).to_owned()).chain(fast).chain(crates).collect()
+        // Where `rust-src` is installed, what is generic in the standard library names files of it.
+        let library =
+            self.toolchain.sysroot(&self.project.directory).map(|sysroot| sysroot.join("lib/rustlib/src/rust"));
+        let library = library.filter(|library| library.is_dir()).map(|library| remapped(&library, "rust"));
+        FLAGS.iter().map(|flag| (*flag).to_owned()).chain(fast).chain(crates).chain(library).collect()
     }
 
     /// Runs Cargo, first without the network: then it takes what is here, and is quick. Returns what it printed.
