@@ -41,16 +41,23 @@ pub(crate) enum Command {
     /// Show the main job on a fresh network and print its figures.
     Demo(Demo),
     /// Create a contract from a template.
-    #[command(after_help = "Example:\n  phala new hello && cd hello && phala build")]
+    #[command(
+        after_help = "Examples:\n  phala new hello && cd hello && phala build\n  phala new gold --template token"
+    )]
     New {
         /// Name of the contract: lower case, digits, underscores.
         name: String,
+        /// What to start from.
+        #[arg(long, short, default_value = "flipper", value_parser = phala_build::TEMPLATES.map(|template| template.name))]
+        template: String,
         /// Folder in which it is created; by default this one.
         #[arg(long)]
         path: Option<PathBuf>,
     },
     /// Compile a contract into a .contract bundle.
-    #[command(after_help = "Examples:\n  phala build\n  phala build contracts/examples/psp22")]
+    #[command(
+        after_help = "Examples:\n  phala build\n  phala build contracts/examples/psp22\n  phala build --check published.contract     exit code 1 if the source gives other code"
+    )]
     Build {
         /// Folder of the contract's Cargo.toml.
         #[arg(default_value = ".")]
@@ -58,12 +65,50 @@ pub(crate) enum Command {
         /// Where target/ink/NAME is written; by default beside the contract.
         #[arg(long)]
         out: Option<PathBuf>,
+        /// Compare with this bundle: does the source here give the code in it?
+        #[arg(long, value_name = "BUNDLE")]
+        check: Option<PathBuf>,
     },
-    /// Upload code and create a contract.
+    /// Run a contract's tests: unit tests, and those on the real engine, without a network.
+    #[command(after_help = "Examples:\n  phala test\n  phala test --gas\n  phala test transfers -- --nocapture")]
+    Test(Test),
+    /// Build, deploy, and upgrade in place whenever the source changes; the state stays.
     #[command(
-        after_help = "Examples:\n  phala deploy target/ink/hello/hello.contract new true\n  phala deploy psp22.contract new 1000000 Some(\"Gold\") Some(\"GLD\") 12 --suri //Alice"
+        after_help = "Examples:\n  phala watch\n  phala watch new true --path hello\n  phala watch --reset        begin with a new contract"
+    )]
+    Watch(Watch),
+    /// Run contracts for a test that speaks to standard input and output. The crate `testkit` does.
+    #[command(hide = true)]
+    Testkit,
+    /// Upload code and create a contract; or several, as a collection says.
+    #[command(
+        after_help = "Examples:\n  phala deploy target/ink/hello/hello.contract new true\n  phala deploy psp22.contract new 1000000 Some(\"Gold\") Some(\"GLD\") 12 --suri //Alice\n  phala deploy target/ink/hello/hello.contract new true --dry-run      what it would cost\n  phala deploy collection.toml"
     )]
     Deploy(Deploy),
+    /// Replace the code of a contract that was deployed with --upgradable; address and state stay.
+    #[command(after_help = "Example:\n  phala upgrade ADDRESS target/ink/hello/hello.contract --suri //Alice")]
+    Upgrade(Upgrade),
+    /// Fix the code of an upgradable contract for ever.
+    #[command(after_help = "Example:\n  phala freeze ADDRESS --suri //Alice")]
+    Freeze {
+        /// Address of the contract.
+        address: String,
+        /// Who deployed it.
+        #[command(flatten)]
+        signer: Signer,
+        /// Which network.
+        #[command(flatten)]
+        network: Network,
+    },
+    /// Show what the chain says of a contract: cluster, code, deployer, and whether its code can change.
+    #[command(after_help = "Example:\n  phala contract ADDRESS")]
+    Contract {
+        /// Address of the contract.
+        address: String,
+        /// Which network.
+        #[command(flatten)]
+        network: Network,
+    },
     /// Read from a contract: encrypted, answered by one replica, nothing is changed.
     #[command(
         after_help = "Examples:\n  phala query ADDRESS get\n  phala query ADDRESS PSP22::balance_of //Bob --suri //Alice"
@@ -71,9 +116,12 @@ pub(crate) enum Command {
     Query(Call),
     /// Write to a contract: encrypted, executed by every replica of its cluster, answered with a receipt.
     #[command(
-        after_help = "Examples:\n  phala send ADDRESS flip\n  phala send ADDRESS PSP22::transfer //Bob 100 [] --suri //Alice\n  phala send ADDRESS pay --value 2.5"
+        after_help = "Examples:\n  phala send ADDRESS flip\n  phala send ADDRESS PSP22::transfer //Bob 100 [] --suri //Alice\n  phala send ADDRESS pay --value 2.5\n  phala send ADDRESS flip --dry-run"
     )]
-    Send(Call),
+    Send(Send),
+    /// Show what a command would cost and answer, without sending it: `send --dry-run`.
+    #[command(after_help = "Example:\n  phala cost ADDRESS flip")]
+    Cost(Call),
     /// Show what a contract said: its events, and what it logged.
     #[command(
         after_help = "Examples:\n  phala logs ADDRESS\n  phala logs ADDRESS --follow --json\n  phala logs ADDRESS --queries"
@@ -142,6 +190,9 @@ pub(crate) enum Command {
         /// Which network to look for.
         #[command(flatten)]
         network: Network,
+        /// Do what mends it, as far as this program can.
+        #[arg(long)]
+        fix: bool,
     },
     /// Print a completion script for a shell.
     Completions {
@@ -249,7 +300,7 @@ pub(crate) struct Demo {
 /// Options of `deploy`.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Deploy {
-    /// The .contract bundle.
+    /// The .contract bundle; or a collection.toml, or a folder with one.
     pub(crate) bundle: PathBuf,
     /// Constructor.
     #[arg(default_value = "new")]
@@ -269,12 +320,92 @@ pub(crate) struct Deploy {
     /// PHA of your balance in the cluster that the contract begins with.
     #[arg(long, default_value = "0")]
     pub(crate) value: String,
+    /// Keep the right to replace the code, which everyone can see; `phala freeze` gives it up.
+    #[arg(long)]
+    pub(crate) upgradable: bool,
+    /// Only show what it would cost and whether the constructor succeeds.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Who signs.
     #[command(flatten)]
     pub(crate) signer: Signer,
     /// Which network.
     #[command(flatten)]
     pub(crate) network: Network,
+}
+
+/// Options of `upgrade`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Upgrade {
+    /// Address of the contract.
+    pub(crate) address: String,
+    /// The .contract bundle with the new code.
+    pub(crate) bundle: PathBuf,
+    /// Do it although the new code reads the storage in another way.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Who deployed it.
+    #[command(flatten)]
+    pub(crate) signer: Signer,
+    /// Which network.
+    #[command(flatten)]
+    pub(crate) network: Network,
+}
+
+/// Options of `test`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Test {
+    /// Only tests whose names hold this; what follows `--` goes to the tests.
+    pub(crate) arguments: Vec<String>,
+    /// Folder of the contract's Cargo.toml.
+    #[arg(long, default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// Print a table of the gas that commands used on the real engine.
+    #[arg(long)]
+    pub(crate) gas: bool,
+    /// What goes to the tests.
+    #[arg(last = true)]
+    pub(crate) last: Vec<String>,
+}
+
+/// Options of `watch`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Watch {
+    /// Constructor, for the first time.
+    #[arg(default_value = "new")]
+    pub(crate) constructor: String,
+    /// Arguments of the constructor.
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) arguments: Vec<String>,
+    /// Folder of the contract's Cargo.toml.
+    #[arg(long, default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// Begin with a new contract instead of the remembered one.
+    #[arg(long)]
+    pub(crate) reset: bool,
+    /// Upgrade although the new code reads the storage in another way.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Cluster to run in.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) cluster: u32,
+    /// Who signs.
+    #[command(flatten)]
+    pub(crate) signer: Signer,
+    /// Which network.
+    #[command(flatten)]
+    pub(crate) network: Network,
+}
+
+/// Options of `send`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Send {
+    /// What to send.
+    #[command(flatten)]
+    pub(crate) call: Call,
+    /// Only show what it would cost and answer.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Options of `query` and `send`.
@@ -375,7 +506,7 @@ mod tests {
     fn options_may_follow_arguments_which_may_be_negative() {
         use clap::Parser;
         let cli = super::Cli::parse_from(["phala", "send", "ADDRESS", "set", "-5", "x", "--suri", "//Bob", "--json"]);
-        let super::Command::Send(call) = cli.command else { panic!("{cli:?}") };
+        let super::Command::Send(super::Send { call, .. }) = cli.command else { panic!("{cli:?}") };
         assert_eq!(
             (call.arguments, call.signer.suri.as_str(), cli.json),
             (vec!["-5".into(), "x".into()], "//Bob", true)

@@ -9,7 +9,7 @@ mod network;
 mod output;
 
 use anyhow::Result;
-use args::{Cli, ClusterCommand, Command};
+use args::{Cli, ClusterCommand, Command, Send};
 use clap::{CommandFactory, Parser};
 use output::Output;
 use std::{io::IsTerminal, process::ExitCode};
@@ -50,11 +50,25 @@ async fn run(command: Command, output: Output) -> Result<ExitCode> {
     match command {
         Command::Dev(options) => commands::dev::run(&options, output).await?,
         Command::Demo(options) => commands::demo::run(&options, output).await?,
-        Command::New { name, path } => commands::build::new(&name, path, output)?,
-        Command::Build { path, out } => commands::build::build(&path, out.as_deref(), output).map(|_| ())?,
+        Command::New { name, template, path } => commands::build::new(&name, &template, path, output)?,
+        Command::Build { path, check: Some(bundle), .. } => commands::build::check(&path, &bundle, output)?,
+        Command::Build { path, out, check: None } => {
+            commands::build::build(&path, out.as_deref(), output).map(|_| ())?;
+        }
+        Command::Test(options) => commands::test::run(&options, output)?,
+        Command::Watch(options) => commands::watch::run(&options, output).await?,
+        Command::Testkit => commands::testkit::serve()?,
         Command::Deploy(options) => commands::contract::deploy(&options, output).await?,
+        Command::Upgrade(options) => commands::upgrade::upgrade(&options, output).await?,
+        Command::Freeze { address, signer, network } => {
+            commands::upgrade::freeze(&address, &signer, &network, output).await?;
+        }
+        Command::Contract { address, network } => commands::upgrade::show(&address, &network, output).await?,
         Command::Query(options) => return commands::contract::query(&options, output).await,
-        Command::Send(options) => return commands::contract::send(&options, output).await,
+        Command::Send(Send { call, dry_run: false }) => return commands::contract::send(&call, output).await,
+        Command::Send(Send { call, .. }) | Command::Cost(call) => {
+            return commands::estimate::run(&call, output).await;
+        }
         Command::Logs(options) => commands::logs::run(&options, output).await?,
         Command::Account { new: true, .. } => commands::account::create(output)?,
         Command::Account { account, cluster, signer, network, .. } => {
@@ -69,8 +83,8 @@ async fn run(command: Command, output: Output) -> Result<ExitCode> {
         Command::Transfer { to, amount, signer, network } => {
             commands::account::transfer(&to, &amount, &signer, &network, output).await?;
         }
-        Command::Doctor { network } => {
-            if !commands::doctor::run(&network, output).await? {
+        Command::Doctor { network, fix } => {
+            if !commands::doctor::run(&network, fix, output).await? {
                 return Ok(ExitCode::FAILURE);
             }
         }

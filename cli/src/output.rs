@@ -79,6 +79,13 @@ impl Output {
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     }
 
+    /// An answer for programs only, where people have seen it already.
+    pub(crate) fn json_only(&self, json: &serde_json::Value) {
+        if self.json {
+            self.data(json, "");
+        }
+    }
+
     /// A bar that moves while something takes longer than a moment; nothing in JSON or without a terminal.
     pub(crate) fn spinner(&self, what: &str) -> indicatif::ProgressBar {
         if self.quiet || self.json || !std::io::stderr().is_terminal() {

@@ -190,7 +190,8 @@ async fn place(office: &Arc<Office>, what: &str, code: Vec<u8>, data: Vec<u8>) -
 
     let salt = vec![1u8];
     let contract = contract_address(&owner.id(), CLUSTER, &code_hash, &salt);
-    let create = pallet_clusters::Call::create_contract { cluster: CLUSTER, code_hash, salt: salt.clone() };
+    let create =
+        pallet_clusters::Call::create_contract { cluster: CLUSTER, code_hash, salt: salt.clone(), upgradable: false };
     let key = storage::contract(&contract);
     chain.perform("the contract", vec![(owner, RuntimeCall::Clusters(create))], there(key.clone())).await?;
     let proof = chain.fact("the contract", &key).await?;

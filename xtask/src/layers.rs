@@ -25,7 +25,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("contracts/testkit", &["chain/primitives", "client/abi", "client/build", "enclave"]),
     ("edge/devnet", &["chain", "enclave", "net/consensus", "client/rust", "edge/worker", "simtee"]),
     ("edge/", &["chain/primitives", "enclave", "net/consensus", "client/rust"]),
-    ("cli", &["chain", "enclave", "net/consensus", "client", "edge", "simtee"]),
+    ("cli", &["chain", "enclave", "net/consensus", "client", "contracts/testkit", "edge", "simtee"]),
     ("sim", &["chain", "enclave", "net/consensus", "simtee"]),
     ("tests", &["chain/primitives", "enclave/session", "client", "edge/devnet"]),
     ("benches/interpreter", &["chain/primitives", "enclave/vm"]),

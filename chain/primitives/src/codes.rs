@@ -91,6 +91,7 @@ codes! {
     2053 HookBusy "too many requests wait for the hooks of this contract" => "Wait and send it again; with an `idempotency-key` it executes once.";
     2054 TooManyHooks "the contract has as many hooks as it may" => "Close one: a single hook serves all paths below its own.";
     2055 BadHookAnswer "the contract's answer to the HTTP request is no HTTP response" => "Let the message return `pink::HookResponse` with a status of 200 to 599.";
+    2060 OldVersion "the contract runs this version of its code already, or a newer one" => "Nothing: an older upgrade never takes a newer one back.";
     3001 NoQuorum "the cluster did not decide in time; the command may still be executed" => "Ask for the command's outcome by its id, or send the same command again: it executes at most once.";
     3002 NotReady "the replica is not ready" => "/readyz says what it waits for.";
     3003 StorageFailed "the replica cannot write to its disk" => "Free space or mend the disk; the other replicas go on.";
@@ -123,6 +124,11 @@ codes! {
     5006 BadKey "the key phrase cannot be read" => "Use a name such as //Alice, 12 words, or 0x and 64 hex digits.";
     5007 DataDir "the data folder cannot be used" => "Check that it exists, is writable, and is not used by another process.";
     5008 UnknownFormat "the data folder was written by another version" => "Use that version, or start with a fresh folder.";
+    5020 LayoutChanged "the new code reads the storage in another way than the old code wrote it" => "Keep the order and types of fields, add new ones in a `Mapping` or `Lazy`, or insist with --force.";
+    5021 NotReproduced "the source does not give the code that the bundle holds" => "Build the same source with the same compiler and binaryen: the bundle names both.";
+    5022 TestsFailed "a test of the contract failed" => "The output above names it.";
+    5023 NotUpgradable "the contract's code is fixed" => "Deploy it anew; a contract that was deployed with --upgradable takes other code until `phala freeze`.";
+    5024 BadCollection "the collection cannot be read" => "The message names the line; docs/development.md shows an example.";
 }
 
 impl std::fmt::Display for Code {

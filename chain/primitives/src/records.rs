@@ -99,10 +99,23 @@ pub struct CodeRecord {
 pub struct ContractRecord {
     /// Cluster that runs it.
     pub cluster: ClusterId,
-    /// Hash of the code that it was created with.
+    /// Hash of the code that it was created with, of which its address is made.
     pub code_hash: Hash,
     /// Who created it and may instantiate it.
     pub deployer: AccountId,
+    /// Hash of the code that it is to run now.
+    pub present_code: Hash,
+    /// How often the deployer replaced its code. The cluster takes a version only above the one that it runs.
+    pub version: u32,
+    /// Whether the deployer may replace its code. Once it is false it stays so.
+    pub upgradable: bool,
+}
+
+impl ContractRecord {
+    /// A contract with the code that it is created with.
+    pub fn new(cluster: ClusterId, code_hash: Hash, deployer: AccountId, upgradable: bool) -> Self {
+        Self { cluster, code_hash, deployer, present_code: code_hash, version: 0, upgradable }
+    }
 }
 
 /// Address of a contract: BLAKE2b-256 of the domain and of deployer, cluster, code hash and salt in SCALE.

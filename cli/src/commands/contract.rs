@@ -1,19 +1,22 @@
 //! `phala deploy`, `query` and `send`.
+//!
+//! What costs money is tried first: a constructor that would fail is told of before a deposit is paid.
 
 use super::account::parse_pha;
 use crate::{
     args::{Call, Deploy},
     book,
+    commands::{collection, estimate},
     network::connect,
     output::{Output, REFUSED, Tone},
 };
 use anyhow::{Context, Result};
 use phala_abi::{Abi, Decoded};
 use phala_build::Bundle;
-use phala_client::{Account, Cluster, Contract, Deployment, Executed, Scope};
+use phala_client::{Account, Cluster, Contract, Executed, Scope, Terms};
 use phala_primitives::{AccountId, Code, Coded};
 use serde_json::{Value, json};
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 /// How long the certificate lives that a command line tool signs for itself.
 pub(crate) const CERTIFICATE_LIFE: Duration = Duration::from_secs(600);
@@ -34,6 +37,9 @@ pub(crate) fn abi_of(bundle: &Bundle) -> Result<Abi> {
 
 /// Uploads code and creates a contract.
 pub(crate) async fn deploy(options: &Deploy, output: Output) -> Result<()> {
+    if let Some(file) = collection::file(&options.bundle) {
+        return collection::deploy(&file, options, output).await;
+    }
     let bundle = load_bundle(&options.bundle)?;
     let abi = abi_of(&bundle)?;
     let data = abi.encode(&options.constructor, &options.arguments).map_err(|e| bad_argument(&abi, &e))?;
@@ -47,22 +53,25 @@ pub(crate) async fn deploy(options: &Deploy, output: Output) -> Result<()> {
     let chain = connect(&options.network).await?;
     let credentials = account.certify(&chain, Scope::All, CERTIFICATE_LIFE);
     let cluster = Cluster::connect(chain, options.cluster, credentials).await?;
+    let plan = Plan { abi: &abi, bundle: &bundle, constructor: &options.constructor, data, salt };
+    let terms = Terms { gas_limit: options.gas, upgradable: options.upgradable, value };
+    let cost = estimate::deployment(&cluster, &account, &plan, terms).await?;
+    if options.dry_run {
+        output.data(&cost.json(), cost.text(output));
+        return Ok(());
+    }
+    output.say(output.paint(Tone::Dim, &cost.line()));
     let bar = output.spinner("deploying: deposit on the chain, code and constructor to the cluster");
     let started = std::time::Instant::now();
     let size = bundle.code.len();
     let progress = |there: usize| bar.set_message(format!("uploading: {} of {} KiB", there >> 10, size >> 10));
-    let deployment = Deployment { code: bundle.code.clone(), salt, data, value, gas_limit: options.gas };
-    let deployed = Contract::deploy_with(&cluster, &account, deployment, progress).await;
+    let made = make(&cluster, &account, plan, terms, progress).await;
     bar.finish_and_clear();
-    let (contract, executed) = deployed?;
-    let address = contract.address();
-    let returned = executed.outcome.result.clone()?;
-    let decoded = abi.decode(&options.constructor, &returned.data).ok();
-    refuse_failed(returned.reverted(), decoded.as_ref())?;
-    book::remember(&address, &Value::Object(bundle.metadata.clone()))?;
+    let (address, executed) = made?;
     let json = json!({
         "address": address.to_string(), "code_hash": bundle.code_hash.to_string(), "cluster": options.cluster,
         "gas": executed.outcome.gas_used, "height": executed.receipt.header.height,
+        "upgradable": options.upgradable, "deposit": cost.deposit.to_string(),
         "ms": started.elapsed().as_millis() as u64,
     });
     output.done(format!("{} deployed in {:.1} s, receipt verified", bundle.name, started.elapsed().as_secs_f64()));
@@ -70,34 +79,69 @@ pub(crate) async fn deploy(options: &Deploy, output: Output) -> Result<()> {
     Ok(())
 }
 
-fn fresh_salt() -> Result<Vec<u8>, Coded> {
+/// A contract that is to be.
+pub(crate) struct Plan<'a> {
+    pub(crate) abi: &'a Abi,
+    pub(crate) bundle: &'a Bundle,
+    pub(crate) constructor: &'a str,
+    /// Selector and arguments of the constructor.
+    pub(crate) data: Vec<u8>,
+    pub(crate) salt: Vec<u8>,
+}
+
+/// Deploys a contract and remembers its metadata; `progress` is told how many bytes of a large code are uploaded. A constructor that refuses is an error.
+pub(crate) async fn make(
+    cluster: &Arc<Cluster>,
+    account: &Account,
+    plan: Plan<'_>,
+    terms: Terms,
+    progress: impl Fn(usize),
+) -> Result<(AccountId, Executed)> {
+    let Plan { abi, bundle, constructor, data, salt } = plan;
+    let code = bundle.code.clone();
+    let (contract, executed) = Contract::deploy_with(cluster, account, code, salt, data, terms, progress).await?;
+    let returned = executed.outcome.result.clone()?;
+    let decoded = abi.decode(constructor, &returned.data).ok();
+    refuse_failed(returned.reverted(), decoded.as_ref())?;
+    book::remember(&contract.address(), &Value::Object(bundle.metadata.clone()))?;
+    Ok((contract.address(), executed))
+}
+
+/// An address as people write it.
+pub(crate) fn address_of(text: &str) -> Result<AccountId, Coded> {
+    text.parse().map_err(|error| Coded::new(Code::BadArgument, format!("{text}: {error}")))
+}
+
+pub(crate) fn fresh_salt() -> Result<Vec<u8>, Coded> {
     let mut salt = vec![0; 16];
     getrandom::fill(&mut salt).map_err(|e| Coded::new(Code::Internal, format!("no randomness: {e}")))?;
     Ok(salt)
 }
 
-fn bad_argument(abi: &Abi, error: &anyhow::Error) -> Coded {
+pub(crate) fn bad_argument(abi: &Abi, error: &anyhow::Error) -> Coded {
     Coded::new(Code::BadArgument, format!("{error}; the contract has: {}", abi.signatures().join("; ")))
 }
 
-fn refuse_failed(reverted: bool, decoded: Option<&Decoded>) -> Result<(), Coded> {
+pub(crate) fn refuse_failed(reverted: bool, decoded: Option<&Decoded>) -> Result<(), Coded> {
     match decoded {
-        Some(decoded) if reverted || decoded.is_err => Err(Coded::new(Code::Reverted, decoded.text.clone())),
+        Some(decoded) if reverted || decoded.is_err => {
+            let why = decoded.explained.map(|why| format!(": {why}")).unwrap_or_default();
+            Err(Coded::new(Code::Reverted, format!("{}{why}", decoded.text)))
+        }
         None if reverted => Err(Code::Reverted.into()),
         _ => Ok(()),
     }
 }
 
 /// A call that is ready to be made.
-struct Ready {
-    abi: Abi,
-    contract: Contract,
-    data: Vec<u8>,
+pub(crate) struct Ready {
+    pub(crate) abi: Abi,
+    pub(crate) contract: Contract,
+    pub(crate) data: Vec<u8>,
 }
 
-async fn prepare(options: &Call) -> Result<Ready> {
-    let address: AccountId =
-        options.address.parse().map_err(|e| Coded::new(Code::BadArgument, format!("{}: {e}", options.address)))?;
+pub(crate) async fn prepare(options: &Call) -> Result<Ready> {
+    let address = address_of(&options.address)?;
     let metadata = match &options.bundle {
         Some(path) => Value::Object(load_bundle(path)?.metadata),
         None => book::recall(&address)?,
@@ -135,10 +179,13 @@ pub(crate) async fn send(options: &Call, output: Output) -> Result<ExitCode> {
     let value = parse_pha(&options.value)?;
     let Ready { abi, contract, data } = prepare(options).await?;
     let bar = output.spinner("waiting for the cluster");
-    let executed = contract.pay(data, value, options.gas).await;
+    let executed = contract.pay(data.clone(), value, options.gas).await;
     bar.finish_and_clear();
     let executed = executed?;
-    let returned = executed.outcome.result.clone()?;
+    let returned = match executed.outcome.result.clone() {
+        Ok(returned) => returned,
+        Err(error) => return Err(estimate::explain(&contract, data, value, error, output).await.into()),
+    };
     let decoded = abi.decode(&options.message, &returned.data).context("the answer does not fit the metadata")?;
     let place =
         format!("entry {}, gas {}, receipt verified", executed.receipt.header.height, executed.outcome.gas_used);
@@ -164,5 +211,8 @@ fn show(decoded: &Decoded, reverted: bool, receipt: Option<Value>, output: Outpu
         object.insert("receipt".into(), receipt);
     }
     output.data(&json, text);
+    if let Some(why) = decoded.explained {
+        output.warn(why);
+    }
     if refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS }
 }

@@ -1,4 +1,5 @@
-//! `phala doctor`: what this machine has, what is missing, and how to mend it.
+//! `phala doctor`: what this machine has, what is missing, and how to mend it. With `--fix` it mends what a command can
+//! mend, and says so before.
 
 use crate::{
     args::Network,
@@ -20,19 +21,56 @@ struct Check {
     needed: bool,
     found: String,
     fix: &'static str,
+    /// A command that mends it.
+    command: Option<&'static [&'static str]>,
 }
 
-/// Runs every check. Succeeds unless something that is needed is missing.
-pub(crate) async fn run(network: &Network, output: Output) -> Result<bool> {
-    let (rust, target, optimiser, chain) = tokio::join!(rust(), wasm_target(), wasm_opt(), chain(network));
-    let checks = vec![rust, target, optimiser, attestation_hardware(), shared_memory(), chain];
+/// Runs every check; with `fix`, mends what can be mended and checks again. Succeeds unless something that is needed is
+/// missing.
+pub(crate) async fn run(network: &Network, fix: bool, output: Output) -> Result<bool> {
+    let mut checks = look(network).await;
+    if fix {
+        mend(&checks, output).await;
+        checks = look(network).await;
+    }
     let fine = checks.iter().all(|c| c.ok || !c.needed);
     let json: Vec<_> = checks
         .iter()
         .map(|c| json!({ "check": c.name, "ok": c.ok, "needed": c.needed, "found": c.found, "fix": (!c.ok).then_some(c.fix) }))
         .collect();
     output.data(&json!({ "ok": fine, "checks": json }), render(&checks, output));
+    let offered = checks.iter().filter(|check| !check.ok && check.command.is_some()).count();
+    if offered > 0 && !fix {
+        output.say(format!(
+            "\n`phala doctor --fix` does {}",
+            if offered == 1 { "this".into() } else { format!("{offered} of these") }
+        ));
+    }
     Ok(fine)
+}
+
+/// Runs the commands that mend what is missing.
+async fn mend(checks: &[Check], output: Output) {
+    let mut did = false;
+    for check in checks.iter().filter(|check| !check.ok) {
+        let Some([program, arguments @ ..]) = check.command else { continue };
+        did = true;
+        output.say(output.paint(Tone::Bold, &format!("$ {program} {}", arguments.join(" "))));
+        let ended = Command::new(program).args(arguments).stdin(Stdio::null()).status().await;
+        match ended {
+            Ok(status) if status.success() => output.done(check.name),
+            Ok(status) => output.warn(format!("{}: {program} ended with {status}", check.name)),
+            Err(error) => output.warn(format!("{}: {program} does not run: {error}", check.name)),
+        }
+    }
+    if !did {
+        output.say("there is nothing that this program can mend");
+    }
+}
+
+async fn look(network: &Network) -> Vec<Check> {
+    let (rust, target, optimiser, chain) = tokio::join!(rust(), wasm_target(), wasm_opt(), chain(network));
+    vec![rust, target, optimiser, attestation_hardware(), shared_memory(), chain]
 }
 
 fn render(checks: &[Check], output: Output) -> String {
@@ -63,7 +101,8 @@ async fn rust() -> Check {
         ok: found.is_some(),
         needed: true,
         found: found.unwrap_or_else(|| "cargo is not on the PATH".into()),
-        fix: "install Rust 1.95 or newer with rustup",
+        fix: "install Rust 1.95 or newer with rustup: https://rustup.rs",
+        command: None,
     }
 }
 
@@ -77,6 +116,7 @@ async fn wasm_target() -> Check {
         needed: true,
         found: if ok { "installed".into() } else { "missing: contracts cannot be built".into() },
         fix: "rustup target add wasm32v1-none",
+        command: Some(&["rustup", "target", "add", "wasm32v1-none"]),
     }
 }
 
@@ -88,6 +128,21 @@ async fn wasm_opt() -> Check {
         needed: false,
         found: found.unwrap_or_else(|| "missing: contracts are larger than they need be".into()),
         fix: "install binaryen (Debian: apt-get install binaryen)",
+        command: binaryen(),
+    }
+}
+
+/// How binaryen gets here, where a package manager may install it without a question.
+fn binaryen() -> Option<&'static [&'static str]> {
+    let there = |name: &str| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+    };
+    let root = std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    match (there("apt-get") && root, there("brew")) {
+        (true, _) => Some(&["apt-get", "install", "--yes", "--no-install-recommends", "binaryen"]),
+        (_, true) => Some(&["brew", "install", "binaryen"]),
+        _ => None,
     }
 }
 
@@ -100,6 +155,7 @@ fn attestation_hardware() -> Check {
         needed: false,
         found: found.map_or_else(|| "none: attestation is SIMULATED on this machine".into(), |d| (*d).to_string()),
         fix: "nothing to do for development; hardware evidence is not supported yet",
+        command: None,
     }
 }
 
@@ -111,6 +167,7 @@ fn shared_memory() -> Check {
         needed: false,
         found: if ok { "/dev/shm".into() } else { "no /dev/shm: writes are slower".into() },
         fix: "mount a tmpfs at /dev/shm",
+        command: None,
     }
 }
 
@@ -127,5 +184,6 @@ async fn chain(network: &Network) -> Check {
         needed: false,
         found: found.unwrap_or_else(|error| error),
         fix: "start one with `phala dev`, or name one with --url",
+        command: None,
     }
 }

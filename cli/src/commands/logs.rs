@@ -95,6 +95,25 @@ async fn said_by_queries(contract: &Contract, from: u64, abi: Option<&Abi>, outp
     Ok(())
 }
 
+/// Shows what commands of a contract say from now on, by the metadata that are remembered at the time.
+pub(crate) async fn follow(contract: &Contract, output: Output) -> Result<()> {
+    let address = contract.address();
+    let mut query = LogQuery { contract: address, queries: false, from: 0, limit: PAGE, wait_ms: 0 };
+    loop {
+        let page = contract.cluster().log(&query).await?;
+        query.from = page.next;
+        if page.records.is_empty() {
+            break;
+        }
+    }
+    let mut follow = contract.cluster().follow(address, query.from);
+    loop {
+        let record = follow.next().await?;
+        let abi = book::recall(&address).ok().and_then(|metadata| Abi::new(&metadata).ok());
+        show(&record, None, abi.as_ref(), output);
+    }
+}
+
 /// Prints a record; of a query with the worker that ran it.
 fn show(record: &LogRecord, worker: Option<&AccountId>, abi: Option<&Abi>, output: Output) {
     let (kind, tone, text, value) = match &record.said {

@@ -6,6 +6,10 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod layout;
+
+pub use layout::storage_conflicts;
+
 use anyhow::{Context, Result, anyhow, bail};
 use phala_primitives::{AccountId, Code, Coded, Hash};
 use scale_info::{PortableRegistry, TypeDef, TypeDefPrimitive};
@@ -67,7 +71,13 @@ pub struct Decoded {
     pub json: Json,
     /// Whether the contract answered with its own error (`Err(…)`).
     pub is_err: bool,
+    /// What went wrong before the contract's own code ran (`LangError`), explained.
+    pub explained: Option<&'static str>,
 }
+
+/// What ink!'s only `LangError` means.
+const NOT_READ: &str = "the contract could not read the message: its code is not what this metadata describes; name the \
+                        bundle that runs there with --bundle";
 
 impl Abi {
     /// Reads ink! metadata of version 5.
@@ -109,7 +119,7 @@ impl Abi {
     pub fn decode(&self, name: &str, mut data: &[u8]) -> Result<Decoded> {
         let entry = self.find(name).ok_or_else(|| anyhow!("there is no constructor or message `{name}`"))?;
         let Some(ty) = &entry.return_type else {
-            return Ok(Decoded { text: "()".into(), json: Json::Null, is_err: false });
+            return Ok(Decoded { text: "()".into(), json: Json::Null, is_err: false, explained: None });
         };
         let value = scale::decode_as_type(&mut data, ty.id, &self.types)
             .map_err(|error| anyhow!("the answer does not fit the metadata: {error}"))?;
@@ -120,7 +130,9 @@ impl Abi {
         };
         let value = inner.unwrap_or(value);
         let is_err = matches!(&value.value, ValueDef::Variant(variant) if variant.name == "Err");
-        Ok(Decoded { text: self.text(&value), json: self.json(&value), is_err })
+        let is_lang_error = is_err && value.context == ty.id;
+        let explained = is_lang_error.then_some(NOT_READ);
+        Ok(Decoded { text: self.text(&value), json: self.json(&value), is_err, explained })
     }
 
     /// Name and content of an event.
@@ -141,7 +153,10 @@ impl Abi {
             }
             Composite::Unnamed(_) => serde_json::Map::new(),
         };
-        Ok((event.label.clone(), Decoded { text: self.fields(&value), json: Json::Object(json), is_err: false }))
+        Ok((
+            event.label.clone(),
+            Decoded { text: self.fields(&value), json: Json::Object(json), is_err: false, explained: None },
+        ))
     }
 
     /// One line for each constructor and message, for help.

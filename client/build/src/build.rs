@@ -134,7 +134,7 @@ fn size(code: &[u8]) -> String {
     format!("{} bytes", code.len())
 }
 
-fn target_folder(options: &Options, project: &Project) -> Result<PathBuf> {
+pub(crate) fn target_folder(options: &Options, project: &Project) -> Result<PathBuf> {
     let folder = match (&options.target, std::env::var_os("CARGO_TARGET_DIR")) {
         (Some(folder), _) => folder.clone(),
         (None, Some(folder)) => Path::new(&folder).join("contracts"),

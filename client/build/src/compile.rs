@@ -66,6 +66,16 @@ const FAST: [&str; 5] = [
     "-Cllvm-args=-unroll-runtime",
 ];
 
+/// What of a builder's environment Cargo would heed in a build of the contract.
+const LEAKS: [&str; 6] = [
+    "CARGO_INCREMENTAL",
+    "CARGO_PROFILE_RELEASE_LTO",
+    "CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS",
+    "CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS",
+    "CARGO_TARGET_WASM32V1_NONE_RUSTFLAGS",
+    "RUSTC_WRAPPER",
+];
+
 /// Where ink! looks for the size of its static buffer.
 const BUFFER_VARIABLE: &str = "INK_STATIC_BUFFER_SIZE";
 /// Size of the static buffer of contracts that use the functions of `pink`, in bytes.
@@ -107,6 +117,9 @@ impl Setting<'_> {
             cargo.envs(buffer.map(|size| (BUFFER_VARIABLE, size.to_string())));
             self.toolchain.apply_target(cargo);
             cargo.args(["--", "-Clto=fat"]).arg(remapped(&self.project.workspace, "."));
+            LEAKS.iter().for_each(|name| {
+                cargo.env_remove(name);
+            });
         })?;
         Ok(target.join(TARGET).join("release").join(format!("{}.wasm", self.project.library)))
     }
@@ -117,7 +130,11 @@ impl Setting<'_> {
         let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
         let crates = home.map(|home| remapped(&home, "cargo"));
         let fast = if self.project.optimize == Optimize::Speed { &FAST[..] } else { &[] };
-        FLAGS.iter().chain(fast).map(|flag| (*flag).to_owned()).chain(crates).collect()
+        // Where `rust-src` is installed, what is generic in the standard library names files of it.
+        let library =
+            self.toolchain.sysroot(&self.project.directory).map(|sysroot| sysroot.join("lib/rustlib/src/rust"));
+        let library = library.filter(|library| library.is_dir()).map(|library| remapped(&library, "rust"));
+        FLAGS.iter().chain(fast).map(|flag| (*flag).to_owned()).chain(crates).chain(library).collect()
     }
 
     /// Runs Cargo, first without the network: then it takes what is here, and is quick. Returns what it printed.

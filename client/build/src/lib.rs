@@ -35,6 +35,7 @@ mod progress;
 mod project;
 mod target;
 mod template;
+mod test;
 
 pub use build::{Built, Options, build};
 pub use bundle::{Argument, Bundle, Entry, MAX_BUNDLE};
@@ -42,4 +43,5 @@ pub use error::Error;
 pub use module::{clean, inspect};
 pub use progress::{Event, Stage};
 pub use target::Toolchain;
-pub use template::new_project;
+pub use template::{TEMPLATES, Template, new_project};
+pub use test::test;

@@ -72,6 +72,16 @@ impl Toolchain {
         version.ok_or_else(|| Error::new(Code::BuildFailed, "rustc has no version").with_output(outcome.stderr))
     }
 
+    /// Where the compiler's own files are.
+    pub(crate) fn sysroot(&self, directory: &Path) -> Option<PathBuf> {
+        let mut rustc = match self {
+            Self::Debian(folder) => Command::new(folder.join("rustc")),
+            _ => Command::new("rustc"),
+        };
+        let outcome = command::run(rustc.args(["--print", "sysroot"]).current_dir(directory), &[], &mut |_| ());
+        outcome.ok().filter(|outcome| outcome.success).map(|outcome| outcome.text().into())
+    }
+
     /// The way, in a few words.
     pub(crate) fn note(&self) -> String {
         match self {

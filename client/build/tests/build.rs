@@ -48,7 +48,7 @@ fn flipper_is_built_in_stages() {
 #[test]
 fn new_project_builds_and_a_mistake_in_it_is_shown() {
     let folder = tempfile::tempdir().unwrap();
-    let project = new_project("my-first", folder.path()).unwrap();
+    let project = new_project("my-first", "flipper", folder.path()).unwrap();
     let options = options(&folder.path().join("out"));
     let built = build(&project, &options, &mut |_| ()).map_err(shown).unwrap();
     assert_eq!(built.bundle.name, "my-first");
@@ -56,7 +56,7 @@ fn new_project_builds_and_a_mistake_in_it_is_shown() {
 
     let source = project.join("lib.rs");
     let text = std::fs::read_to_string(&source).unwrap();
-    std::fs::write(&source, text.replace("Self::default()", "missing_function()")).unwrap();
+    std::fs::write(&source, text.replace("Self { value }", "missing_function()")).unwrap();
     let error = build(&project, &options, &mut |_| ()).unwrap_err();
     assert_eq!(error.coded.known(), Some(Code::BuildFailed));
     assert!(error.output.contains("missing_function"), "{}", error.output);
@@ -86,7 +86,7 @@ fn what_is_no_contract_of_ink_5_is_refused() {
     assert_eq!(code(&folder.path().join("nothing")), Some(Code::BadArgument));
     assert_eq!(code(&example("..")), Some(Code::BadArgument), "a workspace of many contracts");
 
-    let project = new_project("other", folder.path()).unwrap();
+    let project = new_project("other", "flipper", folder.path()).unwrap();
     let manifest = project.join("Cargo.toml");
     let text = std::fs::read_to_string(&manifest).unwrap();
     for (version, expected) in [("6.0.0-beta.1", Code::Ink6), ("4.3.0", Code::BuildFailed)] {
@@ -95,4 +95,40 @@ fn what_is_no_contract_of_ink_5_is_refused() {
     }
     std::fs::write(&manifest, text.replace("\nink = {", "\nserde = {")).unwrap();
     assert_eq!(code(&project), Some(Code::BuildFailed), "without ink!");
+}
+
+#[test]
+fn the_folder_is_not_in_the_code() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let deeper = two.path().join("some/where/else");
+    std::fs::create_dir_all(&deeper).unwrap();
+    // With a crate of its own beside, a panic that names its place, and generic code of the standard library.
+    let hash = |parent: &Path| {
+        let project = new_project("same", "http", parent).unwrap();
+        build(&project, &options(&parent.join("out")), &mut |_| ()).map_err(shown).unwrap().bundle.code_hash
+    };
+    assert_eq!(hash(one.path()), hash(&deeper));
+}
+
+/// Every template builds, and its tests pass: unit tests, and with the real binary beside (`PHALA_BIN`, or the one of
+/// this profile) those on the real engine. Without a binary the latter are only compiled.
+#[test]
+fn every_template_builds_and_passes_its_tests() {
+    let folder = tempfile::tempdir().unwrap();
+    let binary = match std::env::var_os("PHALA_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("phala"),
+    };
+    for template in &phala_build::TEMPLATES {
+        let name = format!("my-{}", template.name);
+        let project = new_project(&name, template.name, folder.path()).unwrap();
+        let output = folder.path().join("out").join(template.name);
+        let built = build(&project, &options(&output), &mut |_| ()).map_err(shown).unwrap();
+        let arguments: &[&str] = if binary.is_file() { &[] } else { &["--lib"] };
+        let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let variables = [("PHALA", binary.as_os_str()), ("PHALA_BUNDLE", built.contract.as_os_str())];
+        assert!(phala_build::test(&project, &arguments, &variables).unwrap(), "{name}");
+        let bytes = built.bundle.code.len();
+        println!("{name}: {bytes} bytes, tests pass{}", if binary.is_file() { " on the engine" } else { "" });
+    }
 }

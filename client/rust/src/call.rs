@@ -73,9 +73,19 @@ impl Call {
         Self::new(CLUSTERS, 3, code_hash)
     }
 
-    /// Gives a contract its cluster and address.
-    pub fn create_contract(cluster: ClusterId, code_hash: &Hash, salt: &[u8]) -> Self {
-        Self::new(CLUSTERS, 4, (cluster, code_hash, salt))
+    /// Gives a contract its cluster and address. Only if it is `upgradable` can its code be replaced.
+    pub fn create_contract(cluster: ClusterId, code_hash: &Hash, salt: &[u8], upgradable: bool) -> Self {
+        Self::new(CLUSTERS, 4, (cluster, code_hash, salt, upgradable))
+    }
+
+    /// Replaces the code of a contract that the caller deployed as upgradable.
+    pub fn upgrade_contract(address: &AccountId, code_hash: &Hash) -> Self {
+        Self::new(CLUSTERS, 30, (address, code_hash))
+    }
+
+    /// Fixes the code of a contract for ever.
+    pub fn freeze_contract(address: &AccountId) -> Self {
+        Self::new(CLUSTERS, 31, address)
     }
 
     /// Moves money into a cluster, to an account or contract there.

@@ -249,8 +249,38 @@ impl Chain {
         self.included(&extrinsic, block).await
     }
 
+    /// What a call would cost `account` as an extrinsic, without deposits. The node's word.
+    pub async fn fee(&self, account: &Account, call: &Call) -> Result<Balance, Coded> {
+        let extrinsic = extrinsic::sign(account, call, &self.terms(account).await?);
+        let info: Value = self.node.request("payment_queryInfo", rpc_params![to_hex(&extrinsic)]).await?;
+        let fee = info.get("partialFee").and_then(Value::as_str).and_then(|text| text.parse().ok());
+        fee.ok_or_else(|| Coded::new(Code::Malformed, "the node names no fee"))
+    }
+
+    /// What is held of whoever uploads code of this hash and size: nothing if the chain has it. The constants are the
+    /// node's word.
+    pub async fn code_deposit(&self, hash: &Hash, size: usize) -> Result<Balance, Coded> {
+        if self.code(hash).await?.is_some() {
+            return Ok(0);
+        }
+        let metadata = self.metadata().await?;
+        let constant = |name: &str| -> Result<Balance, Coded> {
+            let missing = || Coded::new(Code::Malformed, format!("the node's metadata has no constant {name}"));
+            decode(metadata.constant("Clusters", name).ok_or_else(missing)?)
+        };
+        Ok(constant("CodeDeposit")?.saturating_add(constant("CodeDepositPerByte")?.saturating_mul(size as Balance)))
+    }
+
     async fn enter_pool(&self, account: &Account, call: &Call) -> Result<(Vec<u8>, Subscription<Value>), Coded> {
         let _turn = self.submitting.lock().await;
+        let extrinsic = extrinsic::sign(account, call, &self.terms(account).await?);
+        let names = ("author_submitAndWatchExtrinsic", "author_unwatchExtrinsic");
+        let news = self.node.subscribe(names, rpc_params![to_hex(&extrinsic)]).await?;
+        Ok((extrinsic, news))
+    }
+
+    /// What the account's next extrinsic is bound to.
+    async fn terms(&self, account: &Account) -> Result<Terms, Coded> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Version {
@@ -260,18 +290,14 @@ impl Chain {
         let born = self.refresh().await?;
         let version: Version = self.node.request("state_getRuntimeVersion", rpc_params![]).await?;
         let nonce = self.node.request("system_accountNextIndex", rpc_params![account.id().to_string()]).await?;
-        let terms = Terms {
+        Ok(Terms {
             spec_version: version.spec_version,
             transaction_version: version.transaction_version,
             genesis: self.genesis(),
             born,
             nonce,
             tip: 0,
-        };
-        let extrinsic = extrinsic::sign(account, call, &terms);
-        let names = ("author_submitAndWatchExtrinsic", "author_unwatchExtrinsic");
-        let news = self.node.subscribe(names, rpc_params![to_hex(&extrinsic)]).await?;
-        Ok((extrinsic, news))
+        })
     }
 
     /// Verifies that the block is final and holds the extrinsic, and reads what it did.

@@ -20,7 +20,8 @@ use phala_primitives::{
 };
 use phala_session::{
     Action, Answer, Client as Seal, Command, CommandReceipt, Credentials, LogPage, LogQuery, Outcome, Output,
-    PartQuery, PendingReply, Query, QueryReceipt, Scope, Sealed, SignedCommand, SystemRng, random_id,
+    PartQuery, PendingReply, Query, QueryReceipt, Rehearsal, Rehearsed, Scope, Sealed, SignedCommand, SystemRng,
+    random_id,
 };
 use std::{
     collections::BTreeMap,
@@ -101,6 +102,7 @@ pub(crate) enum Ask<'a> {
     Logs(&'a LogQuery),
     Balance(AccountId),
     Part(&'a PartQuery),
+    Rehearse(&'a Rehearsal),
 }
 
 /// A cluster as one account sees it. Cheap to share; all methods may run at once.
@@ -248,6 +250,24 @@ impl Cluster {
         }
     }
 
+    /// Tries a command on one replica, with the meter on, and leaves nothing. With `code`, a contract is tried that would
+    /// be created at the address. `value` is paid along. It is the replica's word, without a receipt.
+    pub async fn rehearse(
+        &self,
+        contract: AccountId,
+        code: Option<Vec<u8>>,
+        data: Vec<u8>,
+        value: Balance,
+        gas_limit: u64,
+    ) -> Result<Rehearsed, Coded> {
+        let min_height = self.height.load(Ordering::Relaxed);
+        let rehearsal = Rehearsal { contract, code, data, value, gas_limit, min_height };
+        match self.ask(Ask::Rehearse(&rehearsal)).await?.1 {
+            Answer::Rehearsed(rehearsed) => Ok(rehearsed),
+            _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
+        }
+    }
+
     /// Has a member answer a part of another member's query. The account must be the identity of a member, and believes
     /// the one that answers.
     pub async fn part(&self, replica: &Replica, part: &PartQuery) -> Result<Output, Coded> {
@@ -331,6 +351,17 @@ impl Cluster {
         }
     }
 
+    /// Has a contract run the code that the chain names as its present one, which the cluster must hold.
+    pub async fn upgrade(
+        &self,
+        contract: AccountId,
+        code_hash: phala_primitives::Hash,
+        gas_limit: u64,
+    ) -> Result<Executed, Coded> {
+        let proof = self.chain.fact(&storage::contract(&contract)).await?;
+        self.send(&self.sign(Action::Upgrade { contract, code_hash, proof }, gas_limit)).await
+    }
+
     /// Asks the replicas, the one that answered last first, until one gives an answer that verifies.
     pub(crate) async fn ask(&self, ask: Ask<'_>) -> Result<(AccountId, Answer), Coded> {
         self.ask_rounds(ask, None).await
@@ -374,7 +405,7 @@ impl Cluster {
     ) -> Option<Result<(AccountId, Answer), Coded>> {
         let at_once = match ask {
             Ask::Command(_) | Ask::Outcome(_) => replicas.len(),
-            Ask::Query(_) => QUERIED_AT_ONCE,
+            Ask::Query(_) | Ask::Rehearse(_) => QUERIED_AT_ONCE,
             // It waits for news on purpose.
             Ask::Logs(_) | Ask::Part(_) => 1,
             Ask::Balance(_) => QUERIED_AT_ONCE,
@@ -430,6 +461,7 @@ impl Cluster {
             Ask::Logs(query) => seal.logs(query.clone(), max_height, rng)?,
             Ask::Balance(account) => seal.balance(account, max_height, rng)?,
             Ask::Part(part) => seal.part(part.clone(), max_height, rng)?,
+            Ask::Rehearse(rehearsal) => seal.rehearse(rehearsal.clone(), max_height, rng)?,
         };
         let patience = match ask {
             Ask::Query(_) => self.patience(),
@@ -502,7 +534,8 @@ impl Cluster {
             // Nobody but this replica could seal it. It is the replica's word.
             (Ask::Logs(_), Answer::Logs(_))
             | (Ask::Balance(_), Answer::Balance(_))
-            | (Ask::Part(_), Answer::Part(_)) => Ok(()),
+            | (Ask::Part(_), Answer::Part(_))
+            | (Ask::Rehearse(_), Answer::Rehearsed(_)) => Ok(()),
             _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
         }
     }

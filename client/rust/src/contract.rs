@@ -8,26 +8,29 @@ use phala_primitives::{AccountId, Balance, Code, Coded, blake2_256, limits::MAX_
 use phala_session::{Action, Credentials};
 use std::sync::Arc;
 
+/// How a contract is deployed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Terms {
+    /// Most gas that the constructor may use.
+    pub gas_limit: u64,
+    /// Whether its deployer may replace its code later. Everyone can see that.
+    pub upgradable: bool,
+    /// Money of the account in the cluster that the contract begins with.
+    pub value: Balance,
+}
+
+/// With this gas, and code that stays as it is.
+impl From<u64> for Terms {
+    fn from(gas_limit: u64) -> Self {
+        Self { gas_limit, upgradable: false, value: 0 }
+    }
+}
+
 /// One contract, reached through its cluster.
 #[derive(Clone, Debug)]
 pub struct Contract {
     cluster: Arc<Cluster>,
     address: AccountId,
-}
-
-/// What is deployed.
-#[derive(Clone, Debug)]
-pub struct Deployment {
-    /// The code.
-    pub code: Vec<u8>,
-    /// Makes addresses differ.
-    pub salt: Vec<u8>,
-    /// Selector and arguments of the constructor.
-    pub data: Vec<u8>,
-    /// Money that the contract begins with.
-    pub value: Balance,
-    /// Most gas for each command.
-    pub gas_limit: u64,
 }
 
 impl Contract {
@@ -83,21 +86,22 @@ impl Contract {
         code: Vec<u8>,
         salt: Vec<u8>,
         data: Vec<u8>,
-        gas_limit: u64,
+        terms: impl Into<Terms>,
     ) -> Result<(Self, Executed), Coded> {
-        let deployment = Deployment { code, salt, data, value: 0, gas_limit };
-        Self::deploy_with(cluster, account, deployment, |_| {}).await
+        Self::deploy_with(cluster, account, code, salt, data, terms, |_| {}).await
     }
 
-    /// The same, with money of the account in the cluster for the contract to begin with; `progress` is told how many
-    /// bytes of a large code are uploaded.
+    /// The same; `progress` is told how many bytes of a large code are uploaded.
     pub async fn deploy_with(
         cluster: &Arc<Cluster>,
         account: &Account,
-        deployment: Deployment,
+        code: Vec<u8>,
+        salt: Vec<u8>,
+        data: Vec<u8>,
+        terms: impl Into<Terms>,
         progress: impl Fn(usize),
     ) -> Result<(Self, Executed), Coded> {
-        let Deployment { code, salt, data, value, gas_limit } = deployment;
+        let Terms { gas_limit, upgradable, value } = terms.into();
         if account.id() != cluster.account() {
             return Err(Coded::new(Code::NotDeployer, "the cluster was connected for another account"));
         }
@@ -112,7 +116,7 @@ impl Contract {
             calls.push(Call::upload_code(&hash, u32::try_from(code.len()).map_err(|_| Code::CodeTooLarge)?));
         }
         if chain.contract(&address).await?.is_none() {
-            calls.push(Call::create_contract(cluster.id(), &hash, &salt));
+            calls.push(Call::create_contract(cluster.id(), &hash, &salt, upgradable));
         }
         if !calls.is_empty() {
             chain.submit(account, &Call::batch_all(&calls)).await?;
@@ -123,5 +127,45 @@ impl Contract {
             return Err(error.clone());
         }
         Ok((cluster.contract(address), executed))
+    }
+
+    /// Replaces the code of a contract that `account` deployed as upgradable: what the chain lacks in one extrinsic, the
+    /// code to the cluster, and the upgrade's execution. The state stays. What was done already is not done again.
+    ///
+    /// Errors: `NotDeployer`, `NotUpgradable`, `CodeTooLarge`, and those of the steps.
+    pub async fn upgrade(&self, account: &Account, code: Vec<u8>, gas_limit: u64) -> Result<u32, Coded> {
+        if account.id() != self.cluster.account() {
+            return Err(Coded::new(Code::NotDeployer, "the cluster was connected for another account"));
+        }
+        if code.len() > MAX_CODE {
+            return Err(Coded::new(Code::CodeTooLarge, format!("{} bytes", code.len())));
+        }
+        let (chain, hash) = (self.cluster.chain(), blake2_256(&code));
+        let missing = || Coded::new(Code::NoContract, self.address.to_string());
+        let record = chain.contract(&self.address).await?.ok_or_else(missing)?;
+        let decided = record.present_code == hash;
+        if !decided && record.deployer != account.id() {
+            return Err(Coded::new(Code::NotDeployer, "only the deployer may replace the code"));
+        }
+        if !decided && !record.upgradable {
+            return Err(Coded::new(Code::NotUpgradable, ""));
+        }
+        let mut calls = vec![];
+        if chain.code(&hash).await?.is_none() {
+            calls.push(Call::upload_code(&hash, u32::try_from(code.len()).map_err(|_| Code::CodeTooLarge)?));
+        }
+        let mut version = record.version;
+        if !decided {
+            calls.push(Call::upgrade_contract(&self.address, &hash));
+            version = version.saturating_add(1);
+        }
+        if !calls.is_empty() {
+            chain.submit(account, &Call::batch_all(&calls)).await?;
+        }
+        self.cluster.upload(code, gas_limit).await?.outcome.result?;
+        match self.cluster.upgrade(self.address, hash, gas_limit).await?.outcome.result {
+            Err(error) if decided && error.known() == Some(Code::OldVersion) => Ok(version),
+            result => result.map(|_| version),
+        }
     }
 }

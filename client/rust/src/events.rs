@@ -78,6 +78,12 @@ impl Metadata {
         }
     }
 
+    /// A constant of a pallet, encoded.
+    pub(crate) fn constant(&self, pallet: &str, name: &str) -> Option<&[u8]> {
+        let pallet = self.0.pallets.iter().find(|other| other.name == pallet)?;
+        pallet.constants.iter().find(|constant| constant.name == name).map(|constant| constant.value.as_slice())
+    }
+
     fn events_type(&self) -> Option<u32> {
         let system = self.0.pallets.iter().find(|pallet| pallet.name == "System")?;
         let entry = system.storage.as_ref()?.entries.iter().find(|entry| entry.name == "Events")?;

@@ -50,11 +50,12 @@ pub use account::Account;
 pub use call::Call;
 pub use chain::{AccountInfo, Chain, Heads, Included};
 pub use cluster::{Answered, Cluster, Executed};
-pub use contract::{Contract, Deployment};
+pub use contract::{Contract, Terms};
 pub use events::Event;
 pub use follow::{Follow, FollowQueries};
 pub use phala_session::{
-    Action, Credentials, EventChain, LogPage, LogQuery, LogRecord, Outcome, Output, Said, Scope, SignedCommand,
+    Action, Credentials, EventChain, LogPage, LogQuery, LogRecord, Outcome, Output, Rehearsed, Said, Scope,
+    SignedCommand,
 };
 pub use roster::Replica;
 pub use session::Session;

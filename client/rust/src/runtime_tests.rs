@@ -83,7 +83,8 @@ fn calls_are_those_of_the_runtime() {
     };
     let update = pallet_registry::Call::update_endpoint { endpoint: b"http://a".to_vec(), peer: b"b:1".to_vec() };
     let rejoin = pallet_clusters::Call::rejoin { cluster: 6, anchor, proof: Some(vec![1, 2]) };
-    let create = pallet_clusters::Call::create_contract { cluster: 6, code_hash: hash, salt: vec![9] };
+    let create =
+        pallet_clusters::Call::create_contract { cluster: 6, code_hash: hash, salt: vec![9], upgradable: true };
     let message = pallet_clusters::Call::send_message { contract: bob, data: vec![7; 70], value: PHA };
     let outbound = Outbound { from: bob, order: Order::Withdraw { to: AccountId([5; 32]), amount: PHA } };
     let messages = vec![outbound.clone()];
@@ -106,7 +107,12 @@ fn calls_are_those_of_the_runtime() {
             RuntimeCall::Clusters(pallet_clusters::Call::upload_code { code_hash: hash, size: 7 }),
         ),
         (Call::remove_code(&hash), RuntimeCall::Clusters(pallet_clusters::Call::remove_code { code_hash: hash })),
-        (Call::create_contract(6, &hash, &[9]), RuntimeCall::Clusters(create)),
+        (Call::create_contract(6, &hash, &[9], true), RuntimeCall::Clusters(create)),
+        (
+            Call::upgrade_contract(&bob, &hash),
+            RuntimeCall::Clusters(pallet_clusters::Call::upgrade_contract { address: bob, code_hash: hash }),
+        ),
+        (Call::freeze_contract(&bob), RuntimeCall::Clusters(pallet_clusters::Call::freeze_contract { address: bob })),
         (
             Call::deposit(6, &bob, PHA),
             RuntimeCall::Clusters(pallet_clusters::Call::deposit { cluster: 6, to: bob, amount: PHA }),
@@ -139,7 +145,7 @@ fn the_runtime_accepts_what_is_signed_here_and_its_events_are_understood() {
     let extrinsics = [
         sign(0, &Call::transfer_keep_alive(&AccountId([3; 32]), 5 * PHA)),
         sign(1, &deploy),
-        sign(2, &Call::create_contract(9, &code, &[])),
+        sign(2, &Call::create_contract(9, &code, &[], false)),
         sign(3, &Call::transfer_keep_alive(&AccountId([3; 32]), 5_000_000 * PHA)),
     ];
     let outcomes = block(&extrinsics, || {

@@ -7,7 +7,7 @@ use phala_build::Bundle;
 use phala_primitives::{AccountId, Balance, Hash};
 use phala_vm::{Entry, Execution};
 use serde_json::Value;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What a message answered.
 #[derive(Clone, Debug)]
@@ -49,11 +49,21 @@ pub enum Said {
 pub(crate) struct Interface {
     name: String,
     abi: Abi,
+    labels: BTreeMap<[u8; 4], String>,
 }
 
 impl Interface {
     pub(crate) fn new(bundle: &Bundle) -> Result<Self> {
-        Ok(Self { name: bundle.name.clone(), abi: Abi::new(&Value::Object(bundle.metadata.clone()))? })
+        let messages = bundle.messages().map_err(|error| anyhow!(error.coded))?;
+        let labels = messages.into_iter().map(|message| (message.selector, message.label)).collect();
+        let abi = Abi::new(&Value::Object(bundle.metadata.clone()))?;
+        Ok(Self { name: bundle.name.clone(), abi, labels })
+    }
+
+    /// Names of the contract and of the message with this selector.
+    pub(crate) fn label(&self, selector: &[u8; 4]) -> (String, String) {
+        let label = self.labels.get(selector).cloned().unwrap_or_else(|| "callback".into());
+        (self.name.clone(), label)
     }
 
     pub(crate) fn encode(&self, label: &str, arguments: &[&str]) -> Result<Vec<u8>> {

@@ -15,7 +15,9 @@
 //!
 //! Arguments and answers are written as on the command line; raw SCALE is taken as well. Engine, limits, gas and the
 //! functions of `pink` are those of a replica, and so are keys and signatures, under a fixed secret. Instead of a log on
-//! which replicas agree, each command is an entry of its own, and time passes only by [`Chain::advance`]. The outside
+//! which replicas agree, each command is an entry of its own, a second after the last, and more time passes only by
+//! [`Chain::advance`] and [`Chain::pass`]. Timers fire when they are due; requests that commands asked for are performed
+//! by [`Chain::settle`]. The outside
 //! world answers what the test says by [`Chain::respond`] and [`Chain::fail`]; without that it cannot be reached.
 //!
 //! Deliberately absent: a clock that ends long queries, encryption, sessions, receipts, the chain. A network of one's own, `phala dev`, has them.
@@ -24,23 +26,26 @@
 
 mod contract;
 mod gas;
+mod jobs;
 mod state;
 mod town;
 
 pub use contract::{Answer, Contract, Said};
+pub use gas::Gas;
 pub use phala_pink::{Callback, Effect, HttpError};
 pub use state::Snapshot;
 
 use anyhow::{Context, Result, anyhow};
 use codec::DecodeAll;
 use contract::Interface;
+use jobs::Job;
 use parking_lot::Mutex;
 use phala_build::Bundle;
 use phala_pink::{Cache, Pink};
 use phala_primitives::{AccountId, Balance, limits::MAX_COMMAND_GAS, records::contract_address};
 use phala_vm::{BlockInfo, Capacity, Engine, Entry, Execution, Invocation, Mode};
 use state::State;
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 use town::Town;
 
 /// The cluster that contracts run in.
@@ -63,7 +68,9 @@ struct Inner {
     town: Arc<Town>,
     cache: Arc<Cache>,
     state: Mutex<Arc<State>>,
-    gas: Mutex<gas::Report>,
+    gas: Mutex<Gas>,
+    /// What is known of contracts that were deployed from bundles.
+    interfaces: Mutex<BTreeMap<AccountId, Arc<Interface>>>,
 }
 
 /// What is executed.
@@ -85,7 +92,8 @@ impl Chain {
         let pink = Pink::new([7; 32], [9; 32], town.clone(), cache.clone());
         let capacity = Capacity { concurrent_queries: 4, concurrent_commands: 1, ..Capacity::default() };
         let engine = Engine::with_extension(capacity, Arc::new(pink))?;
-        let inner = Inner { engine, town, cache, state: Mutex::default(), gas: Mutex::default() };
+        let (state, gas, interfaces) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let inner = Inner { engine, town, cache, state, gas, interfaces };
         Ok(Self { inner: Arc::new(inner), caller: phala_abi::account("//Alice")?, value: 0 })
     }
 
@@ -151,7 +159,9 @@ impl Chain {
         if answer.reverted || answer.is_err {
             return Err(anyhow!("the constructor refused: {}", answer.text));
         }
-        Ok(Contract::new(self.clone(), address, Some(Arc::new(interface))))
+        let interface = Arc::new(interface);
+        self.inner.interfaces.lock().insert(address, interface.clone());
+        Ok(Contract::new(self.clone(), address, Some(interface)))
     }
 
     /// Creates a contract from code; `data` is the constructor's selector and arguments in SCALE. Its messages are
@@ -189,13 +199,10 @@ impl Chain {
         self.advance_time(entries, entries.saturating_mul(BLOCK_MS));
     }
 
-    /// Lets so many entries and milliseconds pass.
+    /// Lets so many entries and milliseconds pass. Timers fire in the last of these entries.
     pub fn advance_time(&self, entries: u64, milliseconds: u64) {
-        let mut state = self.inner.state.lock();
-        let block = &mut Arc::make_mut(&mut state).block;
-        block.height = block.height.saturating_add(entries);
-        block.time_ms = block.time_ms.saturating_add(milliseconds);
-        self.inner.town.set_time(block.time_ms);
+        let time_ms = self.block().time_ms.saturating_add(milliseconds);
+        self.step(entries, time_ms);
     }
 
     /// Height and time of the next command.
@@ -213,10 +220,9 @@ impl Chain {
         self.inner.town.fail(url, error);
     }
 
-    /// Requests and timers that contracts asked for in commands, in their order. The network performs them and calls
-    /// back; here a test looks at them, and calls the callback itself.
+    /// Requests and timers that contracts asked for in commands and that wait.
     pub fn jobs(&self) -> Vec<(AccountId, Effect)> {
-        self.inner.state.lock().jobs.clone()
+        self.inner.state.lock().jobs.iter().map(|job| (job.contract, job.effect.clone())).collect()
     }
 
     /// State, log and time as they are now. Caches and canned responses are not in it.
@@ -233,6 +239,11 @@ impl Chain {
     /// Gas of all commands so far, by contract and message, as a table.
     pub fn gas_report(&self) -> String {
         self.inner.gas.lock().to_string()
+    }
+
+    /// The same for programs.
+    pub fn gas(&self) -> Gas {
+        self.inner.gas.lock().clone()
     }
 
     /// Executes a command and keeps what it changed.
@@ -275,7 +286,7 @@ impl Chain {
                 Effect::LogReader { who, allowed: false } => drop(state.readers.remove(&(effect.contract, who))),
                 Effect::CancelTimer { id } => state.cancel(effect.contract, id),
                 sent @ (Effect::Withdraw { .. } | Effect::ChainCall { .. }) => state.sent.push((effect.contract, sent)),
-                job => state.jobs.push((effect.contract, job)),
+                job => state.jobs.push(Job::new(effect.contract, job, state.block.time_ms)),
             }
         }
         if !execution.debug.is_empty() {

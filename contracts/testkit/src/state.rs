@@ -1,6 +1,6 @@
 //! What commands change.
 
-use crate::Said;
+use crate::{Said, jobs::Job};
 use phala_pink::Effect;
 use phala_primitives::AccountId;
 use phala_vm::{BlockInfo, Execution, MemoryWorld};
@@ -24,7 +24,7 @@ pub(crate) struct State {
     pub(crate) deployed: u64,
     said: Vec<(AccountId, Said)>,
     /// Requests and timers.
-    pub(crate) jobs: Vec<(AccountId, Effect)>,
+    pub(crate) jobs: Vec<Job>,
     /// Messages to the chain.
     pub(crate) sent: Vec<(AccountId, Effect)>,
 }
@@ -52,12 +52,15 @@ impl State {
     /// Forgets a timer of this contract.
     pub(crate) fn cancel(&mut self, contract: AccountId, timer: u64) {
         let same = |job: &Effect| matches!(job, Effect::Timer { id, .. } if *id == timer);
-        self.jobs.retain(|(owner, job)| *owner != contract || !same(job));
+        self.jobs.retain(|job| job.contract != contract || !same(&job.effect));
     }
 
     /// Keeps what an execution changed.
     pub(crate) fn apply(&mut self, execution: &Execution) {
         Arc::make_mut(&mut self.world).apply(execution);
+        for contract in &execution.terminated {
+            self.jobs.retain(|job| job.contract != *contract);
+        }
         for event in &execution.events {
             self.say(event.contract, Said::Event { topics: event.topics.clone(), data: event.data.clone() });
         }

@@ -4,7 +4,9 @@ use crate::{budget::Budget, hooks, metrics::Metrics, sayings::Sayings};
 use phala_consensus::LogHandle;
 use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash, PublicKey, RequestId};
 use phala_replica::Replica;
-use phala_session::{Acceptor, Answer, Call, Incoming, LogPage, LogQuery, PartQuery, Query, ServerSession, SystemRng};
+use phala_session::{
+    Acceptor, Answer, Call, Incoming, LogPage, LogQuery, PartQuery, Query, Rehearsal, ServerSession, SystemRng,
+};
 use phala_vm::Caller;
 use std::{
     sync::{
@@ -28,6 +30,8 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same for a part of another member's query, which can compute it itself.
 const PART_CATCH_UP: Duration = Duration::from_millis(200);
+/// How long a rehearsal waits for the one before it.
+const REHEARSAL_WAIT: Duration = Duration::from_secs(2);
 /// Longest time that a reader of a log waits for news.
 const MAX_LOG_WAIT: Duration = Duration::from_secs(20);
 /// Age of the newest verified head of the chain above which the replica stops answering.
@@ -84,6 +88,7 @@ pub(crate) struct Service {
     catching_up: Semaphore,
     budget: Arc<Budget>,
     hooks: Arc<hooks::Load>,
+    rehearsals: Arc<Semaphore>,
 }
 
 /// Leaves when whoever waits for an answer is dropped.
@@ -107,8 +112,9 @@ impl Service {
     /// A service for a replica that is ready.
     pub(crate) fn new(parts: ServiceParts) -> Self {
         let queries = Arc::new(Semaphore::new(MAX_QUERIES));
-        let budget = Budget::new(MAX_REQUEST_BYTES);
-        Self { parts, queries, catching_up: Semaphore::new(MAX_CATCHING_UP), budget, hooks: Arc::default() }
+        let (budget, rehearsals) = (Budget::new(MAX_REQUEST_BYTES), Arc::new(Semaphore::new(1)));
+        let catching_up = Semaphore::new(MAX_CATCHING_UP);
+        Self { parts, queries, catching_up, budget, hooks: Arc::default(), rehearsals }
     }
 
     /// Who serves, and where.
@@ -182,6 +188,7 @@ impl Service {
             Call::Part(query) => ("part", self.part(account, query).await),
             // Sessions handle them; nothing else carries them.
             Call::Follow(_) | Call::Unfollow(_) => ("follow", Err(Code::Malformed.into())),
+            Call::Rehearse(rehearsal) => ("rehearsal", self.rehearse(account, rehearsal).await),
         };
         let error = answer.as_ref().err().map(|error| error.known().unwrap_or(Code::Internal));
         self.parts.metrics.answered(kind, error, started.elapsed());
@@ -193,14 +200,33 @@ impl Service {
         answer
     }
 
-    async fn query(&self, account: AccountId, request_id: RequestId, query: Query) -> Result<Answer, Coded> {
-        let replica = self.parts.replica.clone();
-        if replica.applied().height < query.min_height {
-            // The caller wrote through another replica; this one is a moment behind. No thread waits with it.
+    /// Waits for the state that a caller asks for: it wrote through another replica, and this one is a moment behind.
+    /// No thread waits with it.
+    async fn catch_up(&self, height: u64) -> Result<(), Coded> {
+        if self.parts.replica.applied().height < height {
             let _permit = self.catching_up.try_acquire().map_err(|_| Code::Busy)?;
-            let reached = replica.reached(query.min_height)?;
+            let reached = self.parts.replica.reached(height)?;
             let _ = tokio::time::timeout(CATCH_UP_TIMEOUT, reached).await;
         }
+        Ok(())
+    }
+
+    /// Tries a command. One at a time: it computes as a command does, without turns, beside those of the log.
+    async fn rehearse(&self, account: AccountId, rehearsal: Rehearsal) -> Result<Answer, Coded> {
+        self.catch_up(rehearsal.min_height).await?;
+        let permit = tokio::time::timeout(REHEARSAL_WAIT, self.rehearsals.clone().acquire_owned()).await;
+        let permit = permit.ok().and_then(Result::ok).ok_or(Code::Busy)?;
+        let replica = self.parts.replica.clone();
+        let work = move || {
+            let _permit = permit;
+            replica.rehearse(account, &rehearsal, now_ms())
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Code::Internal.into()))
+    }
+
+    async fn query(&self, account: AccountId, request_id: RequestId, query: Query) -> Result<Answer, Coded> {
+        let replica = self.parts.replica.clone();
+        self.catch_up(query.min_height).await?;
         self.compute(move |caller| replica.query_for(account, request_id, &query, now_ms(), caller)).await
     }
 

@@ -10,8 +10,10 @@
 //! 4. `Call`: the message runs;
 //! 5. `Deliver`: the request that it is about leaves the state and its contract is called back; if there is no such
 //!    request, nothing happens;
-//! 6. `Inbox`, `Withdraw`, `Acknowledge`: traffic with the chain, see [`crate::bridge`];
-//! 7. `Policy`: what the chain says that contracts may use counts from the next command on, if it is newer;
+//! 6. `Upgrade`: the chain must name the code as the contract's present one, in a version above the one that the
+//!    contract runs, and the code must be here; from now on the contract runs it, on the state that it has;
+//! 7. `Inbox`, `Withdraw`, `Acknowledge`: traffic with the chain, see [`crate::bridge`];
+//! 8. `Policy`: what the chain says that contracts may use counts from the next command on, if it is newer;
 //! 7. the outcome is stored. If it is an error, or the contract reverted, nothing else is;
 //! 8. once the timers and commands so far have used [`MAX_ENTRY_GAS`], the rest is left alone, as if the entry did not hold it: it
 //!    waits in the pools to be ordered again.
@@ -210,6 +212,7 @@ impl Executor {
                 self.upload_part(layer, block, code_hash, (*part, bytes), (proof, command.gas_limit))
             }
             Action::Hook { contract, request } => self.hook(layer, block, *contract, request),
+            Action::Upgrade { contract, code_hash, proof } => self.upgrade(layer, contract, code_hash, proof),
         };
         match result {
             Ok(outcome) => Ok(outcome),
@@ -498,6 +501,30 @@ impl Executor {
         Ok(done(0))
     }
 
+    /// Replaces a contract's code by what the chain decided. The version keeps an older decision, which can be proven for
+    /// ever, from taking a newer one back, and from undoing what the contract does to its own code.
+    fn upgrade(&self, layer: &Layer, contract: &AccountId, code_hash: &Hash, proof: &Fact) -> Result<Outcome, Stop> {
+        let record: Option<ContractRecord> = self.fact(proof, &storage::contract(contract))?;
+        let record = record.ok_or_else(|| refused(Code::BadProof, "the chain has no record of this contract"))?;
+        if record.cluster != self.cluster {
+            return Err(refused(Code::WrongAddress, format!("the contract belongs to cluster {}", record.cluster)));
+        }
+        if record.present_code != *code_hash {
+            return Err(refused(Code::BadProof, "the chain decided on other code"));
+        }
+        let present = layer.contract(contract)?.filter(|present| present.code.is_some());
+        let present = present.ok_or_else(|| refused(Code::NoContract, contract.to_string()))?;
+        if record.version <= present.version {
+            let detail = format!("version {} where {} runs", record.version, present.version);
+            return Err(refused(Code::OldVersion, detail));
+        }
+        if !layer.has_code(code_hash)? {
+            return Err(refused(Code::NoCode, code_hash.to_string()));
+        }
+        layer.set_contract(contract, Contract { code: Some(*code_hash), version: record.version, ..present });
+        Ok(done(0))
+    }
+
     fn may_instantiate(
         &self,
         account: &AccountId,
@@ -572,12 +599,17 @@ fn decode_effects(execution: &Execution) -> Result<Vec<(AccountId, Effect)>, Cod
 /// Takes over what a contract did, by a command of `account`.
 fn apply(layer: &Layer, execution: &Execution, account: &AccountId) -> Result<(), Coded> {
     for (address, code) in &execution.instantiated {
-        let (generation, owner) = match layer.contract(address)? {
-            Some(Contract { code: Some(_), generation, owner }) => (generation, owner),
-            Some(Contract { code: None, generation, .. }) => (generation.saturating_add(1), *account),
-            None => (0, *account),
+        let code = Some(*code);
+        let contract = match layer.contract(address)? {
+            // It replaces its own code.
+            Some(contract) if contract.code.is_some() => Contract { code, ..contract },
+            // The version stays: what the chain decided for the one before is not for this one.
+            Some(Contract { generation, version, .. }) => {
+                Contract { code, generation: generation.saturating_add(1), owner: *account, version }
+            }
+            None => Contract { code, generation: 0, owner: *account, version: 0 },
         };
-        layer.set_contract(address, Contract { code: Some(*code), generation, owner });
+        layer.set_contract(address, contract);
     }
     for ((address, key), value) in &execution.changes {
         let contract = layer.contract(address)?.ok_or_else(|| lost("a contract that wrote"))?;

@@ -57,6 +57,8 @@ pub(crate) struct Contract {
     pub(crate) generation: u32,
     /// Who deployed it, or made the command in which another contract did.
     pub(crate) owner: AccountId,
+    /// Which of the versions that the chain decided it runs, or ran last.
+    pub(crate) version: u32,
 }
 
 impl Contract {

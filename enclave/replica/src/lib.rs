@@ -52,6 +52,7 @@ mod policy;
 mod pool;
 mod query;
 mod recover;
+mod rehearse;
 mod replica;
 mod upload;
 mod world;

@@ -63,10 +63,15 @@ pub(crate) fn take(
         append(layer, &event.contract, block, said)?;
     }
     if !debug.is_empty() {
-        let text = String::from_utf8_lossy(debug.get(..debug.len().min(MAX_DEBUG)).unwrap_or_default());
-        line(layer, contract, block, DEBUG, text.into_owned())?;
+        append(layer, contract, block, debug_line(debug))?;
     }
     Ok(())
+}
+
+/// What a contract printed for debugging, as a line.
+pub(crate) fn debug_line(debug: &[u8]) -> Said {
+    let text = String::from_utf8_lossy(debug.get(..debug.len().min(MAX_DEBUG)).unwrap_or_default());
+    Said::Line { level: DEBUG, text: text.into_owned() }
 }
 
 /// A line of text for a contract's log.

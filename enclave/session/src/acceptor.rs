@@ -2,7 +2,7 @@
 
 use crate::{
     Answer, Call, CertificateCache, Envelope, FrameReply, FrameRequest, Header, MAX_SESSION_MS, Opening, Operation,
-    Query, Receiver, Request, Response, Scope, Sender, SignedSessionKey, Target, VERSION,
+    Query, Receiver, Rehearsal, Request, Response, Scope, Sender, SignedSessionKey, Target, VERSION,
     crypto::{self, Key, ReceiverContext},
     keyring::{KeyRing, Slot},
     padding,
@@ -232,6 +232,11 @@ impl Acceptor {
                         addressed(header, Target::Worker(self.place.worker))?;
                         Incoming::Call(Call::Part(part))
                     }
+                    Operation::Rehearse(rehearsal) => {
+                        may_rehearse(&certificate.scope, &rehearsal)?;
+                        addressed(header, Target::Contract(rehearsal.contract))?;
+                        Incoming::Call(Call::Rehearse(rehearsal))
+                    }
                     Operation::Outcome(command) => {
                         addressed(header, Target::Worker(self.place.worker))?;
                         Incoming::Call(Call::Outcome(command))
@@ -299,6 +304,14 @@ fn may_query(scope: &Scope, query: &Query) -> Result<(), Coded> {
     in_scope(scope, &query.contract)
 }
 
+/// Whether a certificate of this scope may try a command: money is for those who may do everything.
+fn may_rehearse(scope: &Scope, rehearsal: &Rehearsal) -> Result<(), Coded> {
+    if rehearsal.value > 0 {
+        return everything(scope);
+    }
+    in_scope(scope, &rehearsal.contract)
+}
+
 /// Whose a session is.
 struct Rights {
     account: AccountId,
@@ -346,6 +359,7 @@ impl ServerReceiver {
             Call::Query(query) => may_query(&self.rights.scope, query),
             Call::Logs(query) | Call::Follow(query) => in_scope(&self.rights.scope, &query.contract),
             Call::Balance(_) => everything(&self.rights.scope),
+            Call::Rehearse(rehearsal) => may_rehearse(&self.rights.scope, rehearsal),
             // The replica knows who its members are.
             Call::Outcome(_) | Call::Part(_) | Call::Unfollow(_) => Ok(()),
             Call::Command(command) => {

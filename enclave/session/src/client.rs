@@ -2,7 +2,7 @@
 
 use crate::{
     Answer, Command, CommandId, Envelope, FrameReply, FrameRequest, Header, LogQuery, Opening, Operation, PartQuery,
-    Query, Receiver, Request, Response, Scope, Sender, SessionCertificate, SessionKey, SignedCertificate,
+    Query, Receiver, Rehearsal, Request, Response, Scope, Sender, SessionCertificate, SessionKey, SignedCertificate,
     SignedCommand, Target, VERSION,
     crypto::{self, Key, SenderContext},
     padding,
@@ -187,6 +187,17 @@ impl Client {
         rng: &mut impl CryptoRng,
     ) -> Result<Sealed<PendingReply>, Coded> {
         self.signed(Target::Worker(self.key.worker), Operation::Part(part), max_height, rng)
+    }
+
+    /// Seals a rehearsal.
+    pub fn rehearse(
+        &self,
+        rehearsal: Rehearsal,
+        max_height: u32,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Sealed<PendingReply>, Coded> {
+        let target = Target::Contract(rehearsal.contract);
+        self.signed(target, Operation::Rehearse(rehearsal), max_height, rng)
     }
 
     /// Seals the opening of a session.

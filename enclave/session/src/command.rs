@@ -101,13 +101,25 @@ pub enum Action {
         /// `HookRequest` of the `pink` functions in SCALE.
         request: Vec<u8>,
     },
+    /// Gives a contract the code that the chain names for it. Anyone may bring it: the deployer decided on the chain.
+    #[codec(index = 7)]
+    Upgrade {
+        /// Its address.
+        contract: AccountId,
+        /// Hash of the new code, which the cluster must hold.
+        code_hash: Hash,
+        /// That the chain has its `ContractRecord`, with this as the present code.
+        proof: Fact,
+    },
 }
 
 impl Action {
-    /// The contract that is called or created in the name of the command's account.
+    /// The contract that is called, created or upgraded in the name of the command's account.
     pub fn contract(&self) -> Option<&AccountId> {
         match self {
-            Self::Call { contract, .. } | Self::Instantiate { contract, .. } => Some(contract),
+            Self::Call { contract, .. } | Self::Instantiate { contract, .. } | Self::Upgrade { contract, .. } => {
+                Some(contract)
+            }
             Self::Upload { .. }
             | Self::Deliver { .. }
             | Self::Inbox { .. }
@@ -142,6 +154,7 @@ impl fmt::Debug for Action {
                 write!(f, "UploadPart {{ {code_hash}, {part}, {} bytes }}", bytes.len())
             }
             Self::Hook { contract, request } => write!(f, "Hook {{ {contract}, {} bytes }}", request.len()),
+            Self::Upgrade { contract, code_hash, .. } => write!(f, "Upgrade {{ {contract}, {code_hash} }}"),
         }
     }
 }

@@ -91,6 +91,6 @@ pub use receipt::{CommandReceipt, EntryHeader, Executed, Outcome, Output, QueryR
 pub use rng::SystemRng;
 pub use wire::{
     Answer, Call, Envelope, EventChain, FrameReply, FrameRequest, Header, KeyId, LogPage, LogQuery, LogRecord,
-    MAX_PADDED, Opening, Operation, PartQuery, Query, Request, Response, Said, SessionKey, SignedSessionKey, Target,
-    VERSION,
+    MAX_PADDED, Opening, Operation, PartQuery, Query, Rehearsal, Rehearsed, Request, Response, Said, SessionKey,
+    SignedSessionKey, Target, VERSION,
 };

@@ -165,6 +165,9 @@ pub enum Operation {
     /// A part of a query that another member of the cluster answers. Only members may ask: their identity is the account.
     #[codec(index = 7)]
     Part(PartQuery),
+    /// What a command would come to.
+    #[codec(index = 8)]
+    Rehearse(Rehearsal),
 }
 
 impl Operation {
@@ -226,6 +229,43 @@ impl fmt::Debug for PartQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PartQuery {{ {}, {} bytes }}", self.contract, self.data.len())
     }
+}
+
+/// A command that is tried on one replica, with the meter on, and leaves nothing.
+///
+/// It is executed as if it stood in the next entry, but at a place in it that no command has: random numbers of
+/// commands are others than those to come.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Rehearsal {
+    /// The contract.
+    pub contract: AccountId,
+    /// Code of a contract that is to be created there; without it, a message is called of the one that is there.
+    pub code: Option<Vec<u8>>,
+    /// Selector and arguments.
+    pub data: Vec<u8>,
+    /// Money of the account that goes along.
+    pub value: Balance,
+    /// Most gas that it may use.
+    pub gas_limit: u64,
+    /// As of [`Query::min_height`].
+    pub min_height: u64,
+}
+
+impl fmt::Debug for Rehearsal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rehearsal {{ {}, {} bytes }}", self.contract, self.data.len())
+    }
+}
+
+/// What a command would have come to: the replica's word, without a receipt.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Rehearsed {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// What the contract would have said, to those who may read its log. That includes what it printed before it failed.
+    pub said: Vec<Said>,
+    /// Height of the state on which it was tried.
+    pub height: u64,
 }
 
 /// Which records of a contract's log are wanted. The owner of the contract may read it, and whom the contract allows.
@@ -305,6 +345,15 @@ pub enum Said {
     },
 }
 
+impl fmt::Debug for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event { data, .. } => write!(f, "Event {{ {} bytes }}", data.len()),
+            Self::Line { level, text } => write!(f, "Line {{ level {level}, {} bytes }}", text.len()),
+        }
+    }
+}
+
 impl fmt::Debug for LogRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "LogRecord {{ {}, entry {} }}", self.number, self.height)
@@ -336,6 +385,9 @@ pub enum Call {
     /// The end of what this request asked to follow. It has no reply.
     #[codec(index = 6)]
     Unfollow(RequestId),
+    /// What a command would come to.
+    #[codec(index = 8)]
+    Rehearse(Rehearsal),
 }
 
 /// Plaintext of a frame from the client.
@@ -383,6 +435,9 @@ pub enum Answer {
     /// To a part of a query: what the contract returned.
     #[codec(index = 7)]
     Part(Output),
+    /// To a rehearsal.
+    #[codec(index = 8)]
+    Rehearsed(Rehearsed),
 }
 
 /// Terms of a session.

@@ -212,7 +212,7 @@ mod tests {
         let scans = [Some(Enabled::Auto), Some(Enabled::No)];
         let there = PoolingAllocationConfig::is_pagemap_scan_available().then_some(Enabled::Yes);
         for scan in scans.into_iter().chain([there]).flatten() {
-            let mut config = config(Bound::Fuel, 1, &Limits::default(), scan);
+            let mut config = config(Bound::Fuel, 1, scan);
             let engine = Engine::new(config.consume_fuel(false)).unwrap();
             let module = Module::new(&engine, wat::parse_str(DIRTY).unwrap()).unwrap();
             for _ in 0..50 {

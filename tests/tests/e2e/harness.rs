@@ -254,6 +254,11 @@ impl Shell {
         self.url = url.to_owned();
     }
 
+    /// Where what is remembered lies.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     /// A file in the home.
     pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.home.path().join(name);

@@ -2,6 +2,7 @@
 //!
 //! - [`main_job`]: what people do, on the command line, with its errors and exit codes;
 //! - [`crash`]: SIGKILL again and again under writes, on one data folder;
+//! - [`devloop`]: from a template to a watched contract, upgrades, costs, collections;
 //! - [`failover`]: a worker dies, then too many;
 //! - [`hostile`]: requests that nobody means well by, over HTTP and WebSocket;
 //! - [`canary`]: no secret in any file, log, metric or packet;
@@ -24,6 +25,7 @@ mod bad_contracts;
 mod canary;
 mod contracts;
 mod crash;
+mod devloop;
 mod failover;
 mod follow;
 mod forge;

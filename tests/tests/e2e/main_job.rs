@@ -11,7 +11,7 @@ fn number(value: &Value) -> u128 {
 }
 
 /// Runs a command that must fail with this code, once for programs and once for people.
-async fn fails(shell: &Shell, code: &str, arguments: &[&str]) {
+pub(crate) async fn fails(shell: &Shell, code: &str, arguments: &[&str]) {
     let ran = shell.json(arguments).await;
     assert_eq!((ran.code, ran.json()["error"]["code"].as_str()), (1, Some(code)), "{arguments:?}: {ran:?}");
     for field in ["message", "help"] {

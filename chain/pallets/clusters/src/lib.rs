@@ -22,11 +22,10 @@
 //! # Code and contracts
 //! The chain keeps who may do what, not the bytes: [`upload_code`](Call::upload_code) holds a deposit for a code hash,
 //! [`create_contract`](Call::create_contract) gives a contract its cluster and its address. Code that a contract was
-//! created with stays.
+//! created with stays. The code of a contract that was created as upgradable can be replaced ([`upgrade`]).
 //!
 //! # Policy
 //! Who created a cluster, or root, sets what its contracts may use: [`set_policy`](Call::set_policy).
-
 //!
 //! # Money and messages
 //! See [`bridge`].
@@ -34,6 +33,7 @@
 mod anchor;
 pub mod bridge;
 mod policy;
+mod upgrade;
 
 pub use anchor::AnchorProof;
 pub use pallet::*;
@@ -323,6 +323,20 @@ pub mod pallet {
             /// How many messages into it the cluster is known to have taken.
             taken: u64,
         },
+        /// A contract is to run other code.
+        ContractUpgraded {
+            /// Its address.
+            address: AccountId,
+            /// Its code from now on.
+            code_hash: Hash,
+            /// How often it was replaced.
+            version: u32,
+        },
+        /// A contract's code is fixed for ever.
+        ContractFrozen {
+            /// Its address.
+            address: AccountId,
+        },
     }
 
     #[pallet::error]
@@ -365,7 +379,7 @@ pub mod pallet {
         InboxFull,
         /// The message is longer than the limit.
         MessageTooLong,
-        /// The chain has placed no such contract there.
+        /// There is no such contract, or the chain has placed it elsewhere.
         NoContract,
         /// More messages or hashes than are delivered at once.
         TooManyMessages,
@@ -381,6 +395,10 @@ pub mod pallet {
         NotCreator,
         /// A limit of the policy is out of its range.
         PolicyRange,
+        /// Only the contract's deployer may do this.
+        NotDeployer,
+        /// The contract's code is fixed.
+        NotUpgradable,
     }
 
     #[pallet::call]
@@ -472,7 +490,8 @@ pub mod pallet {
             Ok(())
         }
 
-        /// Gives a contract its cluster and its address, see `phala_primitives::records::contract_address`.
+        /// Gives a contract its cluster and its address, see `phala_primitives::records::contract_address`. Its code can
+        /// be replaced only if it is `upgradable`, and everyone can see that.
         #[pallet::call_index(4)]
         #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(4, 2)))]
         pub fn create_contract(
@@ -480,6 +499,7 @@ pub mod pallet {
             cluster: ClusterId,
             code_hash: Hash,
             salt: Vec<u8>,
+            upgradable: bool,
         ) -> DispatchResult {
             let deployer = ensure_signed(origin)?;
             ensure!(salt.len() <= MAX_SALT, Error::<T>::SaltTooLong);
@@ -488,7 +508,7 @@ pub mod pallet {
             let account = AccountId(deployer.clone().into());
             let address = records::contract_address(&account, cluster, &code_hash, &salt);
             ensure!(!Contracts::<T>::contains_key(address), Error::<T>::ContractExists);
-            Contracts::<T>::insert(address, ContractRecord { cluster, code_hash, deployer: account });
+            Contracts::<T>::insert(address, ContractRecord::new(cluster, code_hash, account, upgradable));
             CodeUsers::<T>::mutate(code_hash, |users| *users = users.saturating_add(1));
             Self::deposit_event(Event::ContractCreated { address, cluster, code_hash, deployer });
             Ok(())
@@ -536,6 +556,20 @@ pub mod pallet {
         pub fn set_policy(origin: OriginFor<T>, cluster: ClusterId, policy: ClusterPolicy) -> DispatchResult {
             let caller = ensure_signed_or_root(origin)?;
             Self::change_policy(caller, cluster, policy)
+        }
+
+        /// Replaces the code of a contract, see [`crate::upgrade`].
+        #[pallet::call_index(30)]
+        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(4, 3)))]
+        pub fn upgrade_contract(origin: OriginFor<T>, address: AccountId, code_hash: Hash) -> DispatchResult {
+            Self::upgrade(ensure_signed(origin)?, address, code_hash)
+        }
+
+        /// Fixes the code of a contract for ever.
+        #[pallet::call_index(31)]
+        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(1, 1)))]
+        pub fn freeze_contract(origin: OriginFor<T>, address: AccountId) -> DispatchResult {
+            Self::freeze(ensure_signed(origin)?, address)
         }
     }
 

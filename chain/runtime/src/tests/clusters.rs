@@ -139,7 +139,7 @@ fn a_contract_has_one_place_and_keeps_its_code() {
     with_cluster(|| {
         let (alice, hash) = (account("//Alice"), Hash([6; 32]));
         let create = |cluster, salt: &[u8]| {
-            Clusters::create_contract(RuntimeOrigin::signed(alice.clone()), cluster, hash, salt.to_vec())
+            Clusters::create_contract(RuntimeOrigin::signed(alice.clone()), cluster, hash, salt.to_vec(), false)
         };
         assert_noop!(create(0, b""), Error::<Runtime>::NoCode);
         assert_ok!(Clusters::upload_code(RuntimeOrigin::signed(alice.clone()), hash, 1000));
@@ -153,5 +153,45 @@ fn a_contract_has_one_place_and_keeps_its_code() {
         assert_eq!((record.cluster, record.code_hash), (0, hash));
         let remove = Clusters::remove_code(RuntimeOrigin::signed(alice.clone()), hash);
         assert_eq!(remove.unwrap_err(), Error::<Runtime>::CodeInUse.into());
+    });
+}
+
+#[test]
+fn code_is_replaced_only_by_the_deployer_of_an_upgradable_contract() {
+    with_cluster(|| {
+        let (alice, bob) = (account("//Alice"), account("//Bob"));
+        let signed = |who: &AccountId| RuntimeOrigin::signed(who.clone());
+        let [first, second, third] = [6, 7, 8].map(|byte| Hash([byte; 32]));
+        for hash in [first, second, third] {
+            assert_ok!(Clusters::upload_code(signed(&alice), hash, 1000));
+        }
+        let create = |salt: &[u8], upgradable| {
+            assert_ok!(Clusters::create_contract(signed(&alice), 0, first, salt.to_vec(), upgradable));
+            contract_address(&Plain(alice.clone().into()), 0, &first, salt)
+        };
+        let (fixed, open) = (create(b"fixed", false), create(b"open", true));
+        let upgrade = |who: &AccountId, address, hash| Clusters::upgrade_contract(signed(who), address, hash);
+        let record = |address| pallet_clusters::Contracts::<Runtime>::get(address).unwrap();
+
+        assert_noop!(upgrade(&alice, fixed, second), Error::<Runtime>::NotUpgradable);
+        assert_noop!(upgrade(&bob, open, second), Error::<Runtime>::NotDeployer);
+        assert_noop!(upgrade(&alice, open, Hash([9; 32])), Error::<Runtime>::NoCode);
+        assert_noop!(upgrade(&alice, Plain([1; 32]), second), Error::<Runtime>::NoContract);
+        assert_ok!(upgrade(&alice, open, second));
+        assert_eq!((record(open).code_hash, record(open).present_code, record(open).version), (first, second, 1));
+        assert_ok!(upgrade(&alice, open, third));
+        assert_eq!((record(open).present_code, record(open).version), (third, 2));
+
+        // What no contract runs any more may be given up; what it runs, and what its address is made of, may not.
+        let remove = |hash| Clusters::remove_code(signed(&alice), hash);
+        assert_ok!(remove(second));
+        assert_eq!(remove(third).unwrap_err(), Error::<Runtime>::CodeInUse.into());
+        assert_eq!(remove(first).unwrap_err(), Error::<Runtime>::CodeInUse.into());
+
+        assert_noop!(Clusters::freeze_contract(signed(&bob), open), Error::<Runtime>::NotDeployer);
+        assert_ok!(Clusters::freeze_contract(signed(&alice), open));
+        assert_noop!(upgrade(&alice, open, first), Error::<Runtime>::NotUpgradable);
+        assert_noop!(Clusters::freeze_contract(signed(&alice), open), Error::<Runtime>::NotUpgradable);
+        assert_eq!((record(open).version, record(open).upgradable), (2, false));
     });
 }

@@ -226,7 +226,7 @@ impl FakeCluster {
             workers.push((worker, task));
         }
         let deployer = AccountId::default();
-        chain.put(storage::contract(&CONTRACT), ContractRecord { cluster: CLUSTER, code_hash: Hash::ZERO, deployer });
+        chain.put(storage::contract(&CONTRACT), ContractRecord::new(CLUSTER, Hash::ZERO, deployer, false));
         chain.put(keys::epoch(CLUSTER, 3), &members);
         chain.put(storage::cluster(CLUSTER), ClusterRecord { epoch: 3, members, floor: Anchor::default() });
         Arc::new(Self { log, workers })
@@ -264,9 +264,12 @@ impl Worker {
             Call::Query(query) => self.query(request_id, query),
             Call::Command(command) => Ok(self.execute(command)),
             Call::Follow(query) => Ok(Answer::Logs(self.page(query.from))),
-            Call::Outcome(_) | Call::Logs(_) | Call::Balance(_) | Call::Part(_) | Call::Unfollow(_) => {
-                Err(Code::Malformed.into())
-            }
+            Call::Outcome(_)
+            | Call::Logs(_)
+            | Call::Balance(_)
+            | Call::Part(_)
+            | Call::Rehearse(_)
+            | Call::Unfollow(_) => Err(Code::Malformed.into()),
         }
     }
 

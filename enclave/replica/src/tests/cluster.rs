@@ -315,7 +315,7 @@ impl Cluster {
     pub(super) fn place(&self, deployer: &User, code: &[u8], salt: &[u8]) -> (AccountId, Hash, Fact) {
         let code_hash = blake2_256(code);
         let address = contract_address(&deployer.id(), CLUSTER, &code_hash, salt);
-        let record = ContractRecord { cluster: CLUSTER, code_hash, deployer: deployer.id() };
+        let record = ContractRecord::new(CLUSTER, code_hash, deployer.id(), true);
         (address, code_hash, self.chain.contract(&address, &record))
     }
 

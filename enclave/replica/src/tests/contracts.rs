@@ -137,7 +137,7 @@ fn only_what_the_chain_has_placed_here_is_instantiated() {
     let absent = AccountId([5; 32]);
     let proof = cluster.chain.fact(&storage::contract(&absent), 3);
     assert_eq!(refused(&mut cluster, &alice, create(absent, 50, proof)), Code::BadProof);
-    let elsewhere = ContractRecord { cluster: CLUSTER + 1, code_hash, deployer: alice.id() };
+    let elsewhere = ContractRecord::new(CLUSTER + 1, code_hash, alice.id(), false);
     let proof = cluster.chain.contract(&address, &elsewhere);
     assert_eq!(refused(&mut cluster, &alice, create(address, 50, proof)), Code::WrongAddress);
 
@@ -174,7 +174,7 @@ fn what_an_ended_contract_stored_is_swept_and_never_seen_again() {
     let mut cluster = Cluster::new();
     let contract = cluster.deploy(&user, 1, &wat::parse_str(ENDING).unwrap(), &[]);
     assert!(cluster.call(&user, 3, contract, &[]).result.is_ok());
-    let space = Contract { code: None, generation: 0, owner: user.id() }.space(&contract);
+    let space = Contract { code: None, generation: 0, owner: user.id(), version: 0 }.space(&contract);
     let stored = |cluster: &Cluster| cluster.replicas[2].state.snapshot().paths(&space, 1000).unwrap().len();
     assert_eq!(stored(&cluster), 300);
     assert!(cluster.call(&user, 4, contract, &[1]).result.is_ok());
@@ -185,7 +185,7 @@ fn what_an_ended_contract_stored_is_swept_and_never_seen_again() {
     let queue: Queue = decode(&snapshot.get(&QUEUES, &*ENDED).unwrap().unwrap()).unwrap();
     assert_eq!(queue, Queue { first: 1, next: 1 });
     let record: Contract = decode(&snapshot.get(&CONTRACTS, contract.as_ref()).unwrap().unwrap()).unwrap();
-    assert_eq!(record, Contract { code: None, generation: 0, owner: user.id() });
+    assert_eq!(record, Contract { code: None, generation: 0, owner: user.id(), version: 0 });
 
     let (address, code_hash, proof) = cluster.place(&user, &wat::parse_str(ENDING).unwrap(), &[1]);
     let create = Action::Instantiate { contract: address, code_hash, salt: vec![1], data: vec![], proof };

@@ -7,3 +7,4 @@ mod money;
 mod policy;
 mod pool;
 mod recovery;
+mod upgrade;
