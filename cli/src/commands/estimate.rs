@@ -4,7 +4,7 @@
 use crate::{
     args::Call,
     commands::{
-        account::format_pha,
+        account::{format_pha, parse_pha},
         contract::{Plan, Ready, prepare, refuse_failed},
     },
     output::{Output, REFUSED, Tone},

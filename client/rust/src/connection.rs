@@ -192,6 +192,7 @@ impl Connection {
             Ask::Logs(query) => Call::Logs(query.clone()),
             Ask::Balance(account) => Call::Balance(account),
             Ask::Part(part) => Call::Part(part.clone()),
+            Ask::Rehearse(rehearsal) => Call::Rehearse(rehearsal.clone()),
         };
         let (sender, answer) = oneshot::channel();
         let forget = self.begin(call, Waiter::Once(sender)).await?;

@@ -137,6 +137,7 @@ impl Chain {
             contract,
             caller: contract,
             origin: owner,
+            value: 0,
             data: [&callback.selector[..], arguments].concat(),
             block,
             cluster: CLUSTER,
