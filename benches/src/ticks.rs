@@ -175,7 +175,7 @@ async fn deploy(cluster: &Arc<Cluster>, owner: &Account, count: usize) -> Result
     let salts: Vec<Vec<u8>> = (0..count as u32).map(|number| number.to_le_bytes().to_vec()).collect();
     // In few extrinsics what would else be one for each.
     let mut calls = vec![Call::upload_code(&hash, code.len() as u32)];
-    calls.extend(salts.iter().map(|salt| Call::create_contract(cluster.id(, false), &hash, salt)));
+    calls.extend(salts.iter().map(|salt| Call::create_contract(cluster.id(), &hash, salt, false)));
     for calls in calls.chunks(IN_ONE) {
         cluster.chain().submit(owner, &Call::batch_all(calls)).await?;
     }

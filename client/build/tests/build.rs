@@ -65,7 +65,7 @@ fn new_project_builds_and_a_mistake_in_it_is_shown() {
 #[test]
 fn a_contract_that_wants_speed_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let project = new_project("quick", folder.path()).unwrap();
+    let project = new_project("quick", "flipper", folder.path()).unwrap();
     let options = options(&folder.path().join("out"));
     let small = build(&project, &options, &mut |_| ()).map_err(shown).unwrap().bundle.code;
     let manifest = project.join("Cargo.toml");

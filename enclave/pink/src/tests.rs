@@ -9,7 +9,7 @@ use calls::{CASES, Outcome};
 use codec::{Decode, DecodeAll, Encode};
 use parking_lot::Mutex;
 use phala_primitives::{
-    AccountId, Code, Hash, PHA,
+    AccountId, Balance, Code, Hash, PHA,
     limits::{MAX_DISPATCH, MIN_BALANCE, MIN_WITHDRAWAL},
 };
 use phala_vm::{BlockInfo, Capacity, Engine, Entry, Execution, Failure, Invocation, MemoryWorld, Mode};

@@ -74,7 +74,7 @@ fn events() -> Vec<Event<Runtime>> {
 fn contract() -> Plain {
     let code = Hash([6; 32]);
     assert_ok!(Clusters::upload_code(alice(), code, 1000));
-    assert_ok!(Clusters::create_contract(alice(), 0, code, vec![]));
+    assert_ok!(Clusters::create_contract(alice(), 0, code, vec![], false));
     phala_primitives::records::contract_address(&plain("//Alice"), 0, &code, b"")
 }
 
