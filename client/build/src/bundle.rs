@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// Largest bundle, in bytes: code in hexadecimal, and as much metadata again and more.
-pub const MAX_BUNDLE: usize = 8 << 20;
+/// Largest bundle, in bytes: the largest code in hexadecimal, and 8 MiB for all else.
+pub const MAX_BUNDLE: usize = 2 * MAX_CODE + (8 << 20);
 /// The version of ink! 5's metadata.
 const METADATA_VERSION: u64 = 5;
 

@@ -261,12 +261,8 @@ fn tell(pending: &Pending, request_id: RequestId, answer: Result<Answer, Coded>)
     let mut pending = pending.lock();
     match pending.requests.remove(&request_id) {
         Some(Waiter::Once(once)) => drop(once.send(answer)),
-        Some(pages) => {
-            if pages.tell(answer) {
-                pending.requests.insert(request_id, pages);
-            }
-        }
-        None => {}
+        Some(pages) if pages.tell(answer) => drop(pending.requests.insert(request_id, pages)),
+        Some(_) | None => {}
     }
 }
 

@@ -268,11 +268,9 @@ impl Jobs {
                 layer.write(&TIMERS, &id.to_be_bytes(), &timer);
                 self.keep_timer(timer);
             }
-            Effect::CancelTimer { id } => {
-                // A contract cancels its own only.
-                if self.timers.get(&id).is_some_and(|timer| timer.contract == contract) {
-                    self.remove_timer(layer, id);
-                }
+            // A contract cancels its own only.
+            Effect::CancelTimer { id } if self.timers.get(&id).is_some_and(|timer| timer.contract == contract) => {
+                self.remove_timer(layer, id);
             }
             _ => {}
         }

@@ -47,7 +47,7 @@ fn a_policy_counts_from_its_place_in_the_log_and_never_goes_back() {
         let big = pages(2000);
         let upload = Action::Upload { code: big.clone(), proof: cluster.chain.code(&big) };
         let deadline = cluster.deadline();
-        assert!(cluster.send(user.command(1, upload, 0, deadline)).result.is_ok());
+        assert!(cluster.send(user.command(1, upload, GAS, deadline)).result.is_ok());
         let (contract, code_hash, proof) = cluster.place(&user, &big, b"a");
         let create = Action::Instantiate { contract, code_hash, salt: b"a".to_vec(), data: vec![], proof };
         let refused = cluster.send(user.command(2, create.clone(), GAS, deadline));
@@ -89,7 +89,7 @@ fn a_large_code_comes_in_parts() {
         next += 1;
         let (bytes, proof, deadline) = (bytes.to_vec(), proof.clone(), cluster.deadline());
         let action = Action::UploadPart { code_hash: hash, part, bytes, proof };
-        cluster.send(user.command(next, action, 0, deadline))
+        cluster.send(user.command(next, action, GAS, deadline))
     };
     let parts: Vec<&[u8]> = whole.chunks(CODE_PART).collect();
     assert_eq!(parts.len(), 3);
@@ -124,7 +124,7 @@ fn uploads_that_are_given_up_make_room() {
         let (code_hash, proof) = (blake2_256(&whole), cluster.chain.code(&whole));
         let action = Action::UploadPart { code_hash, part: 0, bytes: whole[..CODE_PART].to_vec(), proof };
         let deadline = cluster.deadline();
-        code(&cluster.send(user.command(salt, action, 0, deadline)))
+        code(&cluster.send(user.command(salt, action, GAS, deadline)))
     };
     for salt in 0..MAX_UPLOADS as u8 {
         assert_eq!(begin(&mut cluster, salt), None);

@@ -40,7 +40,7 @@ fn an_upgrade_keeps_the_state_and_an_older_one_changes_nothing() {
     let mut id = 10;
     let mut send = |cluster: &mut Cluster, who: &User, action| {
         id += 1;
-        let command = who.command(id, action, 0, cluster.deadline());
+        let command = who.command(id, action, GAS, cluster.deadline());
         cluster.send(command)
     };
 

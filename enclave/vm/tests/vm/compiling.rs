@@ -79,8 +79,8 @@ fn cases() -> Vec<(&'static str, &'static str, String)> {
     let roots = format!("(local f64){}", "(local.set 0 (f64.sqrt (local.get 0)))".repeat(20_000));
     let quotients = "(local.set 0 (f64x2.div (local.get 0) (local.get 0)))".repeat(14_000);
     vec![
-        ("many functions", "functions", many(10_000, "")),
-        ("empty functions", "", many(9_900, "")),
+        ("many functions", "functions", many(40_000, "")),
+        ("empty functions", "", many(39_900, "")),
         ("idle locals", "its size", many(5_000, &locals(4_000))),
         ("fewer idle locals", "", many(9_900, &locals(60))),
         ("deep blocks", "inside each other", many(6, &deep)),
