@@ -118,7 +118,7 @@ fn calls_are_those_of_the_runtime() {
             RuntimeCall::Clusters(pallet_clusters::Call::deposit { cluster: 6, to: bob, amount: PHA }),
         ),
         (Call::send_message(&bob, &[7; 70], PHA), RuntimeCall::Clusters(message)),
-        (Call::deliver(6, &[1; 80], &[outbound.clone()], &[hash]), RuntimeCall::Clusters(deliver)),
+        (Call::deliver(6, &[1; 80], std::slice::from_ref(&outbound), &[hash]), RuntimeCall::Clusters(deliver)),
         (
             Call::set_policy(6, &ClusterPolicy::DEFAULT),
             RuntimeCall::Clusters(pallet_clusters::Call::set_policy { cluster: 6, policy: ClusterPolicy::DEFAULT }),

@@ -11,7 +11,7 @@ pub enum VmError {
     /// A program of ink! 6.
     #[error("compiled by ink! 6 for RISC-V")]
     Ink6,
-    /// Larger than [`Limits::code_bytes`](crate::Limits::code_bytes).
+    /// Larger than `MAX_CODE` of `phala_primitives::limits`.
     #[error("{size} bytes of code where {limit} are allowed")]
     CodeTooLarge {
         /// Bytes of the code.

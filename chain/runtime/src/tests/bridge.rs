@@ -228,11 +228,11 @@ fn a_contract_acts_on_the_chain_as_itself_for_a_fee_and_only_as_the_filter_allow
         };
         let batch = |calls| RuntimeCall::Utility(pallet_utility::Call::batch_all { calls });
         let last = || {
-            let results = events().into_iter().filter_map(|event| match event {
+            let mut results = events().into_iter().filter_map(|event| match event {
                 Event::Dispatched { result, .. } => Some(result),
                 _ => None,
             });
-            results.last().unwrap()
+            results.next_back().unwrap()
         };
         let dave = plain("//Dave");
         let before = free(&dave);

@@ -116,8 +116,11 @@ fn callback(tag: &[u8; 4]) -> impl Encode {
     (SELECTOR, tag.to_vec(), 100_000_000u64)
 }
 
+/// Timers by when they are due, and requests.
+type Table = (BTreeSet<(u64, u64)>, BTreeSet<u64>);
+
 /// What waits at each replica.
-fn tables(cluster: &Cluster) -> Vec<(BTreeSet<(u64, u64)>, BTreeSet<u64>)> {
+fn tables(cluster: &Cluster) -> Vec<Table> {
     cluster.replicas.iter().map(|replica| replica.waiting_jobs()).collect()
 }
 
