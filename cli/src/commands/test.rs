@@ -16,7 +16,7 @@ use std::path::Path;
 
 /// Builds, runs the tests, and shows what their commands cost.
 pub(crate) fn run(options: &Test, output: Output) -> Result<()> {
-    let built = build::quietly(&options.path, output)?;
+    let built = build::run(&options.path, None, output)?;
     let gas = tempfile::tempdir()?;
     let program = std::env::current_exe().context("the path of this program")?;
     let mut variables = vec![("PHALA", program.as_os_str()), ("PHALA_BUNDLE", built.contract.as_os_str())];
