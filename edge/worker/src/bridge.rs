@@ -5,6 +5,7 @@
 
 use crate::service::now_ms;
 use codec::Encode;
+use parking_lot::Mutex;
 use phala_client::{Account, Call, Chain};
 use phala_primitives::{
     ClusterId, Code, Coded,
@@ -15,7 +16,7 @@ use phala_primitives::{
 use phala_replica::{Replica, Ticket, bridge::MAX_TAKEN};
 use std::{sync::Arc, time::Duration};
 
-/// How often the chain is asked for news.
+/// How often it is looked whether there is something to carry.
 const LOOK: Duration = Duration::from_millis(500);
 /// A member's turn to bring the chain's messages to the cluster, and the longest wait for their execution.
 const TURN_IN_MS: u64 = 2_000;
@@ -34,6 +35,8 @@ pub(crate) struct Bridge {
     pub(crate) account: Arc<Account>,
     pub(crate) replica: Arc<Replica>,
     pub(crate) cluster: ClusterId,
+    /// What the chain said last, and the head that was known then: there is no news before the next one.
+    pub(crate) known: Mutex<Option<(u32, BridgeRecord)>>,
 }
 
 /// Carries messages both ways. Ends with the task.
@@ -64,8 +67,16 @@ async fn executed(ticket: Ticket) {
 }
 
 impl Bridge {
+    /// The chain's record, read once for each of its heads.
     async fn record(&self) -> Result<BridgeRecord, Coded> {
-        Ok(self.chain.read(&storage::bridge(self.cluster)).await?.unwrap_or_default())
+        let head = self.chain.head().0;
+        let known = *self.known.lock();
+        if let Some((_, record)) = known.filter(|(at, _)| *at == head) {
+            return Ok(record);
+        }
+        let record = self.chain.read(&storage::bridge(self.cluster)).await?.unwrap_or_default();
+        *self.known.lock() = Some((head, record));
+        Ok(record)
     }
 
     /// Brings the cluster what the chain has for it, and what the chain has delivered.
@@ -130,7 +141,10 @@ impl Bridge {
         }
         let proof = (&delivery.header, &delivery.finality).encode();
         let call = Call::deliver(self.cluster, &proof, &delivery.messages, &delivery.rest);
-        self.chain.submit(&self.account, &call).await?;
+        let submitted = self.chain.submit(&self.account, &call).await;
+        // Whatever came of it, the chain has gone on.
+        *self.known.lock() = None;
+        submitted?;
         tracing::info!(cluster = self.cluster, messages = delivery.messages.len(), "delivered to the chain");
         Ok(())
     }

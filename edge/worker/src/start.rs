@@ -14,6 +14,7 @@ use crate::{
 };
 use codec::{DecodeAll, Encode};
 use ed25519_dalek::SigningKey;
+use parking_lot::Mutex;
 use phala_attest::identity_report_data;
 use phala_client::{Call, Chain};
 use phala_consensus::{LogConfig, LogHandle, Peer, Secret};
@@ -136,6 +137,7 @@ impl Start {
             account: self.config.account.clone(),
             replica: opened.replica.clone(),
             cluster: self.config.cluster,
+            known: Mutex::default(),
         };
         let _carrying = AbortOnDrop(tokio::spawn(bridge::carry(bridge)));
         opened.fanout.attach(Peers {
