@@ -292,40 +292,32 @@ impl Executor {
             block,
             cluster: self.cluster,
         };
+        let text = |why: &Coded| format!("the message 0x{} failed: {why}", hex::encode(selector));
+        Ok(Some(self.report(layer, invocation, text)?))
+    }
+
+    /// Runs what the contract did not ask for at this moment. What goes wrong is told in its log, if there is one.
+    fn report(
+        &self,
+        layer: &Arc<Layer>,
+        invocation: Invocation,
+        text: impl FnOnce(&Coded) -> String,
+    ) -> Result<Outcome, Coded> {
+        let (contract, block) = (invocation.contract, invocation.block);
         let outcome = match self.run(layer, invocation) {
             Ok(outcome) => outcome,
             Err(Stop::Refused(error)) => Outcome { result: Err(error), gas_used: 0 },
             Err(Stop::Fault(error)) => return Err(error),
         };
         let why = match &outcome.result {
-            Ok(output) if !output.reverted() => return Ok(Some(outcome)),
+            Ok(output) if !output.reverted() => return Ok(outcome),
             Ok(_) => Coded::from(Code::Reverted),
             Err(error) => error.clone(),
-        };
-        let text = format!("the message 0x{} failed: {why}", hex::encode(selector));
-        logs::line(layer, &contract, block, logs::ERROR, text)?;
-        Ok(Some(outcome))
-    }
-
-    /// Runs what nobody waits for. What goes wrong is for the contract's log. Returns the gas used.
-    fn report(
-        &self,
-        layer: &Arc<Layer>,
-        invocation: Invocation,
-        text: impl FnOnce(&Coded) -> String,
-    ) -> Result<u64, Coded> {
-        let (contract, block) = (invocation.contract, invocation.block);
-        let (why, gas) = match self.run(layer, invocation) {
-            Ok(Outcome { result: Ok(output), gas_used }) if !output.reverted() => return Ok(gas_used),
-            Ok(Outcome { result: Ok(_), gas_used }) => (Coded::from(Code::Reverted), gas_used),
-            Ok(Outcome { result: Err(error), gas_used }) => (error, gas_used),
-            Err(Stop::Refused(error)) => (error, 0),
-            Err(Stop::Fault(error)) => return Err(error),
         };
         if why.known() != Some(Code::NoContract) {
             logs::line(layer, &contract, block, logs::ERROR, text(&why))?;
         }
-        Ok(gas)
+        Ok(outcome)
     }
 
     /// Takes the next messages of the chain, unless another member has brought them before.
@@ -364,7 +356,7 @@ impl Executor {
                 cluster: self.cluster,
             };
             let text = |why: &Coded| format!("message {number} of the chain, by {from}, failed: {why}");
-            gas = gas.saturating_add(self.report(layer, invocation, text)?);
+            gas = gas.saturating_add(self.report(layer, invocation, text)?.gas_used);
         }
         Ok(done(gas))
     }
