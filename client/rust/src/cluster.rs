@@ -236,7 +236,7 @@ impl Cluster {
     pub async fn log(&self, query: &LogQuery) -> Result<LogPage, Coded> {
         match self.ask(Ask::Logs(query)).await?.1 {
             Answer::Logs(page) => Ok(page),
-            _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
+            _ => Err(unasked()),
         }
     }
 
@@ -246,7 +246,7 @@ impl Cluster {
     pub async fn balance(&self, account: AccountId) -> Result<Balance, Coded> {
         match self.ask(Ask::Balance(account)).await?.1 {
             Answer::Balance(balance) => Ok(balance),
-            _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
+            _ => Err(unasked()),
         }
     }
 
@@ -264,7 +264,7 @@ impl Cluster {
         let rehearsal = Rehearsal { contract, code, data, value, gas_limit, min_height };
         match self.ask(Ask::Rehearse(&rehearsal)).await?.1 {
             Answer::Rehearsed(rehearsed) => Ok(rehearsed),
-            _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
+            _ => Err(unasked()),
         }
     }
 
@@ -273,7 +273,7 @@ impl Cluster {
     pub async fn part(&self, replica: &Replica, part: &PartQuery) -> Result<Output, Coded> {
         match self.ask_replica(replica, Ask::Part(part)).await? {
             Answer::Part(output) => Ok(output),
-            _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
+            _ => Err(unasked()),
         }
     }
 
@@ -347,7 +347,7 @@ impl Cluster {
     pub async fn log_of(&self, worker: &AccountId, query: &LogQuery) -> Result<LogPage, Coded> {
         match self.ask_replica(&self.replica(worker).await?, Ask::Logs(query)).await? {
             Answer::Logs(page) => Ok(page),
-            _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
+            _ => Err(unasked()),
         }
     }
 
@@ -536,7 +536,7 @@ impl Cluster {
             | (Ask::Balance(_), Answer::Balance(_))
             | (Ask::Part(_), Answer::Part(_))
             | (Ask::Rehearse(_), Answer::Rehearsed(_)) => Ok(()),
-            _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
+            _ => Err(unasked()),
         }
     }
 
@@ -609,16 +609,21 @@ pub(crate) fn try_elsewhere(error: &Coded) -> bool {
     )
 }
 
+/// An answer that is none to what was asked.
+fn unasked() -> Coded {
+    Coded::new(Code::BadReceipt, "the answer is to another question")
+}
+
 pub(crate) fn answered(worker: AccountId, answer: Answer) -> Result<Answered, Coded> {
     match answer {
         Answer::Query { output, receipt } => Ok(Answered { output, receipt, worker }),
-        _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
+        _ => Err(unasked()),
     }
 }
 
 pub(crate) fn executed(worker: AccountId, answer: Answer) -> Result<Executed, Coded> {
     match answer {
         Answer::Command { outcome, receipt } => Ok(Executed { outcome, receipt, worker }),
-        _ => Err(Coded::new(Code::BadReceipt, "the answer is to another question")),
+        _ => Err(unasked()),
     }
 }

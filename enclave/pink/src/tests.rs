@@ -19,23 +19,8 @@ const CONTRACT: AccountId = AccountId([1; 32]);
 const OTHER: AccountId = AccountId([2; 32]);
 const GAS: u64 = 1_000_000_000;
 
-/// A contract that calls the function whose number its input begins with, with the rest of the input, and returns the
-/// output. The last byte of the input, if it is 1, makes it revert.
-const DOOR: &str = r#"(module
-    (import "seal0" "input" (func $input (param i32 i32)))
-    (import "seal0" "call_chain_extension" (func $ext (param i32 i32 i32 i32 i32) (result i32)))
-    (import "seal0" "seal_return" (func $return (param i32 i32 i32)))
-    (import "env" "memory" (memory 2 2))
-    (func (export "deploy"))
-    (func (export "call") (local $len i32) (local $revert i32)
-        (i32.store (i32.const 0) (i32.const 32000))
-        (call $input (i32.const 8) (i32.const 0))
-        (local.set $len (i32.sub (i32.load (i32.const 0)) (i32.const 1)))
-        (local.set $revert (i32.load8_u (i32.add (i32.const 8) (local.get $len))))
-        (i32.store (i32.const 0) (i32.const 60000))
-        (drop (call $ext (i32.load (i32.const 8)) (i32.const 12) (i32.sub (local.get $len) (i32.const 4))
-            (i32.const 40000) (i32.const 0)))
-        (call $return (local.get $revert) (i32.const 40000) (i32.load (i32.const 0)))))"#;
+/// A contract that calls functions for anyone who asks.
+const DOOR: &str = include_str!("../../../contracts/fixtures/door.wat");
 
 /// An outside world whose clock is set by hand and whose only server repeats what it is told.
 #[derive(Default)]

@@ -22,7 +22,7 @@
 
 use crate::{
     Replica,
-    layout::{BRIDGE, OUTBOX, OUTBOX_OF, decode, state_error},
+    layout::{BRIDGE, OUTBOX, OUTBOX_OF, read},
     world::Layer,
 };
 use codec::{Decode, Encode};
@@ -73,8 +73,7 @@ pub struct Delivery {
 impl Traffic {
     /// What the state holds.
     pub(crate) fn load(snapshot: &Snapshot) -> Result<Self, Coded> {
-        let stored = snapshot.get(&BRIDGE, &[]).map_err(|error| state_error(&error))?;
-        stored.map_or(Ok(Self::default()), |bytes| decode(&bytes))
+        Ok(read(snapshot, &BRIDGE, &[])?.unwrap_or_default())
     }
 
     fn store(&self, layer: &Layer) {
@@ -245,11 +244,10 @@ impl Replica {
         let mut delivery = Delivery { header: header.encode(), finality, messages: vec![], rest: vec![] };
         let mut room = bytes;
         for number in from..crossing.outbox.next {
-            let stored = snapshot.get(&OUTBOX, &number.to_be_bytes()).map_err(|error| state_error(&error))?;
+            let message: Option<Outbound> = read(&snapshot, &OUTBOX, &number.to_be_bytes())?;
             // The chain has said in between that it was delivered.
-            let Some(stored) = stored else { return Ok(None) };
-            let message: Outbound = decode(&stored)?;
-            match room.checked_sub(stored.len()) {
+            let Some(message) = message else { return Ok(None) };
+            match room.checked_sub(message.encoded_size()) {
                 Some(left) if delivery.rest.is_empty() && delivery.messages.len() < MAX_DELIVERED => {
                     room = left;
                     delivery.messages.push(message);

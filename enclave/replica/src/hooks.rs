@@ -13,10 +13,11 @@
 
 use crate::{
     Replica, Ticket,
-    layout::{CONTRACTS, Contract, HOOKS, decode, state_error},
+    layout::{CONTRACTS, Contract, HOOKS, read},
+    replica::command_id,
     world::Layer,
 };
-use codec::{Decode, Encode};
+use codec::Encode;
 use phala_pink::{Effect, Hook, HookRequest};
 use phala_primitives::{AccountId, Code, Coded, blake2_256};
 use phala_session::{Action, SystemRng, random_id};
@@ -109,18 +110,14 @@ impl Replica {
     ) -> Result<Ticket, Coded> {
         self.ready_epoch()?;
         let snapshot = self.state.snapshot();
-        let read = |space| snapshot.get(space, contract.as_ref()).map_err(|error| state_error(&error));
-        let record: Option<Contract> = read(&CONTRACTS)?.map(|bytes| decode(&bytes)).transpose()?;
+        let record: Option<Contract> = read(&snapshot, &CONTRACTS, contract.as_ref())?;
         if record.is_none_or(|record| record.code.is_none()) {
             return Err(Coded::new(Code::NoContract, contract.to_string()));
         }
-        let hooks: Vec<Hook> = read(&HOOKS)?.map(|bytes| decode(&bytes)).transpose()?.unwrap_or_default();
+        let hooks: Vec<Hook> = read(&snapshot, &HOOKS, contract.as_ref())?.unwrap_or_default();
         find(&hooks, &request.path).ok_or(Code::NoHook)?;
         let id = match key {
-            Some(key) => {
-                let hash = blake2_256(&("phala/hook-key/v1", contract, key).encode()).0;
-                <[u8; 16]>::decode(&mut &hash[..]).unwrap_or_default()
-            }
+            Some(key) => command_id(&("phala/hook-key/v1", contract, key)),
             None => random_id(&mut SystemRng),
         };
         let command = self.own_command(id, Action::Hook { contract, request: request.encode() }, now_ms)?;

@@ -4,7 +4,7 @@ use crate::check::Key;
 use codec::{Decode, DecodeAll, Encode};
 use phala_primitives::{AccountId, Code, Coded, Hash, blake2_256};
 use phala_session::Outcome;
-use phala_state::{Space, StateError};
+use phala_state::{Snapshot, Space, StateError};
 use std::sync::LazyLock;
 
 fn space(name: &str) -> Space {
@@ -117,6 +117,12 @@ impl Note {
 pub(crate) fn decode<T: Decode>(bytes: &[u8]) -> Result<T, Coded> {
     T::decode_all(&mut &*bytes)
         .map_err(|_| Coded::new(Code::Internal, "the state holds what this program does not read"))
+}
+
+/// Reads a value of a state.
+pub(crate) fn read<T: Decode>(snapshot: &Snapshot, space: &Space, key: &[u8]) -> Result<Option<T>, Coded> {
+    let stored = snapshot.get(space, key).map_err(|error| state_error(&error))?;
+    stored.map(|bytes| decode(&bytes)).transpose()
 }
 
 /// Errors of the state as they may be told.

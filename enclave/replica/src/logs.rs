@@ -3,13 +3,13 @@
 
 use crate::{
     Replica,
-    layout::{CONTRACTS, Contract, LOG_READERS, LOGS, decode, state_error},
+    layout::{CONTRACTS, Contract, LOG_READERS, LOGS, read, state_error},
     world::Layer,
 };
 use codec::{Decode, Encode};
 use phala_primitives::{AccountId, Code, Coded, blake2_256};
 use phala_session::{EventChain, LogPage, LogQuery, LogRecord, Said};
-use phala_state::{Snapshot, Space};
+use phala_state::Space;
 use phala_vm::{BlockInfo, Event};
 
 /// Most records that are kept of a contract.
@@ -109,11 +109,6 @@ fn append(layer: &Layer, contract: &AccountId, block: BlockInfo, said: Said) -> 
     }
     layer.write(&LOGS, contract.as_ref(), &log);
     Ok(())
-}
-
-fn read<T: Decode>(snapshot: &Snapshot, space: &Space, key: &[u8]) -> Result<Option<T>, Coded> {
-    let stored = snapshot.get(space, key).map_err(|error| state_error(&error))?;
-    stored.map(|bytes| decode(&bytes)).transpose()
 }
 
 impl Replica {

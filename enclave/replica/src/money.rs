@@ -8,7 +8,7 @@
 
 use crate::{
     Replica,
-    layout::{CONTRACTS, Contract, LEDGER, decode, state_error},
+    layout::{CONTRACTS, Contract, LEDGER, decode, read, state_error},
     world::Layer,
 };
 use phala_primitives::{
@@ -70,14 +70,12 @@ impl Replica {
         self.ready_epoch()?;
         let snapshot = self.state.snapshot();
         if who != account {
-            let record = snapshot.get(&CONTRACTS, account.as_ref()).map_err(|error| state_error(&error))?;
-            let owner = record.map(|bytes| decode::<Contract>(&bytes)).transpose()?.map(|contract| contract.owner);
-            if owner != Some(*who) {
+            let contract: Option<Contract> = read(&snapshot, &CONTRACTS, account.as_ref())?;
+            if contract.is_none_or(|contract| contract.owner != *who) {
                 return Err(Coded::new(Code::BalanceDenied, account.to_string()));
             }
         }
-        let owned = snapshot.get(&LEDGER, account.as_ref()).map_err(|error| state_error(&error))?;
-        Ok(Answer::Balance(owned.map_or(Ok(0), |bytes| decode(&bytes))?))
+        Ok(Answer::Balance(read(&snapshot, &LEDGER, account.as_ref())?.unwrap_or(0)))
     }
 
     /// Sum of what at most `limit` accounts own. For tests and simulations: it reads all of them.

@@ -4,7 +4,7 @@
 
 use crate::{
     Replica, Ticket,
-    layout::{POLICY, decode, state_error},
+    layout::{POLICY, read},
 };
 use codec::Encode;
 use phala_primitives::{ClusterPolicy, Coded, Fact, blake2_256};
@@ -13,8 +13,7 @@ use phala_state::Snapshot;
 
 /// The policy that a state holds.
 pub(crate) fn of(snapshot: &Snapshot) -> Result<ClusterPolicy, Coded> {
-    let stored = snapshot.get(&POLICY, &[]).map_err(|error| state_error(&error))?;
-    Ok(stored.map(|bytes| decode(&bytes)).transpose()?.unwrap_or_default())
+    Ok(read(snapshot, &POLICY, &[])?.unwrap_or_default())
 }
 
 impl Replica {

@@ -5,7 +5,7 @@ use crate::{
     block::open_block,
     check::Key,
     execute::Ordered,
-    layout::{Done, Note, OUTCOMES, decode, state_error},
+    layout::{Done, Note, OUTCOMES, read, state_error},
     policy,
     world::Layer,
 };
@@ -104,8 +104,7 @@ impl Replica {
     }
 
     pub(crate) fn done(&self, snapshot: &Snapshot, key: &Key) -> Result<Option<Done>, Coded> {
-        let stored = snapshot.get(&OUTCOMES, &key.encode()).map_err(|error| state_error(&error))?;
-        stored.map(|bytes| decode(&bytes)).transpose()
+        read(snapshot, &OUTCOMES, &key.encode())
     }
 
     /// The answer to a command that was executed some time ago, from the entry log.

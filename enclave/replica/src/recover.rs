@@ -126,9 +126,7 @@ impl Replica {
     /// Errors: `NotMember`; `NotReady` if the replica is below the floor ([`Replica::catch_up`]); `StorageFailed` if
     /// it holds another history than the floor's, so that its folder is of no use.
     pub fn enter(&self, epoch: u64, members: &[PublicKey], floor: &Anchor) -> Result<(), Coded> {
-        if !members.contains(&self.identity.verifying_key().to_bytes()) {
-            return Err(Code::NotMember.into());
-        }
+        let place = members.iter().position(|member| *member == self.identity()).ok_or(Code::NotMember)?;
         let snapshot = self.state.snapshot();
         let applied = snapshot.applied();
         if applied.height < floor.height {
@@ -146,7 +144,7 @@ impl Replica {
         let (_, block) = genesis(self.entries.cluster, epoch, floor);
         let entered = Epoch { number: epoch, genesis: block, floor: floor.height, floor_time_ms: note.time_ms };
         self.entries.checker.set_members(members);
-        self.take_place(members);
+        self.executor.jobs().set_member(place as u64, members.len() as u64);
         *self.epoch.write() = Some(entered);
         Ok(())
     }

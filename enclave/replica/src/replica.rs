@@ -95,6 +95,12 @@ struct Times {
     looked_ms: u64,
 }
 
+/// The id of a command of the cluster's own that is about this: there is one such command.
+pub(crate) fn command_id(about: &impl Encode) -> CommandId {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = blake2_256(&about.encode()).0;
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+}
+
 /// One member of a cluster. See the crate's documentation.
 pub struct Replica {
     pub(crate) genesis_hash: Hash,
@@ -294,14 +300,6 @@ impl Replica {
         }
     }
 
-    /// Says which of the epoch's members this is, so that it knows its turns.
-    pub(crate) fn take_place(&self, members: &[PublicKey]) {
-        let own = self.identity.verifying_key().to_bytes();
-        if let Some(place) = members.iter().position(|member| *member == own) {
-            self.executor.jobs().set_member(place as u64, members.len() as u64);
-        }
-    }
-
     /// Requests that this member should perform now. Members take turns, each for a while longer than the request may
     /// take; a request is told once in each of this member's turns.
     pub fn take_turns(&self, now_ms: u64) -> Vec<Arc<Wanted>> {
@@ -340,10 +338,7 @@ impl Replica {
 
     /// Sends a command as the word of this member. `name` is what it is about: of one name, one is executed.
     pub(crate) fn command(&self, name: &impl Encode, action: Action, now_ms: u64) -> Result<Ticket, Coded> {
-        let id = blake2_256(&(name, self.identity()).encode());
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = id.0;
-        let id = [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p];
-        let command = self.own_command(id, action, now_ms)?;
+        let command = self.own_command(command_id(&(name, self.identity())), action, now_ms)?;
         self.submit(command, now_ms)
     }
 

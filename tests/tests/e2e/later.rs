@@ -25,36 +25,8 @@ const REQUESTS: u32 = 1000;
 /// Commands under way at once.
 const AT_ONCE: usize = 32;
 
-/// A contract written by hand. Under [`SELECTOR`] it is called back, and counts the tag. Input `[function: u32, 0xfe,
-/// arguments]` calls that function of the extension; `[tag: 4 bytes, 0xff]` reads how often the tag was called back.
-pub(crate) const SOURCE: &str = r#"(module
-  (import "seal0" "seal_return" (func $return (param i32 i32 i32)))
-  (import "seal0" "input" (func $input (param i32 i32)))
-  (import "seal0" "call_chain_extension" (func $ext (param i32 i32 i32 i32 i32) (result i32)))
-  (import "seal2" "set_storage" (func $set (param i32 i32 i32 i32) (result i32)))
-  (import "seal1" "get_storage" (func $get (param i32 i32 i32 i32) (result i32)))
-  (import "env" "memory" (memory 8))
-  (func $count (param $tag i32)
-    (i64.store (i32.const 64) (i64.const 0))
-    (i32.store (i32.const 0) (i32.const 8))
-    (drop (call $get (local.get $tag) (i32.const 4) (i32.const 64) (i32.const 0))))
-  (func (export "deploy"))
-  (func (export "call") (local $len i32)
-    (i32.store (i32.const 0) (i32.const 327680))
-    (call $input (i32.const 4096) (i32.const 0))
-    (local.set $len (i32.load (i32.const 0)))
-    (if (i32.eq (i32.load (i32.const 4096)) (i32.const 0x04030201)) (then
-      (call $count (i32.const 4109))
-      (i64.store (i32.const 64) (i64.add (i64.load (i32.const 64)) (i64.const 1)))
-      (drop (call $set (i32.const 4109) (i32.const 4) (i32.const 64) (i32.const 8)))
-      return))
-    (if (i32.eq (i32.load8_u (i32.const 4100)) (i32.const 0xfe)) (then
-      (i32.store (i32.const 0) (i32.const 4000))
-      (drop (call $ext (i32.load (i32.const 4096)) (i32.const 4101) (i32.sub (local.get $len) (i32.const 5))
-        (i32.const 64) (i32.const 0)))
-      (call $return (i32.const 0) (i32.const 64) (i32.load (i32.const 0)))))
-    (call $count (i32.const 4096))
-    (call $return (i32.const 0) (i32.const 64) (i32.const 8))))"#;
+/// A contract that asks for what it is told to, and counts what comes back.
+pub(crate) const SOURCE: &str = include_str!("../../../contracts/fixtures/errand.wat");
 
 /// Of the callback.
 const SELECTOR: [u8; 4] = [1, 2, 3, 4];

@@ -15,25 +15,16 @@ const UNDER_WAY: Duration = Duration::from_secs(60);
 /// What an account of the chain cannot be without.
 const EXISTENCE: Balance = PHA / 100;
 
-/// Without input it takes what it is given; otherwise it calls the function of `pink` whose number comes first with the
-/// rest, for anyone who asks.
-const TILL: &str = r#"(module
-    (import "seal0" "input" (func $input (param i32 i32)))
-    (import "seal0" "call_chain_extension" (func $ext (param i32 i32 i32 i32 i32) (result i32)))
-    (import "seal0" "seal_return" (func $return (param i32 i32 i32)))
-    (import "env" "memory" (memory 2 2))
-    (func (export "deploy"))
-    (func (export "call")
-        (i32.store (i32.const 0) (i32.const 32000))
-        (call $input (i32.const 8) (i32.const 0))
-        (if (i32.eqz (i32.load (i32.const 0))) (then (return)))
-        (i32.store (i32.const 4) (i32.const 60000))
-        (drop (call $ext (i32.load (i32.const 8)) (i32.const 12) (i32.sub (i32.load (i32.const 0)) (i32.const 4))
-            (i32.const 40000) (i32.const 4)))
-        (call $return (i32.const 0) (i32.const 40000) (i32.load (i32.const 4)))))"#;
+/// A contract that takes what it is given, and calls functions for anyone who asks.
+const TILL: &str = include_str!("../../../contracts/fixtures/door.wat");
 
 fn pay_out(to: AccountId, amount: Balance) -> Vec<u8> {
-    [&104u32.to_le_bytes()[..], &(to, amount).encode()].concat()
+    call(104, (to, amount))
+}
+
+/// The input that has the contract call a function, and keep what came of it.
+fn call(function: u32, arguments: impl Encode) -> Vec<u8> {
+    [&function.to_le_bytes()[..], &arguments.encode(), &[0]].concat()
 }
 
 async fn free(person: &Person, account: AccountId) -> Balance {
@@ -70,7 +61,7 @@ fn money_crosses_both_ways_while_a_worker_dies() {
         chain.submit(&bob.account, &Call::deposit(0, &bobs, 50 * PHA)).await.unwrap();
         has(&bob, bobs, 50 * PHA).await;
         pays(&of_bob, 20 * PHA, vec![]).await;
-        assert_eq!(alice.cluster.balance(till.address()).await, Ok(20 * PHA));
+        has(&alice, till.address(), 20 * PHA).await;
 
         let mut dice = Dice::new();
         net.kill_worker(dice.below(4) as usize).unwrap();
@@ -84,7 +75,7 @@ fn money_crosses_both_ways_while_a_worker_dies() {
         // It gets itself an account on the chain, and acts there.
         pays(&of_bob, 0, pay_out(till.address(), 2 * PHA)).await;
         let transfer = Call::transfer_keep_alive(&third, PHA);
-        pays(&of_bob, 0, [&105u32.to_le_bytes()[..], &transfer.encoded().encode()].concat()).await;
+        pays(&of_bob, 0, call(105, transfer.encoded())).await;
         owns(&bob, third, PHA).await;
         let left = free(&bob, till.address()).await;
         assert!((PHA - PHA / 100..PHA).contains(&left), "a fee was paid: {left}");

@@ -8,41 +8,8 @@ use phala_primitives::{AccountId, Code, Coded};
 use phala_session::{Action, Answer, EventChain, LogQuery, Said};
 use std::{collections::BTreeSet, sync::Arc};
 
-/// Input `[function: u32, 0xfe, arguments]` calls that function of the extension and returns what it returns; `[tag: 4
-/// bytes, 0xff]` reads how often the tag was called back; `[data: 4 bytes, 0xfd]` emits an event; a callback under [`SELECTOR`] counts its tag. The tag of a
-/// hook's request are the last four letters of a path of seven.
-const SOURCE: &str = r#"(module
-  (import "seal0" "seal_return" (func $return (param i32 i32 i32)))
-  (import "seal0" "input" (func $input (param i32 i32)))
-  (import "seal0" "call_chain_extension" (func $ext (param i32 i32 i32 i32 i32) (result i32)))
-  (import "seal2" "set_storage" (func $set (param i32 i32 i32 i32) (result i32)))
-  (import "seal1" "get_storage" (func $get (param i32 i32 i32 i32) (result i32)))
-  (import "seal0" "deposit_event" (func $event (param i32 i32 i32 i32)))
-  (import "env" "memory" (memory 8))
-  (func $count (param $tag i32)
-    (i64.store (i32.const 64) (i64.const 0))
-    (i32.store (i32.const 0) (i32.const 8))
-    (drop (call $get (local.get $tag) (i32.const 4) (i32.const 64) (i32.const 0))))
-  (func (export "deploy"))
-  (func (export "call") (local $len i32)
-    (i32.store (i32.const 0) (i32.const 327680))
-    (call $input (i32.const 4096) (i32.const 0))
-    (local.set $len (i32.load (i32.const 0)))
-    (if (i32.eq (i32.load (i32.const 4096)) (i32.const 0x04030201)) (then
-      (call $count (i32.const 4109))
-      (i64.store (i32.const 64) (i64.add (i64.load (i32.const 64)) (i64.const 1)))
-      (drop (call $set (i32.const 4109) (i32.const 4) (i32.const 64) (i32.const 8)))
-      (call $return (i32.const 0) (i32.const 64) (i32.const 8))))
-    (if (i32.eq (i32.load8_u (i32.const 4100)) (i32.const 0xfe)) (then
-      (i32.store (i32.const 0) (i32.const 4000))
-      (drop (call $ext (i32.load (i32.const 4096)) (i32.const 4101) (i32.sub (local.get $len) (i32.const 5))
-        (i32.const 64) (i32.const 0)))
-      (call $return (i32.const 0) (i32.const 64) (i32.load (i32.const 0)))))
-    (if (i32.eq (i32.load8_u (i32.const 4100)) (i32.const 0xfd)) (then
-      (call $event (i32.const 3000) (i32.const 1) (i32.const 4096) (i32.const 4))
-      return))
-    (call $count (i32.const 4096))
-    (call $return (i32.const 0) (i32.const 64) (i32.const 8))))"#;
+/// A contract that asks for what it is told to, and counts what comes back.
+const SOURCE: &str = include_str!("../../../../contracts/fixtures/errand.wat");
 
 const SELECTOR: [u8; 4] = [1, 2, 3, 4];
 

@@ -12,24 +12,8 @@ use phala_primitives::{
 };
 use phala_session::{Action, Answer, Command, EntryHeader, LogQuery, Outcome, Said};
 
-/// Without input it takes what it is given; otherwise it calls the function whose number comes first with the rest,
-/// and returns the answer; the last byte, if it is 1, makes it revert.
-const TILL: &str = r#"(module
-    (import "seal0" "input" (func $input (param i32 i32)))
-    (import "seal0" "call_chain_extension" (func $ext (param i32 i32 i32 i32 i32) (result i32)))
-    (import "seal0" "seal_return" (func $return (param i32 i32 i32)))
-    (import "env" "memory" (memory 2 2))
-    (func (export "deploy"))
-    (func (export "call") (local $length i32)
-        (i32.store (i32.const 0) (i32.const 32000))
-        (call $input (i32.const 8) (i32.const 0))
-        (if (i32.eqz (i32.load (i32.const 0))) (then (return)))
-        (local.set $length (i32.sub (i32.load (i32.const 0)) (i32.const 1)))
-        (i32.store (i32.const 0) (i32.const 60000))
-        (drop (call $ext (i32.load (i32.const 8)) (i32.const 12) (i32.sub (local.get $length) (i32.const 4))
-            (i32.const 40000) (i32.const 0)))
-        (call $return (i32.load8_u (i32.add (i32.const 8) (local.get $length))) (i32.const 40000)
-            (i32.load (i32.const 0)))))"#;
+/// A contract that takes what it is given, and calls functions for anyone who asks.
+const TILL: &str = include_str!("../../../../contracts/fixtures/door.wat");
 
 /// The chain's side of the traffic.
 #[derive(Default)]
