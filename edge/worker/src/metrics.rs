@@ -70,8 +70,8 @@ pub(crate) struct Metrics {
 fn is_limit(code: Code) -> bool {
     use Code::{
         Busy, BytesBusy, CallDepth, CodeTooLarge, CommandTooLarge, ContractBusy, ContractMemoryLimit, GasLimitTooHigh,
-        HttpOff, MapLimit, MemoryBusy, MemoryLimit, OutOfGas, QueueFull, ReplyTooLarge, SessionLimit, StorageLimit,
-        TimeLimit, TooLarge, TooManySessions, UploadLimit,
+        HookBusy, HookTooLarge, HttpOff, MapLimit, MemoryBusy, MemoryLimit, OutOfGas, OutboxFull, QueueFull,
+        ReplyTooLarge, SessionLimit, StorageLimit, TimeLimit, TooLarge, TooManyHooks, TooManySessions, UploadLimit,
     };
     matches!(
         code,
@@ -82,17 +82,21 @@ fn is_limit(code: Code) -> bool {
             | ContractBusy
             | ContractMemoryLimit
             | GasLimitTooHigh
+            | HookBusy
+            | HookTooLarge
             | HttpOff
             | MapLimit
             | MemoryBusy
             | MemoryLimit
             | OutOfGas
+            | OutboxFull
             | QueueFull
             | ReplyTooLarge
             | SessionLimit
             | StorageLimit
             | TimeLimit
             | TooLarge
+            | TooManyHooks
             | TooManySessions
             | UploadLimit
     )
