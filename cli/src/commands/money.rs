@@ -1,6 +1,9 @@
 //! `phala deposit` and `phala withdraw`: money between the chain and a cluster.
 
-use super::account::{format_pha, parse_pha};
+use super::{
+    account::{format_pha, parse_pha},
+    contract::CERTIFICATE_LIFE,
+};
 use crate::{
     args::{Move, Network, Signer},
     network::{connect, named_account},
@@ -19,8 +22,6 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(300);
-/// Life of the certificate for one command.
-const CERTIFICATE_LIFE: Duration = Duration::from_secs(600);
 
 /// A cluster as the account sees it.
 async fn cluster_of(account: &Account, network: &Network, cluster: ClusterId) -> Result<(Arc<Chain>, Arc<Cluster>)> {

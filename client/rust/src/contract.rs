@@ -4,7 +4,9 @@ use crate::{
     Account, Call, Chain, Cluster,
     cluster::{Answered, Executed},
 };
-use phala_primitives::{AccountId, Balance, Code, Coded, blake2_256, limits::MAX_CODE, records::contract_address};
+use phala_primitives::{
+    AccountId, Balance, Code, Coded, Hash, blake2_256, limits::MAX_CODE, records::contract_address,
+};
 use phala_session::{Action, Credentials};
 use std::sync::Arc;
 
@@ -102,19 +104,9 @@ impl Contract {
         progress: impl Fn(usize),
     ) -> Result<(Self, Executed), Coded> {
         let Terms { gas_limit, upgradable, value } = terms.into();
-        if account.id() != cluster.account() {
-            return Err(Coded::new(Code::NotDeployer, "the cluster was connected for another account"));
-        }
-        let most = cluster.policy().code_bytes.min(MAX_CODE as u64);
-        if code.len() as u64 > most {
-            return Err(Coded::new(Code::CodeTooLarge, format!("{} bytes of at most {most}", code.len())));
-        }
-        let (chain, hash) = (cluster.chain(), blake2_256(&code));
+        let chain = cluster.chain();
+        let (hash, mut calls) = begin(cluster, account, &code).await?;
         let address = contract_address(&account.id(), cluster.id(), &hash, &salt);
-        let mut calls = vec![];
-        if chain.code(&hash).await?.is_none() {
-            calls.push(Call::upload_code(&hash, u32::try_from(code.len()).map_err(|_| Code::CodeTooLarge)?));
-        }
         if chain.contract(&address).await?.is_none() {
             calls.push(Call::create_contract(cluster.id(), &hash, &salt, upgradable));
         }
@@ -134,13 +126,8 @@ impl Contract {
     ///
     /// Errors: `NotDeployer`, `NotUpgradable`, `CodeTooLarge`, and those of the steps.
     pub async fn upgrade(&self, account: &Account, code: Vec<u8>, gas_limit: u64) -> Result<u32, Coded> {
-        if account.id() != self.cluster.account() {
-            return Err(Coded::new(Code::NotDeployer, "the cluster was connected for another account"));
-        }
-        if code.len() > MAX_CODE {
-            return Err(Coded::new(Code::CodeTooLarge, format!("{} bytes", code.len())));
-        }
-        let (chain, hash) = (self.cluster.chain(), blake2_256(&code));
+        let chain = self.cluster.chain();
+        let (hash, mut calls) = begin(&self.cluster, account, &code).await?;
         let missing = || Coded::new(Code::NoContract, self.address.to_string());
         let record = chain.contract(&self.address).await?.ok_or_else(missing)?;
         let decided = record.present_code == hash;
@@ -149,10 +136,6 @@ impl Contract {
         }
         if !decided && !record.upgradable {
             return Err(Coded::new(Code::NotUpgradable, ""));
-        }
-        let mut calls = vec![];
-        if chain.code(&hash).await?.is_none() {
-            calls.push(Call::upload_code(&hash, u32::try_from(code.len()).map_err(|_| Code::CodeTooLarge)?));
         }
         let mut version = record.version;
         if !decided {
@@ -168,4 +151,21 @@ impl Contract {
             result => result.map(|_| version),
         }
     }
+}
+
+/// What bringing code begins with: its hash, if the cluster takes it from this account, and what the chain lacks of it.
+async fn begin(cluster: &Cluster, account: &Account, code: &[u8]) -> Result<(Hash, Vec<Call>), Coded> {
+    if account.id() != cluster.account() {
+        return Err(Coded::new(Code::NotDeployer, "the cluster was connected for another account"));
+    }
+    let most = cluster.policy().code_bytes.min(MAX_CODE as u64);
+    if code.len() as u64 > most {
+        return Err(Coded::new(Code::CodeTooLarge, format!("{} bytes of at most {most}", code.len())));
+    }
+    let hash = blake2_256(code);
+    let mut calls = vec![];
+    if cluster.chain().code(&hash).await?.is_none() {
+        calls.push(Call::upload_code(&hash, u32::try_from(code.len()).map_err(|_| Code::CodeTooLarge)?));
+    }
+    Ok((hash, calls))
 }
