@@ -28,7 +28,7 @@ use crate::{
     check::{Key, key},
     hooks,
     jobs::Jobs,
-    layout::{BATCHES, Batch, CODE, Contract, Done, ENDED, OUTCOMES, POLICY, QUEUES, Queue, state_error},
+    layout::{BATCHES, Batch, CODE, Contract, Done, ENDED, OUTCOMES, QUEUES, Queue, state_error},
     logs,
     money::after_withdrawal,
     upload,
@@ -488,7 +488,7 @@ impl Executor {
             return Err(refused(Code::BadPolicy, "the chain's policy is one that this program does not know"));
         }
         if policy.version > layer.policy()?.version {
-            layer.write(&POLICY, &[], &policy);
+            layer.set_policy(policy);
         }
         Ok(done(0))
     }

@@ -7,7 +7,7 @@
 //! The member that asks believes the answer as a client believes that of a query: on the word of one enclave of the
 //! cluster.
 
-use crate::{Replica, policy, world::Layer};
+use crate::{Replica, world::Layer};
 use lru::LruCache;
 use parking_lot::Mutex;
 use phala_primitives::{AccountId, Code, Coded, Hash};
@@ -70,7 +70,8 @@ impl Replica {
         }
         let snapshot = self.kept.find(query.root, || self.state.snapshot(), now_ms);
         let snapshot = snapshot.ok_or_else(|| Coded::new(Code::WrongState, format!("of height {}", query.height)))?;
-        let most = policy::of(&snapshot)?.query_ms;
+        let world = Arc::new(Layer::new(snapshot));
+        let most = world.policy()?.query_ms;
         let part = Part {
             account: query.account,
             contract: query.contract,
@@ -79,7 +80,6 @@ impl Replica {
             block: BlockInfo { height: query.height, time_ms: query.time_ms, index: 0 },
             ticks: self.ticks(query.patience_ms.min(most)),
         };
-        let world = Arc::new(Layer::new(snapshot));
         let execution = self.engine.part(world, part, caller).map_err(|failure| failure.coded())?;
         Ok(Answer::Part(Output { flags: execution.flags, data: execution.data }))
     }

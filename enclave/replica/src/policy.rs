@@ -9,17 +9,11 @@ use crate::{
 use codec::Encode;
 use phala_primitives::{ClusterPolicy, Coded, Fact, blake2_256};
 use phala_session::Action;
-use phala_state::Snapshot;
-
-/// The policy that a state holds.
-pub(crate) fn of(snapshot: &Snapshot) -> Result<ClusterPolicy, Coded> {
-    Ok(read(snapshot, &POLICY, &[])?.unwrap_or_default())
-}
 
 impl Replica {
     /// What contracts may use now.
     pub fn policy(&self) -> Result<ClusterPolicy, Coded> {
-        of(&self.state.snapshot())
+        Ok(read(&self.state.snapshot(), &POLICY, &[])?.unwrap_or_default())
     }
 
     /// Brings the cluster what the chain says that contracts may use. The ticket resolves when it was executed, whether

@@ -6,7 +6,6 @@ use crate::{
     check::Key,
     execute::Ordered,
     layout::{Done, Note, OUTCOMES, read, state_error},
-    policy,
     world::Layer,
 };
 use codec::{DecodeAll, Encode};
@@ -49,8 +48,9 @@ impl Replica {
             return Err(Coded::new(Code::NotReady, detail));
         }
         let time_ms = Note::read(snapshot.note())?.time_ms;
+        let world = Arc::new(Layer::new(snapshot));
         let invocation = Invocation {
-            mode: Mode::Query { ticks: self.ticks(policy::of(&snapshot)?.query_ms) },
+            mode: Mode::Query { ticks: self.ticks(world.policy()?.query_ms) },
             entry: Entry::Call,
             contract: query.contract,
             caller: account,
@@ -60,7 +60,6 @@ impl Replica {
             block: BlockInfo { height: applied.height, time_ms, index: 0 },
             cluster: self.entries.cluster,
         };
-        let world = Arc::new(Layer::new(snapshot));
         let execution = self.engine.execute_for(world, invocation, caller).map_err(|failure| failure.coded())?;
         let output = Output { flags: execution.flags, data: execution.data };
         let receipt = QueryReceipt {

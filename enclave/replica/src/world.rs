@@ -18,13 +18,16 @@ pub(crate) struct Layer {
     changes: RwLock<Changes>,
     /// Contracts that were looked up.
     contracts: RwLock<BTreeMap<AccountId, Option<Contract>>>,
+    /// The policy, once it was looked up.
+    policy: RwLock<Option<ClusterPolicy>>,
     /// What contracts asked of the workers' caches.
     cache: RwLock<Vec<(AccountId, CacheOp)>>,
 }
 
 impl Layer {
     pub(crate) fn new(base: Snapshot) -> Self {
-        Self { base, changes: RwLock::default(), contracts: RwLock::default(), cache: RwLock::default() }
+        let (changes, contracts) = (RwLock::default(), RwLock::default());
+        Self { base, changes, contracts, policy: RwLock::default(), cache: RwLock::default() }
     }
 
     pub(crate) fn base(&self) -> &Snapshot {
@@ -54,9 +57,19 @@ impl Layer {
         self.set(space, key.to_vec(), Some(value.encode()));
     }
 
-    /// What contracts may use from here on.
+    /// What contracts may use from here on. Each execution asks, so it is read once.
     pub(crate) fn policy(&self) -> Result<ClusterPolicy, Coded> {
-        Ok(self.read(&POLICY, &[])?.unwrap_or_default())
+        if let Some(known) = *self.policy.read() {
+            return Ok(known);
+        }
+        let found = self.read(&POLICY, &[])?.unwrap_or_default();
+        *self.policy.write() = Some(found);
+        Ok(found)
+    }
+
+    pub(crate) fn set_policy(&self, policy: ClusterPolicy) {
+        *self.policy.write() = Some(policy);
+        self.write(&POLICY, &[], &policy);
     }
 
     /// What is known of an address.
