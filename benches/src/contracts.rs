@@ -3,7 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "these are threads of their own, beside the runtime")]
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use codec::Encode;
 use phala_primitives::AccountId;
 use phala_vm::{BlockInfo, Capacity, Engine, Entry, Invocation, MemoryWorld, Mode};
@@ -65,9 +65,10 @@ impl Contracts {
         }
         let code_hash = world.contracts.remove(&TOKEN).context("the token was put there")?;
         let world = Arc::new(world);
-        let new = ([0x9b, 0xae, 0x9d, 0x5e], 1_000_000_u128, None::<String>, None::<String>, 12_u8).encode();
+        let new = ([0x9b_u8, 0xae, 0x9d, 0x5e], 1_000_000_u128, None::<String>, None::<String>, 12_u8).encode();
         let mode = Mode::Command { gas_limit: u64::MAX };
         let deployed = engine.execute(world.clone(), invocation(mode, Entry::Deploy { code_hash }, TOKEN, new))?;
+        ensure!(!deployed.reverted(), "the token was not deployed: {}", hex::encode(&deployed.data));
         let mut world = Arc::into_inner(world).context("nobody else holds the world")?;
         world.apply(&deployed);
         Ok(Self { engine, world: Arc::new(world) })
@@ -80,7 +81,7 @@ impl Contracts {
 
     /// Asks the token for a balance.
     pub(crate) fn balance(&self) -> Result<()> {
-        self.query(TOKEN, ([0x65, 0x68, 0x38, 0x2f], OWNER).encode())
+        self.query(TOKEN, ([0x65_u8, 0x68, 0x38, 0x2f], OWNER).encode())
     }
 
     /// Asks a contract without messages. The one that burns CPU always fails, by its time limit.
@@ -90,7 +91,10 @@ impl Contracts {
 
     fn query(&self, contract: AccountId, data: Vec<u8>) -> Result<()> {
         let query = invocation(Mode::Query { ticks: LIMIT }, Entry::Call, contract, data);
-        self.engine.execute(self.world.clone(), query).map(drop).map_err(|failure| anyhow!("{failure}"))
+        let answer =
+            self.engine.execute(self.world.clone(), query).map_err(|failure| anyhow!("{}", failure.coded()))?;
+        ensure!(!answer.reverted(), "a query was refused: {}", hex::encode(&answer.data));
+        Ok(())
     }
 
     /// Moves the engine's clock until `stop`, or longer if queries are under way.

@@ -11,6 +11,10 @@
 //! - A query's deadline is wall time from its arrival, waiting included: that is what its caller sees.
 //! - While a host function waits for something outside, it gives the slot away with [`Turn::pause`].
 //! - What is compiled, and what host functions do, cannot be pre-empted. It is counted afterwards.
+//!
+//! Threads are woken when the lock is free again: whoever is woken may take the core of who wakes, and would keep it from
+//! letting go of the lock. And the lock is one that does not yield the core while it waits, which is to the system as if
+//! the thread's time were over: both held up short queries for as long as a thread may run, some milliseconds.
 
 mod fair;
 #[cfg(test)]
@@ -18,13 +22,12 @@ mod tests;
 
 use crate::{Caller, Capacity, error::Reason};
 use fair::{Bounds, Fair, Refused, Scarce, Ticket, Wait};
-use parking_lot::{Condvar, Mutex, MutexGuard};
 use phala_primitives::{AccountId, Code};
 use std::{
     collections::BTreeMap,
     num::NonZeroU32,
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -73,15 +76,28 @@ enum Verdict {
     Expired,
 }
 
+/// Threads to wake when the lock is free.
+#[must_use]
+#[derive(Default)]
+struct Woken(Vec<Arc<Condvar>>);
+
+impl Woken {
+    fn wake(self) {
+        self.0.iter().for_each(|thread| thread.notify_one());
+    }
+}
+
 impl State {
     /// Gives free slots to those who wait for them.
-    fn hand_out(&mut self) {
+    fn hand_out(&mut self) -> Woken {
+        let mut woken = Woken::default();
         while let Some(ticket) = self.fair.grant() {
             if let Some(parked) = self.parked.get_mut(&ticket) {
                 parked.verdict = Some(Verdict::Granted);
-                parked.wake.notify_one();
+                woken.0.push(Arc::clone(&parked.wake));
             }
         }
+        woken
     }
 }
 
@@ -102,6 +118,10 @@ impl Scheduler {
         }
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Ticks so far.
     pub(crate) fn now(&self) -> u64 {
         self.ticks.load(Ordering::Relaxed)
@@ -116,9 +136,9 @@ impl Scheduler {
     }
 
     fn expire(&self, now: u64) {
-        let mut state = self.state.lock();
+        let mut state = self.state();
         let State { fair, parked, .. } = &mut *state;
-        let mut earliest = u64::MAX;
+        let (mut earliest, mut woken) = (u64::MAX, Woken::default());
         for (ticket, parked) in parked.iter_mut().filter(|(_, parked)| parked.verdict.is_none()) {
             if parked.deadline > now {
                 earliest = earliest.min(parked.deadline);
@@ -126,13 +146,15 @@ impl Scheduler {
             }
             fair.withdraw(&parked.contract, *ticket);
             parked.verdict = Some(Verdict::Expired);
-            parked.wake.notify_one();
+            woken.0.push(Arc::clone(&parked.wake));
         }
         self.earliest.store(earliest, Ordering::Relaxed);
+        drop(state);
+        woken.wake();
     }
 
     pub(crate) fn load(&self) -> QueryLoad {
-        let state = self.state.lock();
+        let state = self.state();
         let State { fair, preemptions, .. } = &*state;
         QueryLoad {
             under_way: fair.under_way(),
@@ -144,7 +166,7 @@ impl Scheduler {
     }
 
     pub(crate) fn set_weight(&self, contract: AccountId, weight: NonZeroU32) {
-        self.state.lock().fair.set_weight(contract, weight.get());
+        self.state().fair.set_weight(contract, weight.get());
     }
 
     /// Lets a query in, of which its contract may have `most`, and waits until it may run. It ends `ticks` from now.
@@ -180,7 +202,7 @@ impl Scheduler {
 
     fn admit(self: &Arc<Self>, contract: AccountId, most: usize, ticks: u64, caller: &Caller) -> Result<Turn, Reason> {
         let deadline = self.now().saturating_add(ticks.max(1));
-        self.state.lock().fair.admit(contract, most).map_err(|refused| match refused {
+        self.state().fair.admit(contract, most).map_err(|refused| match refused {
             Refused::Queries(limit) => Reason::fault(Code::Busy, format!("{limit} queries are under way")),
             Refused::ContractQueries(limit) => {
                 Reason::fault(Code::ContractBusy, format!("{limit} queries of {contract} are under way"))
@@ -201,18 +223,23 @@ impl Scheduler {
         let wake = Arc::new(Condvar::new());
         let (contract, deadline) = (turn.contract, turn.deadline);
         state.parked.insert(ticket, Parked { contract, deadline, verdict: None, wake: Arc::clone(&wake) });
-        state.hand_out();
+        let woken = state.hand_out();
         let verdict = |state: &State| state.parked.get(&ticket).map_or(Some(Verdict::Expired), |parked| parked.verdict);
-        if verdict(&state).is_none() {
+        let waits = verdict(&state).is_none();
+        if waits {
             self.earliest.fetch_min(deadline, Ordering::Relaxed);
-            if why != Wait::Turn && state.fair.anyone_outranked() {
-                (self.kick)();
-            }
         }
+        let outranks = waits && why != Wait::Turn && state.fair.anyone_outranked();
+        drop(state);
+        woken.wake();
+        if outranks {
+            (self.kick)();
+        }
+        let mut state = self.state();
         let verdict = loop {
             match verdict(&state) {
                 Some(verdict) => break verdict,
-                None => wake.wait(&mut state),
+                None => state = wake.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         };
         state.parked.remove(&ticket);
@@ -269,7 +296,7 @@ impl Turn {
 
     fn obtain(&mut self, why: Wait) -> Result<(), Reason> {
         let scheduler = Arc::clone(&self.scheduler);
-        scheduler.wait(scheduler.state.lock(), self, why)?;
+        scheduler.wait(scheduler.state(), self, why)?;
         self.since = Some(scheduler.now());
         self.seated |= why == Wait::Start;
         Ok(())
@@ -295,7 +322,7 @@ impl Turn {
     pub(crate) fn check(&mut self) -> Result<(), Reason> {
         self.may_go_on()?;
         let scheduler = Arc::clone(&self.scheduler);
-        let mut state = scheduler.state.lock();
+        let mut state = scheduler.state();
         let used = self.settle(&mut state);
         if !state.fair.outranked(&self.contract, used) {
             return Ok(());
@@ -320,11 +347,13 @@ impl Turn {
 
     fn give_back(&mut self) {
         let scheduler = Arc::clone(&self.scheduler);
-        let mut state = scheduler.state.lock();
+        let mut state = scheduler.state();
         self.settle(&mut state);
         if self.since.take().is_some() {
             state.fair.release(&self.contract);
-            state.hand_out();
+            let woken = state.hand_out();
+            drop(state);
+            woken.wake();
         }
     }
 
@@ -335,7 +364,7 @@ impl Turn {
         if bytes == 0 {
             return Ok(());
         }
-        let taken = self.scheduler.state.lock().fair.grow(&self.contract, bytes, most);
+        let taken = self.scheduler.state().fair.grow(&self.contract, bytes, most);
         taken.map_err(|scarce| match scarce {
             Scarce::Contract => {
                 let detail = format!("more than {most} bytes of memory wanted by all queries of {}", self.contract);
@@ -352,7 +381,7 @@ impl Turn {
         let bytes = bytes.min(self.memory);
         if bytes > 0 {
             self.memory = self.memory.saturating_sub(bytes);
-            self.scheduler.state.lock().fair.shrink(&self.contract, bytes);
+            self.scheduler.state().fair.shrink(&self.contract, bytes);
         }
     }
 
@@ -360,7 +389,7 @@ impl Turn {
     ///
     /// Errors: `Busy` if there is none to be had.
     pub(crate) fn nest(&mut self) -> Result<(), Reason> {
-        if !self.scheduler.state.lock().fair.nest(&self.contract) {
+        if !self.scheduler.state().fair.nest(&self.contract) {
             return Err(Reason::fault(Code::Busy, "all instances are in use"));
         }
         self.nested = self.nested.saturating_add(1);
@@ -371,7 +400,7 @@ impl Turn {
     pub(crate) fn unnest(&mut self) {
         if let Some(nested) = self.nested.checked_sub(1) {
             self.nested = nested;
-            self.scheduler.state.lock().fair.unnest(&self.contract);
+            self.scheduler.state().fair.unnest(&self.contract);
         }
     }
 }
@@ -379,14 +408,16 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         let scheduler = Arc::clone(&self.scheduler);
-        let mut state = scheduler.state.lock();
+        let mut state = scheduler.state();
         self.settle(&mut state);
         if self.since.take().is_some() {
             state.fair.release(&self.contract);
         }
         state.fair.shrink(&self.contract, self.memory);
         state.fair.leave(&self.contract, self.seated, self.nested);
-        state.hand_out();
+        let woken = state.hand_out();
+        drop(state);
+        woken.wake();
     }
 }
 
