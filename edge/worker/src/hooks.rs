@@ -121,7 +121,15 @@ async fn answer(service: &Service, contract: &str, parts: Parts, body: Body) -> 
         Ok(Err(error)) => return Err(error),
         Err(_) => return Err(Coded::new(Code::Expired, "the body did not come in time")),
     };
-    let ticket = service.replica().hook(address, &request, key.as_deref(), now_ms())?;
+    let submit = || service.replica().hook(address, &request, key.as_deref(), now_ms());
+    let ticket = match submit() {
+        // A sender would take that for good, but this replica may be a moment behind the others.
+        Err(error) if matches!(error.known(), Some(Code::NoContract | Code::NoHook)) => {
+            service.keep_up().await?;
+            submit()?
+        }
+        other => other?,
+    };
     let undecided = || Coded::new(Code::NoQuorum, format!("within {} s", DECISION.as_secs()));
     match tokio::time::timeout(DECISION, ticket).await.map_err(|_| undecided())?.map_err(|_| undecided())?? {
         Answer::Command { outcome, receipt } => {

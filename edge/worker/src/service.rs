@@ -211,6 +211,12 @@ impl Service {
         Ok(())
     }
 
+    /// Waits until this replica is as far as it knows the log to be, and an entry further.
+    pub(crate) async fn keep_up(&self) -> Result<(), Coded> {
+        let known = self.parts.log.tip().max(self.parts.replica.applied().height);
+        self.catch_up(known.saturating_add(1)).await
+    }
+
     /// Tries a command. One at a time: it computes as a command does, without turns, beside those of the log.
     async fn rehearse(&self, account: AccountId, rehearsal: Rehearsal) -> Result<Answer, Coded> {
         self.catch_up(rehearsal.min_height).await?;
