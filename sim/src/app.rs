@@ -104,8 +104,9 @@ impl Application for ReplicaApp {
     fn finalized(&self, block: Block, finality: Finality) {
         let taken = self.replica.finalized(&block, &finality);
         let (now, log, member) = (self.sim.now_ms(), Log::Cluster, self.member);
-        if let Some(shape) = self.inspect(&block) {
-            let applied = self.replica.applied();
+        let applied = self.replica.applied();
+        // What lies behind the end of an epoch's log is no entry.
+        if let Some(shape) = self.inspect(&block).filter(|shape| shape.height <= applied.height) {
             let root = (applied.height == shape.height && applied.digest == block.digest()).then_some(applied.root);
             self.history.add(now, Event::Final { log, member, height: shape.height, digest: block.digest(), root });
             self.history.add(now, Event::Height { log, member, height: applied.height });

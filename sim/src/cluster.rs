@@ -1,8 +1,11 @@
 //! The cluster: four workers, from their registration on the chain to their seats in an epoch, as the product does it.
 //!
-//! A replica that died has lost its vote with its keys. So when it comes back all four stop, open what their disks
-//! hold, register keys of a new start, report to the chain how far their logs go, and enter the epoch that the chain
-//! then begins, those behind after catching up from the others' logs.
+//! A replica that died has lost its vote with its keys. When it comes back, it registers keys of a new start and asks for
+//! a seat; the other three finish the epoch's log with the entry that the chain has planned, and all enter the epoch
+//! that the chain then begins, who is behind after catching up from the others' logs.
+//!
+//! When all four come back at once, nobody can finish the log: they report to the chain how far their logs go, and it
+//! goes on from the highest entry.
 
 use crate::{
     account::Account,
@@ -23,7 +26,7 @@ use phala_node::Node;
 use phala_pink::{HttpError, HttpRequest, HttpResult, Outside, Pink};
 use phala_primitives::{
     AccountId, ClusterId, Hash, PublicKey,
-    records::{ClusterRecord, WorkerRecord, cluster_namespace},
+    records::{self, ClusterRecord, Plan, WorkerRecord, cluster_namespace},
     storage,
 };
 use phala_replica::{Config, EntryLog, MemoryLog, Replica};
@@ -40,6 +43,11 @@ use std::{
 pub(crate) const CLUSTER: ClusterId = 0;
 /// Hosts of the replicas are numbered from here.
 const HOSTS: usize = 100;
+/// All members.
+const ALL: [usize; MEMBERS] = [0, 1, 2, 3];
+/// How long three members may take to finish an epoch's log, and how often it is looked whether they have.
+const SEALING_MS: u64 = 60_000;
+const LOOK_MS: u64 = 20;
 
 /// One for all replicas of all runs: it only caches what it compiled.
 static ENGINE: LazyLock<Result<Engine, String>> = LazyLock::new(|| {
@@ -76,7 +84,15 @@ struct Seat {
     disk: Disk,
     log: Arc<MemoryLog>,
     starts: u32,
+    /// Of the present start.
+    keys: Option<Keys>,
     running: Option<(Arc<Replica>, LogHandle)>,
+}
+
+impl Seat {
+    fn keys(&self) -> Result<&Keys, Stuck> {
+        self.keys.as_ref().ok_or_else(|| stuck("a worker that never started"))
+    }
 }
 
 /// What clients see of a cluster.
@@ -179,6 +195,7 @@ impl Cluster {
             disk: Disk::default(),
             log: Arc::default(),
             starts: 0,
+            keys: None,
             running: None,
         };
         let mut cluster = Self {
@@ -190,13 +207,13 @@ impl Cluster {
             seats: (0..MEMBERS).map(&mut seat).collect(),
             served: Arc::default(),
         };
-        let keys = cluster.register().await?;
+        cluster.register(&ALL).await?;
         let workers = cluster.seats.iter().map(|seat| seat.worker.frame()).collect();
         let create = RuntimeCall::Clusters(pallet_clusters::Call::create_cluster { workers });
         let exists = |node: &Node| Chain::read::<ClusterRecord>(node, &storage::cluster(CLUSTER));
         let record = chain.perform("the cluster", vec![(owner, create)], exists).await?;
-        let opened = cluster.open(&keys, &record)?;
-        cluster.enter(&keys, opened, &record).await?;
+        let opened = ALL.iter().map(|member| cluster.open(*member, &record)).collect::<Result<_, _>>()?;
+        cluster.enter(opened, &record).await?;
         Ok(cluster)
     }
 
@@ -208,8 +225,65 @@ impl Cluster {
         self.seats[member].disk = self.seats[member].disk.crash();
     }
 
+    /// A worker that died starts anew. The others finish the epoch, and all go on in another.
+    pub(crate) async fn restart_one(&mut self, member: usize) -> Result<(), Stuck> {
+        self.register(&[member]).await?;
+        let old = self.chain.cluster(CLUSTER).ok_or_else(|| stuck("the cluster is gone from the chain"))?;
+        let fresh = self.open(member, &old)?;
+        let planned = |node: &Node| Chain::read::<Plan>(node, &storage::plan(CLUSTER));
+        let call = self.rejoin(member, &fresh)?;
+        let Plan::Seal { members } = self.chain.perform("the plan of the next epoch", vec![call], planned).await?
+        else {
+            return Err(stuck("three members are enough to finish an epoch"));
+        };
+        let others = || self.seats.iter().filter_map(|seat| seat.running.as_ref());
+        others().for_each(|(replica, _)| replica.seal(records::seal(CLUSTER, old.epoch + 1, &members)));
+        let mut sealed = None;
+        for _ in 0..SEALING_MS / LOOK_MS {
+            self.sim.sleep_ms(LOOK_MS).await;
+            sealed = others().find_map(|(replica, _)| replica.sealed().ok().flatten());
+            if sealed.is_some() {
+                break;
+            }
+        }
+        let held = sealed.ok_or_else(|| stuck("the epoch's log is not finished"))?;
+        let proof = held.proof.ok_or_else(|| stuck("the end of the log is lost"))?.encode();
+        let close = pallet_clusters::Call::close { cluster: CLUSTER, anchor: held.anchor, proof };
+        let calls = vec![(&self.seats[member].worker, RuntimeCall::Clusters(close))];
+        let record = self.chain.perform("the next epoch", calls, self.begun(&old)).await?;
+        let mut opened = vec![];
+        for (at, seat) in self.seats.iter_mut().enumerate() {
+            match seat.running.take() {
+                Some((replica, log)) => {
+                    log.stop();
+                    log.stopped().await;
+                    opened.push(replica);
+                }
+                None if at == member => opened.push(fresh.clone()),
+                None => return Err(stuck("a second replica does not run")),
+            }
+        }
+        self.enter(opened, &record).await
+    }
+
+    /// Whether the chain has begun another epoch.
+    fn begun(&self, old: &ClusterRecord) -> impl Fn(&Node) -> Option<ClusterRecord> + use<> {
+        let before = old.epoch;
+        move |node| {
+            Chain::read::<ClusterRecord>(node, &storage::cluster(CLUSTER)).filter(|record| record.epoch > before)
+        }
+    }
+
+    /// A worker's report to the chain.
+    fn rejoin(&self, member: usize, replica: &Replica) -> Result<(&Account, RuntimeCall), Stuck> {
+        let held = replica.anchor().map_err(stuck)?;
+        let proof = held.proof.map(|proof| proof.encode());
+        let call = pallet_clusters::Call::rejoin { cluster: CLUSTER, anchor: held.anchor, proof };
+        Ok((&self.seats[member].worker, RuntimeCall::Clusters(call)))
+    }
+
     /// All workers start anew, and go on in another epoch.
-    pub(crate) async fn restart(&mut self) -> Result<(), Stuck> {
+    pub(crate) async fn restart_all(&mut self) -> Result<(), Stuck> {
         for member in 0..MEMBERS {
             if let Some((_, log)) = &self.seats[member].running {
                 log.stop();
@@ -217,32 +291,32 @@ impl Cluster {
             }
             self.crash(member).await;
         }
-        let keys = self.register().await?;
+        self.register(&ALL).await?;
         let old = self.chain.cluster(CLUSTER).ok_or_else(|| stuck("the cluster is gone from the chain"))?;
-        let opened = self.open(&keys, &old)?;
-        let mut calls = vec![];
-        for (seat, (replica, _)) in self.seats.iter().zip(&opened) {
-            let held = replica.anchor().map_err(stuck)?;
-            let proof = held.proof.map(|proof| proof.encode());
-            let call = pallet_clusters::Call::rejoin { cluster: CLUSTER, anchor: held.anchor, proof };
-            calls.push((&seat.worker, RuntimeCall::Clusters(call)));
-        }
-        let begun = |node: &Node| {
-            Chain::read::<ClusterRecord>(node, &storage::cluster(CLUSTER)).filter(|record| record.epoch > old.epoch)
-        };
-        let record = self.chain.perform("the next epoch", calls, begun).await?;
-        self.enter(&keys, opened, &record).await
+        let opened: Vec<_> = ALL.iter().map(|member| self.open(*member, &old)).collect::<Result<_, _>>()?;
+        let calls = ALL.iter().zip(&opened).map(|(member, replica)| self.rejoin(*member, replica));
+        let calls = calls.collect::<Result<_, _>>()?;
+        let record = self.chain.perform("the next epoch", calls, self.begun(&old)).await?;
+        self.enter(opened, &record).await
     }
 
-    /// Makes keys of a new start for every worker and registers them.
-    async fn register(&mut self) -> Result<Vec<Keys>, Stuck> {
-        self.seats.iter_mut().for_each(|seat| seat.starts += 1);
-        let (mut keys, mut calls) = (vec![], vec![]);
-        for (member, seat) in self.seats.iter().enumerate() {
+    /// Makes keys of a new start for some workers and registers them.
+    async fn register(&mut self, members: &[usize]) -> Result<(), Stuck> {
+        let mut keys = vec![];
+        for member in members {
+            let seat = &mut self.seats[*member];
+            seat.starts += 1;
             let mut rng = Seeded::new(self.seed, &format!("start {} of worker {member}", seat.starts));
             let identity = SigningKey::from_bytes(&rng.bytes());
             let recipient = RecipientKey::generate(&mut rng);
-            let (own, to) = (public(&identity), recipient.public());
+            keys.push(public(&identity));
+            seat.keys = Some(Keys { identity, recipient });
+        }
+        let mut calls = vec![];
+        for member in members {
+            let seat = &self.seats[*member];
+            let Keys { identity, recipient } = seat.keys()?;
+            let (own, to) = (public(identity), recipient.public());
             let report = identity_report_data(&self.chain.genesis, &seat.worker.id(), &own, &to);
             let call = pallet_registry::Call::register_worker {
                 identity: own,
@@ -252,39 +326,35 @@ impl Cluster {
                 evidence: seat.machine.quote(&report).map_err(stuck)?,
             };
             calls.push((&seat.worker, RuntimeCall::Registry(call)));
-            keys.push(Keys { identity, recipient });
         }
         let known = |node: &Node| {
             let of = |seat: &Seat| Chain::read::<WorkerRecord>(node, &storage::worker(&seat.worker.id()));
-            let mut pairs = self.seats.iter().zip(&keys);
-            pairs.all(|(seat, keys)| of(seat).is_some_and(|r| r.identity == public(&keys.identity))).then_some(())
+            let mut pairs = members.iter().zip(&keys);
+            pairs.all(|(at, own)| of(&self.seats[*at]).is_some_and(|record| record.identity == *own)).then_some(())
         };
-        self.chain.perform("the workers' registration", calls, known).await?;
-        Ok(keys)
+        self.chain.perform("the workers' registration", calls, known).await
     }
 
-    /// Opens every replica from its disk.
-    fn open(&self, keys: &[Keys], record: &ClusterRecord) -> Result<Vec<(Arc<Replica>, ClusterKeys)>, Stuck> {
-        let mut opened = vec![];
-        for (member, (seat, own)) in self.seats.iter().zip(keys).enumerate() {
-            let config = Config {
-                genesis: self.chain.genesis,
-                cluster: CLUSTER,
-                identity: Arc::new(own.identity.clone()),
-                validators: self.chain.validators(),
-                keys: self.keys(seat, own, record)?,
-                certificates: Arc::new(CertificateCache::new(256)),
-                engine: ENGINE.clone().map_err(stuck)?,
-                cache: Arc::default(),
-                tick_ms: 100,
-            };
-            let known = (record.epoch, identities(record));
-            let replica = Replica::open(config, seat.disk.clone(), seat.log.clone(), Some(&known)).map_err(stuck)?;
-            let height = replica.applied().height;
-            self.history.add(self.sim.now_ms(), Event::Height { log: Log::Cluster, member: member as u32, height });
-            opened.push((Arc::new(replica), self.keys(seat, own, record)?));
-        }
-        Ok(opened)
+    /// Opens a replica from its disk.
+    fn open(&self, member: usize, record: &ClusterRecord) -> Result<Arc<Replica>, Stuck> {
+        let seat = &self.seats[member];
+        let own = seat.keys()?;
+        let config = Config {
+            genesis: self.chain.genesis,
+            cluster: CLUSTER,
+            identity: Arc::new(own.identity.clone()),
+            validators: self.chain.validators(),
+            keys: self.keys(seat, own, record)?,
+            certificates: Arc::new(CertificateCache::new(256)),
+            engine: ENGINE.clone().map_err(stuck)?,
+            cache: Arc::default(),
+            tick_ms: 100,
+        };
+        let known = (record.epoch, identities(record));
+        let replica = Replica::open(config, seat.disk.clone(), seat.log.clone(), Some(&known)).map_err(stuck)?;
+        let height = replica.applied().height;
+        self.history.add(self.sim.now_ms(), Event::Height { log: Log::Cluster, member: member as u32, height });
+        Ok(Arc::new(replica))
     }
 
     /// The cluster's keys, released to a worker.
@@ -299,22 +369,18 @@ impl Cluster {
     }
 
     /// Makes the replicas members of an epoch and starts its log.
-    async fn enter(
-        &mut self,
-        keys: &[Keys],
-        opened: Vec<(Arc<Replica>, ClusterKeys)>,
-        record: &ClusterRecord,
-    ) -> Result<(), Stuck> {
+    async fn enter(&mut self, opened: Vec<Arc<Replica>>, record: &ClusterRecord) -> Result<(), Stuck> {
         let members = identities(record);
         self.served.members.lock().insert(record.epoch, members.clone());
-        for (member, (replica, cluster_keys)) in opened.into_iter().enumerate() {
+        for (member, replica) in opened.into_iter().enumerate() {
             self.catch_up(member, &replica, record)?;
             replica.enter(record.epoch, &members, &record.floor).map_err(stuck)?;
-            let key = cluster_keys.log(record.epoch).map_err(stuck)?;
+            let (seat, own) = (&self.seats[member], self.seats[member].keys()?);
+            let key = self.keys(seat, own, record)?.log(record.epoch).map_err(stuck)?;
             let app = ReplicaApp::new(replica.clone(), &key, member, &self.sim, &self.history).map_err(stuck)?;
             let peers = members.iter().copied().map(peer).collect();
             let namespace = cluster_namespace(&self.chain.genesis, CLUSTER);
-            let secret = Secret::new(keys[member].identity.to_bytes());
+            let secret = Secret::new(own.identity.to_bytes());
             let partition = format!("cluster-{}", record.epoch);
             let config = LogConfig::cluster(secret, peers, record.epoch, namespace, partition);
             let log = self.sim.start(HOSTS + member, config, app.clone()).await.map_err(stuck)?;

@@ -53,13 +53,15 @@ pub struct Plan {
     /// When it is started again. All must come after the last partition has healed, because a replica's restart waits
     /// for the chain.
     pub restarts: Vec<Moment>,
+    /// Whether all workers die and start anew when one of them does.
+    pub blackout: bool,
     /// How long clients go on after the last of these, in milliseconds.
     pub calm_ms: u64,
 }
 
 impl Plan {
     /// The plan of a seed: 10 % loss throughout, both logs parted 2|2 and healed, and in each log one member that
-    /// crashes and comes back. When, and who, follows from the seed.
+    /// crashes and comes back, in half of the seeds with all other workers. When, and who, follows from the seed.
     pub fn of_seed(seed: u64) -> Self {
         let mut rng = Seeded::new(seed, "plan");
         let mut between = |low: u64, high: u64| low + rng.next_u64() % (high - low);
@@ -79,6 +81,7 @@ impl Plan {
             partitions: vec![partition],
             crashes: vec![validator, replica],
             restarts,
+            blackout: between(0, 2) == 0,
             calm_ms: 2_000,
         }
     }

@@ -260,7 +260,8 @@ async fn faults(sim: &Sim, plan: &Plan, chain: &Chain, cluster: &mut Cluster) ->
             Step::Crash(Moment { log: Log::Chain, member, .. }) => chain.crash(member).await?,
             Step::Crash(Moment { log: Log::Cluster, member, .. }) => cluster.crash(member).await,
             Step::Restart(Moment { log: Log::Chain, member, .. }) => chain.start_one(member).await?,
-            Step::Restart(Moment { log: Log::Cluster, .. }) => cluster.restart().await?,
+            Step::Restart(Moment { log: Log::Cluster, .. }) if plan.blackout => cluster.restart_all().await?,
+            Step::Restart(Moment { log: Log::Cluster, member, .. }) => cluster.restart_one(member).await?,
         }
     }
     Ok(())

@@ -83,6 +83,35 @@ pub struct ClusterRecord {
     pub floor: Anchor,
 }
 
+/// How a cluster gets from its present epoch to the next.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, TypeInfo)]
+pub enum Plan {
+    /// The members finish the epoch's log with an entry that names these members of the next.
+    Seal {
+        /// Members of the next epoch.
+        members: Vec<Member>,
+    },
+    /// Too many members have started anew for the epoch's log to go on. Each, restarted or not, reports how far it got.
+    Report,
+}
+
+/// Whether an entry is the last of its epoch's log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub enum Seal {
+    /// The log goes on.
+    #[default]
+    Open,
+    /// It is the last one, and names the members of the next epoch, see [`seal`].
+    Last(Hash),
+    /// It lies behind the last one, makes that final, and is nothing besides.
+    Behind,
+}
+
+/// What the last entry of an epoch names: the members of the next, in the cluster's `epoch`.
+pub fn seal(cluster: ClusterId, epoch: u64, members: &[Member]) -> Hash {
+    crate::blake2_256(&(b"phala/seal/v1", cluster, epoch, members).encode())
+}
+
 /// Code of contracts. The bytes themselves are with the clusters.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo)]
 pub struct CodeRecord {

@@ -29,6 +29,11 @@ pub fn cluster(cluster: ClusterId) -> Vec<u8> {
     map("Clusters", "Clusters", &cluster)
 }
 
+/// `Clusters::Plans`: a [`crate::records::Plan`].
+pub fn plan(cluster: ClusterId) -> Vec<u8> {
+    map("Clusters", "Plans", &cluster)
+}
+
 /// `Clusters::Code`: a [`crate::records::CodeRecord`].
 pub fn code(hash: &Hash) -> Vec<u8> {
     map("Clusters", "Code", hash)

@@ -63,6 +63,11 @@ impl Call {
         Self::new(CLUSTERS, 1, (cluster, anchor, proof))
     }
 
+    /// Starts the epoch that is planned, above the entry that finished the one before.
+    pub fn close(cluster: ClusterId, anchor: &Anchor, proof: &[u8]) -> Self {
+        Self::new(CLUSTERS, 5, (cluster, anchor, proof))
+    }
+
     /// Pays the deposit for code of this BLAKE2b-256 hash and size.
     pub fn upload_code(code_hash: &Hash, size: u32) -> Self {
         Self::new(CLUSTERS, 2, (code_hash, size))

@@ -19,6 +19,7 @@ use crate::{
     ports::{Kept, keep_address, loopback},
 };
 use codec::{Decode, Encode};
+use futures::future::BoxFuture;
 use phala_attest::Anchors;
 use phala_client::{Account, Call, Chain};
 use phala_consensus::{LogConfig, LogHandle, Peer, Runtime, Secret};
@@ -29,7 +30,7 @@ use phala_runtime::GenesisSpec;
 use phala_simtee::SimVendor;
 pub use phala_worker::EgressPolicy;
 use phala_worker::{Worker, WorkerConfig};
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 /// What kind of evidence stands behind a development network.
 pub const ATTESTATION: &str = "SIMULATED";
@@ -75,6 +76,10 @@ pub struct Devnet {
     nodes: Vec<Arc<Node>>,
     logs: Vec<LogHandle>,
     workers: Vec<Option<Worker>>,
+    /// With what each worker starts.
+    configs: Vec<WorkerConfig>,
+    /// What completes when a worker that was killed has let go of its files.
+    killed: BTreeMap<usize, BoxFuture<'static, ()>>,
     /// Dropped last: stops what still runs and waits for it.
     runtimes: Vec<Arc<Runtime>>,
     folder: Folder,
@@ -121,11 +126,11 @@ impl Devnet {
             Arc::new(vendor.machine(&seed, measurement()))
         };
         let keys = Arc::new(KeyHouse::open(&folder, machine(config.workers).as_ref(), chain.clone())?);
-        let mut workers = vec![];
+        let (mut workers, mut configs) = (vec![], vec![]);
         for index in 0..config.workers {
             let peer = keep_address()?;
             let port = if config.worker_port == 0 { 0 } else { config.worker_port + index as u16 };
-            let worker = Worker::start(WorkerConfig {
+            configs.push(WorkerConfig {
                 account: Arc::new(Account::from_suri(&worker_suri(index))?),
                 cluster: CLUSTER,
                 chain_url: url.clone(),
@@ -138,8 +143,10 @@ impl Devnet {
                 keys: keys.clone(),
                 runtime: cluster_runtime.clone(),
             });
-            workers.push(Some(worker.await?));
             addresses.push(peer);
+        }
+        for config in &configs {
+            workers.push(Some(Worker::start(config.clone()).await?));
         }
         let net = Self {
             genesis,
@@ -147,6 +154,8 @@ impl Devnet {
             nodes,
             logs,
             workers,
+            configs,
+            killed: BTreeMap::new(),
             runtimes: vec![cluster_runtime, chain_runtime],
             folder,
             _addresses: addresses,
@@ -225,8 +234,25 @@ impl Devnet {
     pub fn kill_worker(&mut self, index: usize) -> Option<AccountId> {
         let worker = self.workers.get_mut(index)?.take()?;
         let id = worker.id();
-        worker.kill();
+        self.killed.insert(index, Box::pin(worker.kill()));
         Some(id)
+    }
+
+    /// Starts a worker from what its folder holds, after killing it if it lives. Returns when it serves: the others have
+    /// gone on in a new epoch of the cluster then, in which it has a vote.
+    pub async fn restart_worker(&mut self, index: usize) -> Result<AccountId, Coded> {
+        let config = self.configs.get(index).ok_or(Code::BadArgument)?.clone();
+        self.kill_worker(index);
+        if let Some(ended) = self.killed.remove(&index) {
+            ended.await;
+        }
+        let worker = Worker::start(config).await?;
+        worker.ready().await?;
+        let id = worker.id();
+        if let Some(seat) = self.workers.get_mut(index) {
+            *seat = Some(worker);
+        }
+        Ok(id)
     }
 
     /// Stops everything in order; the folder can then be used again.

@@ -105,7 +105,7 @@ async fn info(State(status): State<Arc<Status>>) -> Response {
         "worker": parts.worker.to_string(),
         "identity": format!("0x{}", hex::encode(parts.identity)),
         "cluster": parts.cluster,
-        "epoch": parts.epoch,
+        "epoch": service.present().epoch,
         "leads": service.leads(),
         "height": applied.height,
         "state_root": applied.root.to_string(),

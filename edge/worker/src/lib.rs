@@ -11,6 +11,7 @@ mod budget;
 mod door;
 mod egress;
 mod entries;
+mod epochs;
 mod fanout;
 mod follow;
 mod hooks;

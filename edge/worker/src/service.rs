@@ -1,6 +1,7 @@
 //! Answers requests that were opened: queries on all cores, commands through the log.
 
 use crate::{budget::Budget, hooks, metrics::Metrics, sayings::Sayings};
+use parking_lot::RwLock;
 use phala_consensus::LogHandle;
 use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash, PublicKey, RequestId};
 use phala_replica::Replica;
@@ -74,16 +75,22 @@ pub(crate) struct ServiceParts {
     pub(crate) worker: AccountId,
     pub(crate) genesis: Hash,
     pub(crate) cluster: ClusterId,
-    pub(crate) epoch: u64,
     pub(crate) head: Arc<ChainHead>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) log: LogHandle,
     pub(crate) said: Arc<Sayings>,
+}
+
+/// The epoch that the replica is in, and its log.
+#[derive(Clone)]
+pub(crate) struct Present {
+    pub(crate) epoch: u64,
+    pub(crate) log: LogHandle,
 }
 
 /// What clients reach through the worker's sockets.
 pub(crate) struct Service {
     parts: ServiceParts,
+    present: RwLock<Present>,
     queries: Arc<Semaphore>,
     catching_up: Semaphore,
     budget: Arc<Budget>,
@@ -110,16 +117,26 @@ pub(crate) enum Reception {
 
 impl Service {
     /// A service for a replica that is ready.
-    pub(crate) fn new(parts: ServiceParts) -> Self {
+    pub(crate) fn new(parts: ServiceParts, present: Present) -> Self {
         let queries = Arc::new(Semaphore::new(MAX_QUERIES));
         let (budget, rehearsals) = (Budget::new(MAX_REQUEST_BYTES), Arc::new(Semaphore::new(1)));
         let catching_up = Semaphore::new(MAX_CATCHING_UP);
-        Self { parts, queries, catching_up, budget, hooks: Arc::default(), rehearsals }
+        Self { parts, present: RwLock::new(present), queries, catching_up, budget, hooks: Arc::default(), rehearsals }
     }
 
     /// Who serves, and where.
     pub(crate) fn parts(&self) -> &ServiceParts {
         &self.parts
+    }
+
+    /// The epoch that the replica is in, and its log.
+    pub(crate) fn present(&self) -> Present {
+        self.present.read().clone()
+    }
+
+    /// Goes on in another epoch.
+    pub(crate) fn enter(&self, present: Present) {
+        *self.present.write() = present;
     }
 
     /// What requests under way may hold.
@@ -139,7 +156,7 @@ impl Service {
 
     /// Whether this replica leads its cluster, as far as it knows.
     pub(crate) fn leads(&self) -> bool {
-        self.parts.log.leader() == Some(self.parts.identity)
+        self.present().log.leader() == Some(self.parts.identity)
     }
 
     /// Opens and signs session keys.
@@ -213,7 +230,7 @@ impl Service {
 
     /// Waits until this replica is as far as it knows the log to be, and an entry further.
     pub(crate) async fn keep_up(&self) -> Result<(), Coded> {
-        let known = self.parts.log.tip().max(self.parts.replica.applied().height);
+        let known = self.present().log.tip().max(self.parts.replica.applied().height);
         self.catch_up(known.saturating_add(1)).await
     }
 

@@ -5,11 +5,12 @@ use crate::{
     bridge::{self, Bridge},
     egress::Egress,
     entries::EntryFile,
+    epochs,
     fanout::{FanOut, Peers},
     jobs,
     outside::Host,
     sayings::Sayings,
-    service::{Service, ServiceParts, now_ms},
+    service::{Present, Service, ServiceParts, now_ms},
     worker::{Status, WorkerConfig},
 };
 use codec::{DecodeAll, Encode};
@@ -36,7 +37,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::PathBuf,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -76,12 +77,12 @@ pub(crate) struct Start {
     /// Where clients really connect, once the port is bound.
     pub(crate) address: SocketAddr,
     pub(crate) status: Arc<Status>,
-    pub(crate) log: Arc<OnceLock<LogHandle>>,
+    pub(crate) log: Arc<Mutex<Option<LogHandle>>>,
 }
 
 /// Keys of one start of a worker. They live in memory only.
-struct Keys {
-    identity: Arc<SigningKey>,
+pub(crate) struct Keys {
+    pub(crate) identity: Arc<SigningKey>,
     recipient: RecipientKey,
 }
 
@@ -92,13 +93,13 @@ impl Keys {
         Self { identity: Arc::new(SigningKey::from_bytes(&seed)), recipient: RecipientKey::generate(&mut SystemRng) }
     }
 
-    fn public(&self) -> PublicKey {
+    pub(crate) fn public(&self) -> PublicKey {
         self.identity.verifying_key().to_bytes()
     }
 }
 
 impl Start {
-    fn worker(&self) -> AccountId {
+    pub(crate) fn worker(&self) -> AccountId {
         self.config.account.id()
     }
 
@@ -119,10 +120,7 @@ impl Start {
         // No entry should wait for the compiler; but the cluster need not wait for all code.
         let _ = tokio::time::timeout(COMPILING, opened.compiling).await;
         self.status.wait_for("the cluster's consensus");
-        let app = Arc::new(LogApp::new(opened.replica.clone())?);
-        let log = self.join(&chain, &keys, &record, app.clone()).await?;
-        app.attach(log.clone());
-        let _ = self.log.set(log.clone());
+        let present = self.join(&chain, &keys, &record, &opened.replica).await?;
         let place = Place {
             genesis: self.config.genesis,
             worker: self.worker(),
@@ -147,23 +145,25 @@ impl Start {
             replica: Arc::downgrade(&opened.replica),
             known: tokio::sync::Mutex::default(),
         });
-        let service = Arc::new(Service::new(ServiceParts {
+        let parts = ServiceParts {
             replica: opened.replica,
             acceptor,
             identity: keys.public(),
             worker: self.worker(),
             genesis: self.config.genesis,
             cluster: self.config.cluster,
-            epoch: record.epoch,
             head: self.status.head.clone(),
             metrics: self.status.metrics().clone(),
-            log,
             said: opened.said,
-        }));
-        let policy = follow_policy(chain, self.config.cluster, service.clone());
+        };
+        let service = Arc::new(Service::new(parts, present));
+        let policy = follow_policy(chain.clone(), self.config.cluster, service.clone());
         let _following_policy = AbortOnDrop(tokio::spawn(policy));
         self.status.serve(service.clone());
-        look_after(&service, opened.ticking).await
+        tokio::select! {
+            ended = look_after(&service, opened.ticking) => ended,
+            ended = epochs::follow(&self, &chain, &keys, record, &service) => ended,
+        }
     }
 
     async fn connect(&self) -> Result<Arc<Chain>, Coded> {
@@ -277,11 +277,23 @@ impl Start {
         }
         if opened.replica.applied().height < record.floor.height {
             self.status.wait_for("entries that it missed");
-            self.catch_up(chain, &record, &opened.replica).await?;
+        }
+        self.take_seat(chain, &record, &opened.replica).await?;
+        Ok(record)
+    }
+
+    /// Becomes a member of an epoch that counts on this start's identity, with all entries up to its floor.
+    pub(crate) async fn take_seat(
+        &self,
+        chain: &Chain,
+        record: &ClusterRecord,
+        replica: &Arc<Replica>,
+    ) -> Result<(), Coded> {
+        if replica.applied().height < record.floor.height {
+            self.catch_up(chain, record, replica).await?;
         }
         let members: Vec<PublicKey> = record.members.iter().map(|member| member.identity).collect();
-        opened.replica.enter(record.epoch, &members, &record.floor)?;
-        Ok(record)
+        replica.enter(record.epoch, &members, &record.floor)
     }
 
     /// Takes what is missing up to the epoch's floor from the other members' logs.
@@ -312,13 +324,14 @@ impl Start {
     }
 
     /// Joins the epoch's consensus.
-    async fn join(
+    pub(crate) async fn join(
         &self,
         chain: &Chain,
         keys: &Keys,
         record: &ClusterRecord,
-        app: Arc<LogApp>,
-    ) -> Result<LogHandle, Coded> {
+        replica: &Arc<Replica>,
+    ) -> Result<Present, Coded> {
+        let app = Arc::new(LogApp::new(replica.clone())?);
         let mut members = vec![];
         for member in &record.members {
             let worker = chain.worker(&member.worker).await?;
@@ -331,8 +344,11 @@ impl Start {
         let partition =
             format!("cluster-{}-{}-{}", self.config.cluster, record.epoch, hex::encode(&keys.public()[..4]));
         let log = LogConfig::cluster(secret, members, record.epoch, namespace, partition);
-        let (runtime, listen) = (self.config.runtime.clone(), self.config.peer);
-        blocking(move || Ok(runtime.start_log(listen, log, app)?)).await
+        let (runtime, listen, started) = (self.config.runtime.clone(), self.config.peer, app.clone());
+        let log = blocking(move || Ok(runtime.start_log(listen, log, started)?)).await?;
+        app.attach(log.clone());
+        *self.log.lock() = Some(log.clone());
+        Ok(Present { epoch: record.epoch, log })
     }
 
     async fn keys(&self, keys: &Keys, epoch: u64) -> Result<ClusterKeys, Coded> {

@@ -12,6 +12,9 @@
 //! 7. Fetch from peers what lies between the own log and the epoch's floor, each entry verified by its certificate.
 //! 8. Join the epoch's consensus, and serve.
 //!
+//! # Epochs
+//! When another member has started anew, the chain plans the next epoch, and this one follows, see [`crate::epochs`].
+//!
 //! # End
 //! [`Worker::stop`] ends everything in order; [`Worker::kill`] drops it as a crash would.
 
@@ -46,6 +49,7 @@ pub trait KeyDelivery: Send + Sync {
 }
 
 /// What a worker is started with.
+#[derive(Clone)]
 pub struct WorkerConfig {
     /// The worker's account on the chain; it pays fees.
     pub account: Arc<Account>,
@@ -166,7 +170,7 @@ pub struct Worker {
     id: AccountId,
     address: SocketAddr,
     status: Arc<Status>,
-    log: Arc<OnceLock<LogHandle>>,
+    log: Arc<Mutex<Option<LogHandle>>>,
     tasks: JoinSet<()>,
     /// Breaks all connections when dropped.
     _shut: DropGuard,
@@ -188,7 +192,7 @@ impl Worker {
             entries: OnceLock::new(),
             failure: Mutex::new(None),
         });
-        let log = Arc::new(OnceLock::new());
+        let log = Arc::<Mutex<Option<LogHandle>>>::default();
         let id = config.account.id();
         let mut tasks = JoinSet::new();
         let shut = CancellationToken::new();
@@ -233,17 +237,26 @@ impl Worker {
     /// Stops serving and leaves the log. What was acknowledged is on disk already.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
-        if let Some(log) = self.log.get() {
+        let log = self.log.lock().take();
+        if let Some(log) = log {
             log.stop();
             log.stopped().await;
         }
     }
 
-    /// Ends at once, as if the process had been killed: connections break, nothing is flushed or said to anyone.
-    pub fn kill(mut self) {
+    /// Ends at once, as if the process had been killed: connections break, nothing is flushed or said to anyone. What is
+    /// returned completes when its files are free for another start.
+    pub fn kill(mut self) -> impl Future<Output = ()> + Send + 'static {
         self.tasks.abort_all();
-        if let Some(log) = self.log.get() {
+        let log = self.log.lock().take();
+        if let Some(log) = &log {
             log.stop();
+        }
+        async move {
+            self.tasks.shutdown().await;
+            if let Some(log) = log {
+                log.stopped().await;
+            }
         }
     }
 }

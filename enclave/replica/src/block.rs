@@ -1,7 +1,11 @@
 //! Entries as blocks of the cluster's log: the header is an encoded [`EntryHeader`], the body encrypted commands.
 
 use codec::{DecodeAll, Encode};
-use phala_primitives::{Block, ClusterId, Hash, blake2_256, limits::MAX_ENTRY, records::Anchor};
+use phala_primitives::{
+    Block, ClusterId, Hash, blake2_256,
+    limits::MAX_ENTRY,
+    records::{Anchor, Seal},
+};
 use phala_session::{EntryHeader, Executed};
 
 /// Bytes that encryption adds to a body, and then some.
@@ -32,6 +36,7 @@ pub(crate) fn genesis(cluster: ClusterId, epoch: u64, floor: &Anchor) -> (EntryH
         height: floor.height,
         view: 0,
         parent: floor.digest,
+        seal: Seal::Open,
         time_ms: 0,
         executed: Executed::default(),
         commands_root: Hash::ZERO,

@@ -13,6 +13,7 @@ use phala_primitives::{
     Block, ClusterId, Coded, Hash, Position, Verdict, blake2_256,
     limits::{MAX_ENTRY, MAX_ENTRY_COMMANDS},
     merkle,
+    records::Seal,
 };
 use phala_session::{EntryHeader, Executed, SignedCommand};
 use phala_state::{EMPTY_ROOT, Snapshot};
@@ -54,12 +55,15 @@ impl Entries {
         at: Position,
         parent: &Before,
         executed: Executed,
-        pool: &Pool,
-        excluded: &BTreeSet<Key>,
+        seal: Seal,
+        (pool, excluded): (&Pool, &BTreeSet<Key>),
     ) -> Result<(EntryHeader, Block, Vec<Ordered>), Coded> {
         let height = parent.header.height + 1;
         let time_ms = at.now_ms.max(parent.time_ms + 1);
-        let (commands, body) = self.choose(pool, excluded, time_ms);
+        let (commands, body) = match seal {
+            Seal::Behind => (vec![], Vec::<SignedCommand>::new().encode()),
+            Seal::Open | Seal::Last(_) => self.choose(pool, excluded, time_ms),
+        };
         let body = self.cipher.seal(What::Body, at.epoch, height, &body)?;
         let header = EntryHeader {
             cluster: self.cluster,
@@ -67,6 +71,7 @@ impl Entries {
             height,
             view: at.view,
             parent: parent.digest,
+            seal,
             time_ms,
             executed,
             commands_root: root(&commands),

@@ -102,6 +102,8 @@ pub(crate) struct Queue {
 pub(crate) struct Note {
     pub(crate) epoch: u64,
     pub(crate) time_ms: u64,
+    /// Whether it finished its epoch's log.
+    pub(crate) sealed: bool,
 }
 
 impl Note {

@@ -7,8 +7,8 @@ use crate::{
 };
 use codec::DecodeAll;
 use phala_primitives::{
-    Block, Code, Coded, Finality, Hash, PublicKey,
-    records::{Anchor, cluster_namespace},
+    Block, Code, Coded, Finality, Hash, PublicKey, Verdict,
+    records::{Anchor, Seal, cluster_namespace},
 };
 use phala_session::EntryHeader;
 use phala_state::Applied;
@@ -145,7 +145,69 @@ impl Replica {
         let entered = Epoch { number: epoch, genesis: block, floor: floor.height, floor_time_ms: note.time_ms };
         self.entries.checker.set_members(members);
         self.executor.jobs().set_member(place as u64, members.len() as u64);
+        *self.sealing.write() = None;
         *self.epoch.write() = Some(entered);
+        // What the old log's proposals held that were left behind waits again.
+        self.pool.lock().finalized(u64::MAX);
         Ok(())
+    }
+
+    /// Finishes the log of the epoch with an entry that carries this seal, which the chain has planned: see
+    /// `phala_primitives::records::seal`. A member votes for such an entry only once it was told the same.
+    pub fn seal(&self, seal: Hash) {
+        let mut sealing = self.sealing.write();
+        if sealing.replace(seal) != Some(seal) {
+            drop(sealing);
+            self.urge();
+        }
+    }
+
+    /// The entry that finished the epoch's log and why it is final, once it was executed: to be reported to the chain.
+    pub fn sealed(&self) -> Result<Option<Held>, Coded> {
+        let note = Note::read(self.state.snapshot().note())?;
+        let present = self.epoch.read().as_ref().is_some_and(|epoch| epoch.number == note.epoch);
+        if note.sealed && present { self.anchor().map(Some) } else { Ok(None) }
+    }
+
+    /// Whether the log is finished by an entry of `ancestry` or one below; `None` if this member cannot tell yet.
+    fn is_over(&self, ancestry: &[Block]) -> Option<bool> {
+        let headers: Vec<EntryHeader> =
+            ancestry.iter().map(|block| open_block(block, self.entries.cluster)).collect::<Option<_>>()?;
+        let snapshot = self.state.snapshot();
+        let (applied, note) = (snapshot.applied().height, Note::read(snapshot.note()).ok()?);
+        let below = self.below(ancestry, applied);
+        let lowest = below.last().map(|decoded| &decoded.header).or(headers.first())?;
+        let present = self.epoch.read().as_ref().map(|epoch| epoch.number)?;
+        let last = |header: &EntryHeader| header.seal != Seal::Open;
+        let seen = headers.iter().any(last) || below.iter().any(|decoded| last(&decoded.header));
+        let over = seen || (note.sealed && note.epoch == present);
+        // Between what was executed and what is known there may be an entry that is not.
+        (over || lowest.height <= applied.saturating_add(1)).then_some(over)
+    }
+
+    /// The seal of an entry upon `ancestry`; `None`: not now.
+    pub(crate) fn seal_upon(&self, ancestry: &[Block]) -> Option<Seal> {
+        let Some(seal) = *self.sealing.read() else { return Some(Seal::Open) };
+        Some(if self.is_over(ancestry)? { Seal::Behind } else { Seal::Last(seal) })
+    }
+
+    /// Judges the seal that an entry carries. A member that knows of no plan leaves it to those who do: a log is
+    /// finished by a quorum, and a quorum has to go on from there.
+    pub(crate) fn check_seal(&self, ancestry: &[Block], header: &EntryHeader) -> Verdict {
+        let sealing = *self.sealing.read();
+        if header.seal == Seal::Behind && header.count > 0 {
+            return Verdict::Reject;
+        }
+        let Some(own) = sealing else {
+            return if matches!(header.seal, Seal::Last(_)) { Verdict::Later } else { Verdict::Accept };
+        };
+        match (self.is_over(ancestry), header.seal) {
+            (None, _) => Verdict::Later,
+            (Some(true), Seal::Behind) | (Some(false), Seal::Open) => Verdict::Accept,
+            (Some(false), Seal::Last(seal)) if seal == own => Verdict::Accept,
+            // The chain may be further than this member knows.
+            (Some(false), Seal::Last(_)) => Verdict::Later,
+            (Some(true), _) | (Some(false), Seal::Behind) => Verdict::Reject,
+        }
     }
 }

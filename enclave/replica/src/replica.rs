@@ -27,7 +27,7 @@ use phala_keys::ClusterKeys;
 use phala_pink::Cache;
 use phala_primitives::{
     AccountId, AccountSignature, Block, ClusterId, Code, Coded, Finality, Hash, Position, PublicKey, Shape, Verdict,
-    blake2_256, limits::MAX_ENTRY,
+    blake2_256, limits::MAX_ENTRY, records::Seal,
 };
 use phala_session::{
     Action, CertificateCache, Command, CommandId, Credentials, EntryHeader, Executed, Outcome, Scope, SignedCommand,
@@ -83,8 +83,8 @@ pub struct Config {
 }
 
 /// A decoded entry.
-struct Decoded {
-    header: EntryHeader,
+pub(crate) struct Decoded {
+    pub(crate) header: EntryHeader,
     commands: Vec<Ordered>,
 }
 
@@ -127,6 +127,8 @@ pub struct Replica {
     forward: RwLock<Option<Forward>>,
     on_upload: RwLock<Option<OnUpload>>,
     heights: Mutex<Vec<(u64, oneshot::Sender<()>)>>,
+    /// With what the epoch's log is to be finished.
+    pub(crate) sealing: RwLock<Option<Hash>>,
 }
 
 impl Replica {
@@ -170,6 +172,7 @@ impl Replica {
             forward: RwLock::default(),
             on_upload: RwLock::default(),
             heights: Mutex::default(),
+            sealing: RwLock::default(),
         };
         replica.replay(known)?;
         Ok(replica)
@@ -421,8 +424,9 @@ impl Replica {
         }
         let executed = Executed { height, state_root: root, crossing: self.memory.at(height)? };
         let excluded = self.held(ancestry, height);
+        let seal = self.seal_upon(ancestry)?;
         let mut pool = self.pool.lock();
-        match self.entries.build(at, &before, executed, &pool, &excluded) {
+        match self.entries.build(at, &before, executed, seal, (&pool, &excluded)) {
             Ok((header, block, commands)) => {
                 let keys: Vec<Key> = commands.iter().map(Ordered::key).collect();
                 pool.proposed(header.height, keys.iter());
@@ -447,6 +451,10 @@ impl Replica {
         let Some(before) = self.parent(ancestry) else { return Verdict::Reject };
         let Some(header) = open_block(block, self.entries.cluster) else { return Verdict::Reject };
         let verdict = self.entries.check_place(at, &before, &header);
+        if verdict != Verdict::Accept {
+            return verdict;
+        }
+        let verdict = self.check_seal(ancestry, &header);
         if verdict != Verdict::Accept {
             return verdict;
         }
@@ -487,10 +495,11 @@ impl Replica {
         let header = open_block(block, self.entries.cluster).ok_or_else(|| wrong("is malformed"))?;
         let snapshot = self.state.snapshot();
         let applied = snapshot.applied();
-        if header.height <= applied.height {
+        let note = Note::read(snapshot.note())?;
+        if header.height <= applied.height || (note.sealed && header.seal == Seal::Behind) {
             return Ok(());
         }
-        if !follows(&header, &applied, &Note::read(snapshot.note())?) {
+        if !follows(&header, &applied, &note) {
             return Err(wrong("does not follow the one before"));
         }
         let digest = block.digest();
@@ -508,7 +517,7 @@ impl Replica {
             digest,
             changes: effects.changes,
             removals: effects.removals,
-            note: Note { epoch: header.epoch, time_ms: header.time_ms }.encode(),
+            note: Note { epoch: header.epoch, time_ms: header.time_ms, sealed: header.seal != Seal::Open }.encode(),
             durability: self.durability(header)?,
         };
         // Before anyone can see the state.
@@ -608,15 +617,21 @@ impl Replica {
                 keys.extend(decoded.commands.iter().map(Ordered::key));
             }
         }
-        // Below them lie entries that are final but not executed yet.
+        let below = self.below(ancestry, above);
+        keys.extend(below.iter().flat_map(|decoded| decoded.commands.iter().map(Ordered::key)));
+        keys
+    }
+
+    /// Entries below `ancestry` that are final but not executed yet, as far as they are known here.
+    pub(crate) fn below(&self, ancestry: &[Block], above: u64) -> Vec<Arc<Decoded>> {
         let first = ancestry.first().and_then(|block| open_block(block, self.entries.cluster));
-        let mut parent = first.map(|header| header.parent);
+        let (mut parent, mut found) = (first.map(|header| header.parent), vec![]);
         let mut cache = self.decoded.lock();
         while let Some(decoded) = parent.and_then(|digest| cache.get(&digest)).filter(|d| d.header.height > above) {
-            keys.extend(decoded.commands.iter().map(Ordered::key));
+            found.push(decoded.clone());
             parent = Some(decoded.header.parent);
         }
-        keys
+        found
     }
 
     fn decode(&self, header: EntryHeader, block: &Block) -> Option<Arc<Decoded>> {

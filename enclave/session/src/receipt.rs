@@ -5,7 +5,10 @@ use codec::{Decode, Encode};
 use ed25519_dalek::{Signer, SigningKey};
 use phala_primitives::{
     AccountId, Certificate, CertificateError, ClusterId, Code, Coded, Hash, MAX_DESCENDANTS, PublicKey, RequestId,
-    blake2_256, bridge::Crossing, merkle, records::cluster_namespace,
+    blake2_256,
+    bridge::Crossing,
+    merkle,
+    records::{Seal, cluster_namespace},
 };
 use std::fmt;
 
@@ -33,6 +36,8 @@ pub struct EntryHeader {
     pub view: u64,
     /// Digest of the entry below.
     pub parent: Hash,
+    /// Whether it is the last one of its epoch.
+    pub seal: Seal,
     /// The leader's clock, in milliseconds since 1970; greater than the parent's.
     pub time_ms: u64,
     /// Newest state that the leader knew, which every voter compared with its own.

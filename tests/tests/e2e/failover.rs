@@ -20,9 +20,9 @@ const WRITERS: usize = 8;
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// When writes were acknowledged, and by whom.
-type Log = Arc<Mutex<Vec<(Instant, AccountId)>>>;
+pub(crate) type Log = Arc<Mutex<Vec<(Instant, AccountId)>>>;
 
-async fn write(token: Contract, to: AccountId, log: Log) {
+pub(crate) async fn write(token: Contract, to: AccountId, log: Log) {
     let cluster = token.cluster().clone();
     loop {
         let command = cluster.sign(Action::Call { contract: token.address(), data: token::transfer(&to, 1) }, GAS);
@@ -34,7 +34,7 @@ async fn write(token: Contract, to: AccountId, log: Log) {
 }
 
 /// Longest time without an acknowledgement, from `begin` on.
-fn longest_gap(log: &[(Instant, AccountId)], begin: Instant) -> Duration {
+pub(crate) fn longest_gap(log: &[(Instant, AccountId)], begin: Instant) -> Duration {
     let mut last = begin;
     let mut longest = Duration::ZERO;
     for (time, _) in log.iter().filter(|(time, _)| *time > begin) {

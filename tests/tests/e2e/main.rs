@@ -40,3 +40,4 @@ mod main_job;
 mod money;
 mod oracle;
 mod person;
+mod restart;

@@ -7,8 +7,8 @@ use phala_primitives::{ClusterId, Finality, Hash, PublicKey, blake2_256, records
 /// digest names the height.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct AnchorProof {
-    /// SCALE encoding of the entry's header. It begins with cluster (u32), epoch (u64), height (u64), view (u64) and
-    /// the parent's digest.
+    /// SCALE encoding of the entry's header. It begins with cluster (u32), epoch (u64), height (u64), view (u64), the
+    /// parent's digest, and its [`records::Seal`].
     pub header: Vec<u8>,
     /// Why the entry is final.
     pub finality: Finality,
@@ -19,6 +19,11 @@ fn parent(header: &[u8]) -> Option<Hash> {
 }
 
 impl AnchorProof {
+    /// Whether the entry is the last of its epoch's log; `None` if that cannot be read.
+    pub fn seal(&self) -> Option<records::Seal> {
+        <(ClusterId, u64, u64, u64, Hash, records::Seal)>::decode(&mut &*self.header).ok().map(|(.., seal)| seal)
+    }
+
     /// Whether the epoch's members, who vote with `identities`, finalised the entry that `anchor` names.
     pub fn proves(
         &self,

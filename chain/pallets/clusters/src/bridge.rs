@@ -33,7 +33,7 @@ use phala_primitives::{
     AccountId, Balance, ClusterId, Hash, blake2_256,
     bridge::{BridgeRecord, Crossing, Inbound, Letter, Order, Outbound, pot},
     limits::{MAX_CALL_DATA, MAX_DELIVERED, MAX_DISPATCH, MAX_INBOX, MAX_OUTBOX, MIN_BALANCE},
-    records::Anchor,
+    records::{Anchor, Seal},
 };
 use sp_runtime::{AccountId32, DispatchError, traits::Dispatchable};
 
@@ -52,8 +52,8 @@ pub trait DispatchFee {
 
 /// What the header of an entry says of the traffic with the chain, if it is one.
 fn crossing(header: &[u8]) -> Option<(Anchor, Crossing)> {
-    type Prefix = (ClusterId, u64, u64, u64, Hash, u64, u64, Hash, Crossing);
-    let (_, _, height, _, _, _, _, _, crossing) = Prefix::decode(&mut &*header).ok()?;
+    type Prefix = (ClusterId, u64, u64, u64, Hash, Seal, u64, u64, Hash, Crossing);
+    let (_, _, height, _, _, _, _, _, _, crossing) = Prefix::decode(&mut &*header).ok()?;
     Some((Anchor { height, digest: blake2_256(header) }, crossing))
 }
 

@@ -4,20 +4,24 @@
 //! A cluster's log is voted on with keys that live as long as a process. So a member that restarts has no vote until
 //! the chain starts a new epoch with its new key:
 //!
-//! 1. The worker registers its new identity (`pallet-registry`).
-//! 2. Every member, restarted or not, stops voting, recovers its log from disk, and calls
+//! 1. The worker registers its new identity (`pallet-registry`), recovers its log from disk, and calls
 //!    [`rejoin`](Call::rejoin) with the highest entry that it holds, its *anchor*. An anchor above the epoch's floor
 //!    carries the entry's header and a certificate of the epoch's members, see [`AnchorProof`].
-//! 3. When every member has rejoined with the identity that it holds now, the epoch grows by one, the members vote
-//!    with these identities, and the log goes on above the highest anchor, the new floor. Who is behind the floor
-//!    fetches the entries from its peers.
+//! 2. As long as the others are a quorum, the chain plans the next epoch ([`Plan::Seal`](phala_primitives::records::Plan::Seal)): they finish the log with an
+//!    entry that names its members, and whoever brings that entry here ([`close`](Call::close)) starts it. The entry
+//!    is the new floor. The log stands still from that entry until the new epoch's members have seen its start.
+//! 3. Otherwise nobody can finish the log ([`Plan::Report`](phala_primitives::records::Plan::Report)): every member, restarted or not, stops voting and rejoins.
+//!    When every one has done so with the identity that it holds now, the epoch grows by one, and the log goes on above
+//!    the highest anchor, the new floor.
+//! 4. Who is behind the floor fetches the entries from its peers.
 //!
 //! Invariant: an epoch never goes back and its floor is never below that of the epoch before.
-//! Invariant: what a quorum finalised in an epoch is at or below the next floor, as long as one honest member that
-//! took part in the quorum reports its highest entry; all members report.
+//! Invariant: a plan to seal does not change, so an epoch has one end.
+//! Invariant: what a quorum finalised in an epoch is at or below the next floor. A sealed log ends at the floor by the
+//! quorum's own word; otherwise all members report, of whom one honest one that took part is enough.
 //!
 //! Deliberately absent: an epoch without some member. Until there is a way to replace a dead worker, a member that
-//! never comes back keeps its cluster from starting a new epoch, though not from working on in the present one.
+//! never comes back keeps its seat, and its cluster tolerates one less.
 //!
 //! # Code and contracts
 //! The chain keeps who may do what, not the bytes: [`upload_code`](Call::upload_code) holds a deposit for a code hash,
@@ -61,7 +65,8 @@ pub mod pallet {
         AccountId, Balance, ClusterId, ClusterPolicy, Hash, PublicKey,
         bridge::{BridgeRecord, Letter, Order, Outbound},
         limits::{MAX_CODE, MAX_DELIVERED},
-        records::{self, Anchor, ClusterRecord, CodeRecord, ContractRecord, Member},
+        quorum,
+        records::{self, Anchor, ClusterRecord, CodeRecord, ContractRecord, Member, Plan, Seal},
     };
     use sp_runtime::AccountId32;
     use std::collections::BTreeSet;
@@ -148,6 +153,10 @@ pub mod pallet {
     #[pallet::storage]
     pub type Rejoining<T> = StorageMap<_, Blake2_128Concat, ClusterId, Vec<Rejoined>, ValueQuery>;
 
+    /// How clusters get to their next epoch, while one is wanted.
+    #[pallet::storage]
+    pub type Plans<T> = StorageMap<_, Blake2_128Concat, ClusterId, Plan>;
+
     /// The cluster that a worker is in.
     #[pallet::storage]
     pub type Placement<T> = StorageMap<_, Blake2_128Concat, AccountId32, ClusterId>;
@@ -218,6 +227,13 @@ pub mod pallet {
             worker: AccountId32,
             /// The highest entry that it holds.
             anchor: Anchor,
+        },
+        /// A new epoch of a cluster is wanted.
+        EpochPlanned {
+            /// The cluster.
+            cluster: ClusterId,
+            /// How it gets there.
+            plan: Plan,
         },
         /// A new epoch of a cluster begins.
         EpochStarted {
@@ -431,11 +447,11 @@ pub mod pallet {
         }
 
         /// Reports the highest entry that a member holds, and that it is ready for a new epoch with the identity
-        /// that it holds now. The last member to do so starts the epoch.
+        /// that it holds now. The chain plans the epoch, or starts it if every member has reported.
         ///
         /// `proof` is an encoded [`AnchorProof`]; an anchor that equals the epoch's floor needs none.
         #[pallet::call_index(1)]
-        #[pallet::weight(REJOIN.saturating_add(T::DbWeight::get().reads_writes(12, 3)))]
+        #[pallet::weight(REJOIN.saturating_add(T::DbWeight::get().reads_writes(14, 4)))]
         pub fn rejoin(
             origin: OriginFor<T>,
             cluster: ClusterId,
@@ -454,11 +470,38 @@ pub mod pallet {
             rejoined.push(Rejoined { worker: account, identity, anchor });
             Self::deposit_event(Event::MemberRejoined { cluster, worker, anchor });
             if let Some(members) = Self::complete(&record, &rejoined) {
-                Self::start_epoch(cluster, record, members, &rejoined);
+                let floor = rejoined.iter().map(|other| other.anchor).chain([record.floor]);
+                let floor = floor.max_by_key(|anchor| anchor.height).unwrap_or_default();
+                Rejoining::<T>::remove(cluster);
+                Self::start_epoch(cluster, record, members, floor);
             } else {
                 Rejoining::<T>::insert(cluster, rejoined);
+                Self::plan(cluster, &record);
             }
             Ok(())
+        }
+
+        /// Starts the epoch that is planned, above the entry with which its members finished the present one. `proof`
+        /// is an encoded [`AnchorProof`]. Anyone may bring it; what is new costs no fee.
+        #[pallet::call_index(5)]
+        #[pallet::weight(REJOIN.saturating_add(T::DbWeight::get().reads_writes(14, 6)))]
+        pub fn close(
+            origin: OriginFor<T>,
+            cluster: ClusterId,
+            anchor: Anchor,
+            proof: Vec<u8>,
+        ) -> DispatchResultWithPostInfo {
+            ensure_signed(origin)?;
+            let record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
+            let Some(Plan::Seal { members }) = Plans::<T>::get(cluster) else {
+                return Err(Error::<T>::NothingNew.into());
+            };
+            ensure!(anchor.height > record.floor.height, Error::<T>::BelowFloor);
+            let shown = Self::check_anchor(cluster, &record, &anchor, Some(&proof))?;
+            let seal = records::seal(cluster, record.epoch.saturating_add(1), &members);
+            ensure!(shown.and_then(|proof| proof.seal()) == Some(Seal::Last(seal)), Error::<T>::BadProof);
+            Self::start_epoch(cluster, record, members, anchor);
+            Ok(Pays::No.into())
         }
 
         /// Holds a deposit from the caller for a code of `size` bytes with this BLAKE2b-256 hash.
@@ -580,9 +623,9 @@ pub mod pallet {
             record: &ClusterRecord,
             anchor: &Anchor,
             proof: Option<&[u8]>,
-        ) -> Result<(), Error<T>> {
+        ) -> Result<Option<AnchorProof>, Error<T>> {
             if *anchor == record.floor {
-                return Ok(());
+                return Ok(None);
             }
             ensure!(anchor.height > record.floor.height, Error::<T>::BelowFloor);
             let proof = proof.filter(|proof| proof.len() <= MAX_PROOF).ok_or(Error::<T>::NoProof)?;
@@ -590,7 +633,29 @@ pub mod pallet {
             let identities: Vec<_> = record.members.iter().map(|member| member.identity).collect();
             let genesis = Registry::<T>::genesis_hash();
             ensure!(proof.proves(&genesis, cluster, record.epoch, &identities, anchor), Error::<T>::BadProof);
-            Ok(())
+            // Behind the end of a log there is nothing that a replica would keep.
+            ensure!(!matches!(proof.seal(), None | Some(Seal::Behind)), Error::<T>::BadProof);
+            Ok(Some(proof))
+        }
+
+        /// Plans the next epoch, if members wait for one. A plan to seal stays as it is: members may have followed it.
+        fn plan(cluster: ClusterId, record: &ClusterRecord) {
+            let present = |member: &Member| {
+                let current = Registry::<T>::active_worker(&AccountId32::new(member.worker.0));
+                current.map_or(member.clone(), |current| Member { identity: current.identity, ..member.clone() })
+            };
+            let members: Vec<_> = record.members.iter().map(present).collect();
+            let anew = members.iter().zip(&record.members).filter(|(next, now)| next.identity != now.identity).count();
+            let plan = match Plans::<T>::get(cluster) {
+                _ if anew == 0 => return,
+                _ if members.len().saturating_sub(anew) < quorum(members.len()) => Plan::Report,
+                Some(_) => return,
+                None => Plan::Seal { members },
+            };
+            if Plans::<T>::get(cluster).as_ref() != Some(&plan) {
+                Plans::<T>::insert(cluster, &plan);
+                Self::deposit_event(Event::EpochPlanned { cluster, plan });
+            }
         }
 
         /// The members of the next epoch, once each has rejoined with the identity that it holds now.
@@ -603,16 +668,20 @@ pub mod pallet {
             record.members.iter().map(next).collect()
         }
 
-        fn start_epoch(cluster: ClusterId, mut record: ClusterRecord, members: Vec<Member>, rejoined: &[Rejoined]) {
-            let anchors = rejoined.iter().map(|other| other.anchor);
-            record.floor = anchors.chain([record.floor]).max_by_key(|anchor| anchor.height).unwrap_or_default();
-            record.epoch = record.epoch.saturating_add(1);
-            record.members = members;
-            let (epoch, floor) = (record.epoch, record.floor);
+        fn start_epoch(cluster: ClusterId, mut record: ClusterRecord, members: Vec<Member>, floor: Anchor) {
+            let epoch = record.epoch.saturating_add(1);
+            (record.epoch, record.floor, record.members) = (epoch, floor, members);
             Epochs::<T>::insert(cluster, epoch, &record.members);
-            Clusters::<T>::insert(cluster, record);
-            Rejoining::<T>::remove(cluster);
+            Clusters::<T>::insert(cluster, &record);
+            Plans::<T>::remove(cluster);
             Self::deposit_event(Event::EpochStarted { cluster, epoch, floor });
+            // Who started once more since the epoch was planned waits for the one after it.
+            let mut rejoined = Rejoining::<T>::take(cluster);
+            rejoined.retain(|other| !record.members.iter().any(|member| member.identity == other.identity));
+            if !rejoined.is_empty() {
+                Rejoining::<T>::insert(cluster, rejoined);
+                Self::plan(cluster, &record);
+            }
         }
     }
 }

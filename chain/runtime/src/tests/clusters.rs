@@ -1,10 +1,10 @@
 use super::*;
 use frame_support::{assert_noop, assert_ok};
-use pallet_clusters::{AnchorProof, Clusters as Stored, Epochs, Error, Policies};
+use pallet_clusters::{AnchorProof, Clusters as Stored, Epochs, Error, Plans, Policies};
 use phala_primitives::{
     Certificate, ClusterPolicy, blake2_256,
     limits::MAX_CODE,
-    records::{Anchor, cluster_namespace, contract_address},
+    records::{Anchor, Plan, Seal, cluster_namespace, contract_address, seal},
 };
 
 pub(super) fn key(index: u32, start: u8) -> SigningKey {
@@ -27,7 +27,12 @@ pub(super) fn with_cluster(test: impl FnOnce()) {
 
 /// An entry of cluster 0 and its certificate by the first `signers` members of the start.
 fn finalised(epoch: u64, height: u64, start: u8, signers: usize) -> (Anchor, Vec<u8>) {
-    let header = (0u32, epoch, height, [8u8; 40]).encode();
+    sealing(epoch, height, start, signers, Seal::Open)
+}
+
+/// The same of an entry that seals its epoch.
+fn sealing(epoch: u64, height: u64, start: u8, signers: usize, seal: Seal) -> (Anchor, Vec<u8>) {
+    let header = (0u32, epoch, height, 8u64, Hash([8; 32]), seal, [8u8; 40]).encode();
     let digest = blake2_256(&header);
     let mut certificate = Certificate { epoch, view: 5, parent_view: 4, digest, votes: vec![] };
     let message = certificate.message(&cluster_namespace(&Hash([7; 32]), 0));
@@ -98,6 +103,66 @@ fn an_epoch_starts_when_all_members_rejoined_with_their_present_identities() {
         assert_eq!(Epochs::<Runtime>::get(0, 1).unwrap(), record.members);
         assert!(pallet_clusters::Rejoining::<Runtime>::get(0).is_empty());
         assert_noop!(rejoin(0, Anchor::default(), None), Error::<Runtime>::BelowFloor);
+    });
+}
+
+#[test]
+fn the_others_finish_the_epoch_of_a_member_that_started_anew() {
+    with_cluster(|| {
+        let close = |(anchor, proof): (Anchor, Vec<u8>)| {
+            Clusters::close(RuntimeOrigin::signed(account("//Bob")), 0, anchor, proof)
+        };
+        let failed = |result: frame_support::dispatch::DispatchResultWithPostInfo| result.unwrap_err().error;
+        let plain = finalised(0, 10, 0, 3);
+        assert_eq!(failed(close(plain.clone())), Error::<Runtime>::NothingNew.into());
+        assert_ok!(register(&worker(2), &key(2, 1)));
+        assert_ok!(rejoin(2, Anchor::default(), None));
+        let Some(Plan::Seal { members }) = Plans::<Runtime>::get(0) else { panic!("no plan") };
+        assert_eq!((members[1].identity, members[2].identity), (identity(1, 0), identity(2, 1)));
+        // It starts once more: the plan stays, as members may have followed it.
+        assert_ok!(register(&worker(2), &key(2, 2)));
+        assert_ok!(rejoin(2, Anchor::default(), None));
+        assert_eq!(Plans::<Runtime>::get(0), Some(Plan::Seal { members: members.clone() }));
+
+        let seal = Seal::Last(seal(0, 1, &members));
+        assert_eq!(failed(close(plain)), Error::<Runtime>::BadProof.into());
+        assert_eq!(failed(close(sealing(0, 10, 0, 2, seal))), Error::<Runtime>::BadProof.into());
+        assert_eq!(failed(close(sealing(0, 10, 0, 3, Seal::Last(Hash([1; 32]))))), Error::<Runtime>::BadProof.into());
+        let (behind, void) = sealing(0, 11, 0, 3, Seal::Behind);
+        assert_eq!(failed(close((behind, void.clone()))), Error::<Runtime>::BadProof.into());
+        assert_noop!(rejoin(0, behind, Some(void)), Error::<Runtime>::BadProof);
+        let (anchor, proof) = sealing(0, 10, 0, 3, seal);
+        assert_eq!(failed(close((Anchor { height: 11, ..anchor }, proof.clone()))), Error::<Runtime>::BadProof.into());
+        assert_eq!(close((anchor, proof.clone())).unwrap().pays_fee, frame_support::dispatch::Pays::No);
+        let record = Stored::<Runtime>::get(0).unwrap();
+        assert_eq!((record.epoch, record.floor, &record.members), (1, anchor, &members));
+        assert_eq!(Epochs::<Runtime>::get(0, 1).unwrap(), members);
+        assert_eq!(failed(close((anchor, proof))), Error::<Runtime>::BelowFloor.into());
+        // What waits for the epoch after that is planned at once.
+        let Some(Plan::Seal { members }) = Plans::<Runtime>::get(0) else { panic!("no plan") };
+        assert_eq!(members[2].identity, identity(2, 2));
+    });
+}
+
+#[test]
+fn all_report_when_too_few_are_left_to_finish_the_epoch() {
+    with_cluster(|| {
+        let (high, high_proof) = finalised(0, 12, 0, 3);
+        assert_ok!(register(&worker(0), &key(0, 1)));
+        assert_ok!(rejoin(0, Anchor::default(), None));
+        let Some(Plan::Seal { members }) = Plans::<Runtime>::get(0) else { panic!("no plan") };
+        assert_ok!(register(&worker(1), &key(1, 1)));
+        assert_ok!(rejoin(1, Anchor::default(), None));
+        assert_eq!(Plans::<Runtime>::get(0), Some(Plan::Report));
+        // The plan to seal counts no more, even if two members that have started anew since had followed it.
+        let (anchor, proof) = sealing(0, 13, 0, 3, Seal::Last(seal(0, 1, &members)));
+        let close = Clusters::close(RuntimeOrigin::signed(account("//Bob")), 0, anchor, proof);
+        assert_eq!(close.unwrap_err().error, Error::<Runtime>::NothingNew.into());
+        assert_ok!(rejoin(2, Anchor::default(), None));
+        assert_ok!(rejoin(3, high, Some(high_proof)));
+        let record = Stored::<Runtime>::get(0).unwrap();
+        assert_eq!((record.epoch, record.floor, record.members[1].identity), (1, high, identity(1, 1)));
+        assert_eq!(Plans::<Runtime>::get(0), None);
     });
 }
 

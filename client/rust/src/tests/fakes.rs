@@ -17,7 +17,7 @@ use phala_light::Header;
 use phala_primitives::{
     AccountId, Certificate, Code, Coded, Fact, FinalizedHead, Hash, PublicKey, RequestId, blake2_256, merkle, quorum,
     records::{
-        Anchor, Appraisal, ClusterRecord, ContractRecord, Member, Tier, WorkerRecord, chain_namespace,
+        Anchor, Appraisal, ClusterRecord, ContractRecord, Member, Seal, Tier, WorkerRecord, chain_namespace,
         cluster_namespace,
     },
     storage,
@@ -319,6 +319,7 @@ impl Worker {
                     height,
                     view: height,
                     parent: Hash::ZERO,
+                    seal: Seal::Open,
                     time_ms: now_ms(),
                     executed: Executed::default(),
                     commands_root: merkle::root(&[command.hash()]),

@@ -7,4 +7,5 @@ mod money;
 mod policy;
 mod pool;
 mod recovery;
+mod seal;
 mod upgrade;

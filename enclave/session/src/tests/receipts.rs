@@ -3,7 +3,12 @@
 use super::*;
 use codec::{Decode, Encode};
 use ed25519_dalek::Signer;
-use phala_primitives::{PublicKey, bridge::Crossing, merkle, quorum, records::cluster_namespace};
+use phala_primitives::{
+    PublicKey,
+    bridge::Crossing,
+    merkle, quorum,
+    records::{Seal, cluster_namespace},
+};
 
 fn members() -> (Vec<SigningKey>, Vec<PublicKey>) {
     let mut keys: Vec<_> = (1..=4).map(|seed| SigningKey::from_bytes(&[seed; 32])).collect();
@@ -24,6 +29,7 @@ fn receipt(command: &Hash) -> CommandReceipt {
         height: 40,
         view: 41,
         parent: Hash([1; 32]),
+        seal: Seal::Open,
         time_ms: NOW,
         executed: Executed { height: 38, state_root: Hash([2; 32]), crossing: Crossing::default() },
         commands_root: merkle::root(&commands),

@@ -1,0 +1,165 @@
+//! From one epoch of the cluster to the next, while the worker serves.
+//!
+//! The chain plans an epoch when a member has started anew. Upon a plan to seal, the members finish the log with an entry
+//! that names the next members, and one of them brings that entry to the chain, which starts the epoch; the old log runs
+//! on until then, so that whoever is behind gets the rest of it from the others. Upon a plan to report, the log cannot go
+//! on: this member leaves it for good, and tells the chain how far it got. Either way it enters the new epoch as soon as
+//! it sees it on the chain, with the entries up to its floor from its peers, if it has missed any. Commands that wait
+//! are ordered in the new epoch; queries are answered all the time.
+
+use crate::{
+    service::{Present, Service},
+    start::{Keys, Start},
+};
+use codec::Encode;
+use phala_client::{Call, Chain};
+use phala_primitives::{
+    Code, Coded,
+    records::{self, ClusterRecord, Plan},
+    storage,
+};
+use phala_replica::{Held, Replica};
+use std::{sync::Arc, time::Duration};
+
+/// How often a connection to the chain is tried again.
+const RECONNECT: Duration = Duration::from_millis(500);
+/// How long the entry that finishes the log may take before the chain is looked at again.
+const SEALING: Duration = Duration::from_secs(2);
+/// Heads of the chain after which the epoch is looked at, whether or not one was planned.
+const LOOK: u32 = 8;
+/// Heads that a member leaves to the one before it to bring the last entry to the chain.
+const TURN: usize = 3;
+
+/// Where this member stands in the epoch that it is in.
+struct Seat<'a> {
+    start: &'a Start,
+    chain: &'a Arc<Chain>,
+    keys: &'a Keys,
+    service: &'a Arc<Service>,
+    record: ClusterRecord,
+    /// Heads since the log was seen to be finished.
+    finished: usize,
+    /// Whether it left the log and told the chain.
+    reported: bool,
+}
+
+/// Follows the cluster through its epochs. Returns only an error: what this member cannot go on with.
+pub(crate) async fn follow(
+    start: &Start,
+    chain: &Arc<Chain>,
+    keys: &Keys,
+    record: ClusterRecord,
+    service: &Arc<Service>,
+) -> Result<(), Coded> {
+    let mut seat = Seat { start, chain, keys, service, record, finished: 0, reported: false };
+    let mut planned = false;
+    loop {
+        let Ok(mut heads) = chain.heads().await else {
+            tokio::time::sleep(RECONNECT).await;
+            continue;
+        };
+        for count in 0u32.. {
+            // A node that cannot be read now is asked at its next head.
+            let plan = match chain.read::<Plan>(&storage::plan(start.config.cluster)).await {
+                Ok(plan) => plan,
+                Err(error) => {
+                    tracing::debug!(%error, "the plan for the next epoch is not known");
+                    None
+                }
+            };
+            if plan.is_none() && (planned || count % LOOK == 0) || seat.reported {
+                seat.advance().await?;
+            }
+            planned = plan.is_some();
+            if let Some(plan) = plan
+                && let Err(error) = seat.act(&plan).await
+            {
+                tracing::info!(%error, "the way to the next epoch is tried again");
+            }
+            if heads.next().await.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+impl Seat<'_> {
+    fn replica(&self) -> &Arc<Replica> {
+        self.service.replica()
+    }
+
+    /// Does this member's part of a plan.
+    async fn act(&mut self, plan: &Plan) -> Result<(), Coded> {
+        match plan {
+            Plan::Seal { members } => {
+                let cluster = self.start.config.cluster;
+                self.replica().seal(records::seal(cluster, self.record.epoch.saturating_add(1), members));
+                let Some(held) = self.sealed().await? else { return Ok(()) };
+                let place = self.record.members.iter().position(|member| member.worker == self.start.worker());
+                let turn = if self.service.leads() { 0 } else { place.unwrap_or(0).saturating_add(1) * TURN };
+                self.finished = self.finished.saturating_add(1);
+                if self.finished <= turn {
+                    return Ok(());
+                }
+                let (header, finality) = held.proof.ok_or(Code::StorageFailed)?;
+                let call = Call::close(cluster, &held.anchor, &(header, finality).encode());
+                self.chain.submit(&self.start.config.account, &call).await.map(|_| ())
+            }
+            Plan::Report if !self.reported => self.report().await,
+            Plan::Report => Ok(()),
+        }
+    }
+
+    /// The entry that finished the log, if it comes within a while.
+    async fn sealed(&self) -> Result<Option<Held>, Coded> {
+        let replica = self.replica();
+        let wait = async {
+            loop {
+                let next = replica.reached(replica.applied().height.saturating_add(1))?;
+                if let Some(held) = replica.sealed()? {
+                    return Ok(Some(held));
+                }
+                // Cancelled only with the replica.
+                let _ = next.await;
+            }
+        };
+        tokio::time::timeout(SEALING, wait).await.unwrap_or(Ok(None))
+    }
+
+    /// Leaves the log, which too few members are left to finish, and tells the chain how far this one got.
+    async fn report(&mut self) -> Result<(), Coded> {
+        self.leave().await;
+        let held = self.replica().anchor()?;
+        tracing::info!(worker = %self.start.worker(), height = held.anchor.height, "reports its log");
+        let proof = held.proof.map(|proof| proof.encode());
+        let call = Call::rejoin(self.start.config.cluster, &held.anchor, proof.as_deref());
+        self.chain.submit(&self.start.config.account, &call).await?;
+        self.reported = true;
+        Ok(())
+    }
+
+    async fn leave(&self) {
+        let Present { log, .. } = self.service.present();
+        log.stop();
+        log.stopped().await;
+    }
+
+    /// Goes on in the chain's epoch, if that is a newer one.
+    async fn advance(&mut self) -> Result<(), Coded> {
+        let record = match self.chain.cluster(self.start.config.cluster).await {
+            Ok(Some(record)) if record.epoch > self.record.epoch => record,
+            _ => return Ok(()),
+        };
+        if !record.members.iter().any(|member| member.identity == self.keys.public()) {
+            return Err(Coded::new(Code::NotMember, format!("of epoch {}: start the worker again", record.epoch)));
+        }
+        self.leave().await;
+        let replica = self.replica().clone();
+        self.start.take_seat(self.chain, &record, &replica).await?;
+        let present = self.start.join(self.chain, self.keys, &record, &replica).await?;
+        self.service.enter(present);
+        tracing::info!(worker = %self.start.worker(), epoch = record.epoch, "goes on in another epoch");
+        (self.record, self.finished, self.reported) = (record, 0, false);
+        Ok(())
+    }
+}
