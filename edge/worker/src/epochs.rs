@@ -52,7 +52,7 @@ pub(crate) async fn follow(
     service: &Arc<Service>,
 ) -> Result<(), Coded> {
     let mut seat = Seat { start, chain, keys, service, record, finished: 0, reported: false };
-    let mut planned = false;
+    let mut planned = None;
     loop {
         let Ok(mut heads) = chain.heads().await else {
             tokio::time::sleep(RECONNECT).await;
@@ -67,12 +67,13 @@ pub(crate) async fn follow(
                     None
                 }
             };
-            if plan.is_none() && (planned || count % LOOK == 0) || seat.reported {
+            // What was planned has happened, or was given up; the next plan may follow in the same block.
+            if plan != planned || (plan.is_none() && count % LOOK == 0) || seat.reported {
                 seat.advance().await?;
             }
-            planned = plan.is_some();
-            if let Some(plan) = plan
-                && let Err(error) = seat.act(&plan).await
+            planned = plan;
+            if let Some(plan) = &planned
+                && let Err(error) = seat.act(plan).await
             {
                 tracing::info!(%error, "the way to the next epoch is tried again");
             }
@@ -129,11 +130,7 @@ impl Seat<'_> {
     /// Leaves the log, which too few members are left to finish, and tells the chain how far this one got.
     async fn report(&mut self) -> Result<(), Coded> {
         self.leave().await;
-        let held = self.replica().anchor()?;
-        tracing::info!(worker = %self.start.worker(), height = held.anchor.height, "reports its log");
-        let proof = held.proof.map(|proof| proof.encode());
-        let call = Call::rejoin(self.start.config.cluster, &held.anchor, proof.as_deref());
-        self.chain.submit(&self.start.config.account, &call).await?;
+        self.start.report(self.chain, self.replica()).await?;
         self.reported = true;
         Ok(())
     }

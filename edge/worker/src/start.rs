@@ -267,11 +267,7 @@ impl Start {
     ) -> Result<ClusterRecord, Coded> {
         let votes = |record: &ClusterRecord| record.members.iter().any(|member| member.identity == keys.public());
         if !votes(&record) {
-            let held = opened.replica.anchor()?;
-            let proof = held.proof.map(|proof| proof.encode());
-            tracing::info!(worker = %self.worker(), height = held.anchor.height, "reports its log");
-            let call = Call::rejoin(self.config.cluster, &held.anchor, proof.as_deref());
-            chain.submit(&self.config.account, &call).await?;
+            self.report(chain, &opened.replica).await?;
             self.status.wait_for("the other members of its cluster");
             record = self.record(chain, votes).await?;
         }
@@ -280,6 +276,15 @@ impl Start {
         }
         self.take_seat(chain, &record, &opened.replica).await?;
         Ok(record)
+    }
+
+    /// Tells the chain how far this replica's log goes.
+    pub(crate) async fn report(&self, chain: &Chain, replica: &Replica) -> Result<(), Coded> {
+        let held = replica.anchor()?;
+        let proof = held.proof.map(|proof| proof.encode());
+        tracing::info!(worker = %self.worker(), height = held.anchor.height, "reports its log");
+        let call = Call::rejoin(self.config.cluster, &held.anchor, proof.as_deref());
+        chain.submit(&self.config.account, &call).await.map(|_| ())
     }
 
     /// Becomes a member of an epoch that counts on this start's identity, with all entries up to its floor.

@@ -49,6 +49,10 @@ fn workers_start_anew_one_after_the_other_and_nothing_is_lost() {
             println!("worker {index} serves {:.2} s after its start", started.elapsed().as_secs_f64());
             more(10).await;
         }
+        // Twice in a row: the second start waits for an epoch that is planned while the first one's begins.
+        net.restart_worker(1).await.unwrap();
+        net.restart_worker(1).await.unwrap();
+        more(10).await;
         // Without the last one that restarted, and with all that did before: they vote.
         net.kill_worker(3).unwrap();
         more(10).await;

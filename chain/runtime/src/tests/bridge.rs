@@ -8,7 +8,7 @@ use phala_primitives::{
     Certificate, blake2_256,
     bridge::{BridgeRecord, Crossing, Head, Inbound, Letter, Order, Outbound, pot},
     limits::{MAX_CALL_DATA, MAX_DELIVERED, MAX_DISPATCH, MAX_INBOX, MIN_BALANCE},
-    records::cluster_namespace,
+    records::{Seal, cluster_namespace},
 };
 
 fn plain(uri: &str) -> Plain {
@@ -30,7 +30,8 @@ fn record() -> BridgeRecord {
 /// A proof by the first `signers` members of cluster 0 that an entry of its epoch 0 vouches for this traffic.
 fn vouched(crossing: Crossing, signers: usize) -> Vec<u8> {
     let executed = (9u64, Hash([5; 32]), crossing);
-    let header = (0u32, 0u64, 10u64, 11u64, Hash([8; 32]), NOW, executed, Hash([6; 32]), 0u32, Hash([4; 32])).encode();
+    let place = (0u32, 0u64, 10u64, 11u64, Hash([8; 32]), Seal::Open);
+    let header = (place, NOW, executed, Hash([6; 32]), 0u32, Hash([4; 32])).encode();
     let mut certificate = Certificate { epoch: 0, view: 5, parent_view: 4, digest: blake2_256(&header), votes: vec![] };
     let message = certificate.message(&cluster_namespace(&Hash([7; 32]), 0));
     let mut keys: Vec<_> = (0..4).map(|index| key(index, 0)).collect();
