@@ -1,6 +1,7 @@
 //! The command line as data.
 
 use clap::{Args, Parser, Subcommand};
+use phala_client::Freshness;
 use phala_primitives::limits::MAX_COMMAND_GAS;
 use std::path::PathBuf;
 
@@ -111,9 +112,9 @@ pub(crate) enum Command {
     },
     /// Read from a contract: encrypted, answered by one replica, nothing is changed.
     #[command(
-        after_help = "Examples:\n  phala query ADDRESS get\n  phala query ADDRESS PSP22::balance_of //Bob --suri //Alice"
+        after_help = "Examples:\n  phala query ADDRESS get\n  phala query ADDRESS PSP22::balance_of //Bob --suri //Alice\n  phala query ADDRESS get --freshness linearizable\n  phala query ADDRESS get --freshness quorum:3"
     )]
-    Query(Call),
+    Query(Query),
     /// Write to a contract: encrypted, executed by every replica of its cluster, answered with a receipt.
     #[command(
         after_help = "Examples:\n  phala send ADDRESS flip\n  phala send ADDRESS PSP22::transfer //Bob 100 [] --suri //Alice\n  phala send ADDRESS pay --value 2.5\n  phala send ADDRESS flip --dry-run"
@@ -408,6 +409,57 @@ pub(crate) struct Send {
     pub(crate) dry_run: bool,
 }
 
+/// Options of `query`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Query {
+    /// What is asked.
+    #[command(flatten)]
+    pub(crate) call: Call,
+    /// How new the state has to be: `any` (as the replica has it, mostly milliseconds behind), `bounded:MS` (the result
+    /// of an entry that is at most so many milliseconds old), `linearizable` (with all that was acknowledged to anyone
+    /// before), or `quorum:K` (K replicas give the same answer). A replica that has lost the chain for 30 s answers
+    /// nothing.
+    #[arg(long, default_value = "any")]
+    pub(crate) freshness: Wanted,
+}
+
+/// How new the state has to be that answers, and how many replicas have to agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// What one replica has to have.
+    Of(Freshness),
+    /// So many replicas that agree.
+    Quorum(usize),
+}
+
+impl std::str::FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // `bounded(500)` is as good, where the shell lets it pass.
+        let (kind, number) = text.trim_end_matches(')').split_once([':', '(']).unwrap_or((text, ""));
+        let wrong = || format!("`{text}` is none of any, bounded:MS, linearizable, quorum:K");
+        match (kind, number.is_empty()) {
+            ("any", true) => Ok(Self::Of(Freshness::Any)),
+            ("linearizable", true) => Ok(Self::Of(Freshness::Linearizable)),
+            ("bounded", false) => number.parse().map(|most| Self::Of(Freshness::Bounded(most))).map_err(|_| wrong()),
+            ("quorum", false) => number.parse().map(Self::Quorum).map_err(|_| wrong()),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl std::fmt::Display for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Of(Freshness::Any) => f.write_str("any"),
+            Self::Of(Freshness::Bounded(most)) => write!(f, "bounded:{most}"),
+            Self::Of(Freshness::Linearizable) => f.write_str("linearizable"),
+            Self::Quorum(members) => write!(f, "quorum:{members}"),
+        }
+    }
+}
+
 /// Options of `query` and `send`.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Call {
@@ -430,6 +482,9 @@ pub(crate) struct Call {
     /// Also print the receipt.
     #[arg(long)]
     pub(crate) receipt: bool,
+    /// Wait until the chain vouches for the entry that the receipt names, half a minute or so.
+    #[arg(long)]
+    pub(crate) anchor: bool,
     /// Who signs.
     #[command(flatten)]
     pub(crate) signer: Signer,

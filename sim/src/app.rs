@@ -12,9 +12,8 @@ use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use phala_consensus::{Application, LogHandle, Recipient, Sim};
 use phala_keys::Key;
-use phala_primitives::{Block, Coded, Finality, Position, PublicKey, Shape, Verdict, blake2_256};
+use phala_primitives::{Block, Coded, EntryHeader, Finality, Position, PublicKey, Shape, Verdict, blake2_256};
 use phala_replica::Replica;
-use phala_session::EntryHeader;
 use std::sync::Arc;
 
 /// Encrypts bodies again, under a nonce that follows from what they hold. A replica draws the nonce from the machine,

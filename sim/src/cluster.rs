@@ -248,7 +248,7 @@ impl Cluster {
         }
         let held = sealed.ok_or_else(|| stuck("the epoch's log is not finished"))?;
         let proof = held.proof.ok_or_else(|| stuck("the end of the log is lost"))?.encode();
-        let close = pallet_clusters::Call::close { cluster: CLUSTER, anchor: held.anchor, proof };
+        let close = pallet_clusters::Call::close { cluster: CLUSTER, proof };
         let calls = vec![(&self.seats[member].worker, RuntimeCall::Clusters(close))];
         let record = self.chain.perform("the next epoch", calls, self.begun(&old)).await?;
         let mut opened = vec![];

@@ -9,7 +9,7 @@ use crate::{
 use codec::Encode;
 use phala_pink::{HttpError, HttpRequest, HttpResult};
 use phala_replica::Replica;
-use phala_session::{Action, Answer, Query};
+use phala_session::{Action, Answer, Freshness, Query};
 use std::sync::{Arc, atomic::Ordering};
 
 /// A contract that asks for what it is told to, and counts what comes back.
@@ -79,7 +79,8 @@ impl Office {
     pub(crate) fn callbacks(&self, replica: &Replica, member: u32) {
         for number in 0..self.asked.lock().len() as u32 {
             let data = [&number.to_be_bytes()[..], &[0xff]].concat();
-            let query = Query { contract: *self.errand.lock(), data, value: 0, min_height: 0 };
+            let query =
+                Query { contract: *self.errand.lock(), data, value: 0, min_height: 0, freshness: Freshness::Any };
             let answer = replica.query(self.accounts[0].id(), [1; 16], &query, self.sim.now_ms());
             let Ok(Answer::Query { output, .. }) = answer else { continue };
             let times = u64::from_le_bytes(output.data.try_into().unwrap_or([0xff; 8]));

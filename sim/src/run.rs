@@ -20,7 +20,7 @@ use phala_node::GenesisSpec;
 use phala_primitives::{AccountId, Hash, PHA, blake2_256, records::contract_address, storage};
 use phala_replica::Replica;
 use phala_runtime::RuntimeCall;
-use phala_session::{Action, Answer, Query};
+use phala_session::{Action, Answer, Freshness, Query};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -320,7 +320,7 @@ fn compare(office: &Office, cluster: &Cluster) -> Result<(), Stuck> {
 fn tokens(office: &Office, replica: &Replica, member: u32) -> Result<(), Stuck> {
     let (now, log) = (office.sim.now_ms(), Log::Cluster);
     let ask = |data: Vec<u8>| {
-        let query = Query { contract: *office.token.lock(), data, value: 0, min_height: 0 };
+        let query = Query { contract: *office.token.lock(), data, value: 0, min_height: 0, freshness: Freshness::Any };
         match replica.query(office.accounts[0].id(), [1; 16], &query, now).map_err(stuck)? {
             // Ink puts `Ok` of its language errors in front.
             Answer::Query { output, .. } => match output.data.split_first() {

@@ -81,6 +81,21 @@ pub struct ClusterRecord {
     pub members: Vec<Member>,
     /// Where the epoch's log starts.
     pub floor: Anchor,
+    /// The newest entry of the log that the chain was shown.
+    pub checkpoint: Checkpoint,
+}
+
+/// An entry of a cluster's log that the chain was shown to be final: the cluster never goes back behind it.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo,
+)]
+pub struct Checkpoint {
+    /// The entry.
+    pub anchor: Anchor,
+    /// Epoch of the entry.
+    pub epoch: u64,
+    /// Number of the block in which the chain was shown it.
+    pub block: u32,
 }
 
 /// How a cluster gets from its present epoch to the next.

@@ -4,7 +4,7 @@
 
 use super::account::parse_pha;
 use crate::{
-    args::{Call, Deploy},
+    args::{Call, Deploy, Query, Wanted},
     book,
     commands::{collection, estimate},
     network::connect,
@@ -13,8 +13,8 @@ use crate::{
 use anyhow::{Context, Result};
 use phala_abi::{Abi, Decoded};
 use phala_build::Bundle;
-use phala_client::{Account, Cluster, Contract, Executed, Scope, Terms};
-use phala_primitives::{AccountId, Code, Coded};
+use phala_client::{Account, Anchored, Answered, Cluster, Contract, Executed, Freshness, Scope, Terms};
+use phala_primitives::{AccountId, Code, Coded, records::Checkpoint};
 use serde_json::{Value, json};
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
@@ -156,18 +156,38 @@ pub(crate) async fn prepare(options: &Call) -> Result<Ready> {
 }
 
 /// Reads from a contract.
-pub(crate) async fn query(options: &Call, output: Output) -> Result<ExitCode> {
+pub(crate) async fn query(options: &Query, output: Output) -> Result<ExitCode> {
+    let Query { call: options, freshness } = options;
     let Ready { abi, contract, data } = prepare(options).await?;
-    let answered = contract.cluster().query_paying(contract.address(), data, parse_pha(&options.value)?).await?;
+    let (cluster, address, value) = (contract.cluster(), contract.address(), parse_pha(&options.value)?);
+    let answers = match freshness {
+        Wanted::Of(freshness) => vec![cluster.query_fresh(address, data, value, *freshness).await?],
+        Wanted::Quorum(members) => cluster.query_quorum(address, data, value, *members).await?,
+    };
+    let answered = answers.first().context("a quorum has members")?;
     let decoded =
         abi.decode(&options.message, &answered.output.data).context("the answer does not fit the metadata")?;
-    let receipt = options.receipt.then(|| {
+    let mut anchors = vec![];
+    for answered in &answers {
+        anchors.push(anchored(options.anchor, cluster.anchor(&answered.receipt), output).await?);
+    }
+    let receipt = |(answered, anchored): (&Answered, &Option<Anchored>)| {
         let r = &answered.receipt;
         json!({
             "worker": answered.worker.to_string(), "cluster": r.cluster, "epoch": r.epoch, "height": r.height,
-            "entry": r.entry.to_string(), "state_root": r.state_root.to_string(), "time_ms": r.time_ms,
+            "entry": r.entry.to_string(), "entry_time_ms": r.entry_time_ms, "state_root": r.state_root.to_string(),
+            "time_ms": r.time_ms, "anchored": anchored.as_ref().map(anchored_json),
         })
+    };
+    let receipt = options.receipt.then(|| {
+        let mut all: Vec<Value> = answers.iter().zip(&anchors).map(receipt).collect();
+        if all.len() == 1 { all.remove(0) } else { Value::Array(all) }
     });
+    if *freshness != Wanted::Of(Freshness::Any) {
+        let heights: Vec<String> = answers.iter().map(|answered| answered.receipt.height.to_string()).collect();
+        let line = format!("{freshness}: entry {}, receipts verified", heights.join(", "));
+        output.say(output.paint(Tone::Dim, &line));
+    }
     if abi.mutates(&options.message) == Some(true) {
         output.warn("this message changes the contract; a query shows what it would answer and changes nothing");
     }
@@ -190,15 +210,46 @@ pub(crate) async fn send(options: &Call, output: Output) -> Result<ExitCode> {
     let place =
         format!("entry {}, gas {}, receipt verified", executed.receipt.header.height, executed.outcome.gas_used);
     output.say(output.paint(Tone::Dim, &place));
-    Ok(show(&decoded, returned.reverted(), options.receipt.then(|| receipt_json(&executed)), output))
+    let anchored = anchored(options.anchor, contract.cluster().anchor_command(&executed.receipt), output).await?;
+    let receipt = options.receipt.then(|| receipt_json(&executed, anchored.as_ref()));
+    Ok(show(&decoded, returned.reverted(), receipt, output))
 }
 
-fn receipt_json(executed: &Executed) -> Value {
+/// Waits until the chain vouches for a receipt's entry, if that is wanted.
+async fn anchored(
+    wanted: bool,
+    anchoring: impl Future<Output = Result<Anchored, Coded>>,
+    output: Output,
+) -> Result<Option<Anchored>> {
+    if !wanted {
+        return Ok(None);
+    }
+    let bar = output.spinner("waiting for the chain to be shown the entry");
+    let anchored = anchoring.await;
+    bar.finish_and_clear();
+    let anchored = anchored?;
+    let Checkpoint { anchor, block, .. } = anchored.checkpoint;
+    let root = anchored.confirmed.map(|height| format!(", its state confirmed by a quorum in entry {height}"));
+    let line = format!("in the history of entry {}, shown in block {block}{}", anchor.height, root.unwrap_or_default());
+    output.say(output.paint(Tone::Dim, &line));
+    Ok(Some(anchored))
+}
+
+fn anchored_json(anchored: &Anchored) -> Value {
+    let Checkpoint { anchor, epoch, block } = anchored.checkpoint;
+    json!({
+        "height": anchor.height, "entry": anchor.digest.to_string(), "epoch": epoch, "block": block,
+        "state_confirmed_at": anchored.confirmed,
+    })
+}
+
+fn receipt_json(executed: &Executed, anchored: Option<&Anchored>) -> Value {
     let r = &executed.receipt;
     json!({
         "worker": executed.worker.to_string(), "cluster": r.header.cluster, "epoch": r.header.epoch,
         "height": r.header.height, "index": r.index, "entry": r.header.digest().to_string(),
         "state_root": r.state_root.to_string(), "signatures": r.certificate.votes.len(), "gas": executed.outcome.gas_used,
+        "anchored": anchored.map(anchored_json),
     })
 }
 

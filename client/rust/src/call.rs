@@ -64,8 +64,13 @@ impl Call {
     }
 
     /// Starts the epoch that is planned, above the entry that finished the one before.
-    pub fn close(cluster: ClusterId, anchor: &Anchor, proof: &[u8]) -> Self {
-        Self::new(CLUSTERS, 5, (cluster, anchor, proof))
+    pub fn close(cluster: ClusterId, proof: &[u8]) -> Self {
+        Self::new(CLUSTERS, 5, (cluster, proof))
+    }
+
+    /// Shows the chain a newer entry of a cluster's log.
+    pub fn checkpoint(cluster: ClusterId, proof: &[u8]) -> Self {
+        Self::new(CLUSTERS, 6, (cluster, proof))
     }
 
     /// Pays the deposit for code of this BLAKE2b-256 hash and size.

@@ -15,13 +15,15 @@ use crate::{
 use futures::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use phala_primitives::{
-    AccountId, Balance, ClusterId, ClusterPolicy, Code, Coded, PublicKey, RequestId, blake2_256, limits::CODE_PART,
-    records, storage,
+    AccountId, Balance, ClusterId, ClusterPolicy, Code, Coded, PublicKey, RequestId, blake2_256,
+    limits::CODE_PART,
+    records::{self, Anchor, Checkpoint},
+    storage,
 };
 use phala_session::{
-    Action, Answer, Client as Seal, Command, CommandReceipt, Credentials, LogPage, LogQuery, Outcome, Output,
-    PartQuery, PendingReply, Query, QueryReceipt, Rehearsal, Rehearsed, Scope, Sealed, SignedCommand, SystemRng,
-    random_id,
+    Action, Answer, Client as Seal, Command, CommandReceipt, Credentials, Freshness, LogPage, LogQuery, Outcome,
+    Output, PartQuery, PendingReply, Query, QueryReceipt, Rehearsal, Rehearsed, Scope, Sealed, SignedCommand,
+    SystemRng, random_id,
 };
 use std::{
     collections::BTreeMap,
@@ -52,6 +54,10 @@ const GRACE: Duration = Duration::from_secs(5);
 const KEY_MARGIN_MS: u64 = 60 * 1000;
 /// Clocks differ: a certificate begins a little in the past.
 const CLOCK_MARGIN_MS: u64 = 60 * 1000;
+/// The same for the age of a state: an answer is on its way for a while, and leaders' clocks may be as far off.
+const CLOCK_MS: u64 = 2_000;
+/// How often replicas are asked that are to agree.
+const AGREEMENTS: usize = 8;
 
 /// Milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {
@@ -103,6 +109,14 @@ pub(crate) enum Ask<'a> {
     Balance(AccountId),
     Part(&'a PartQuery),
     Rehearse(&'a Rehearsal),
+    History(&'a Link),
+}
+
+/// An entry, and the epoch that it is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Link {
+    pub(crate) anchor: Anchor,
+    pub(crate) epoch: u64,
 }
 
 /// A cluster as one account sees it. Cheap to share; all methods may run at once.
@@ -115,7 +129,7 @@ pub struct Cluster {
     seals: Mutex<BTreeMap<PublicKey, Arc<Seal>>>,
     epochs: Mutex<BTreeMap<u64, Arc<Vec<PublicKey>>>>,
     preferred: AtomicUsize,
-    /// Height of the newest entry that this client knows of: it reads what it wrote.
+    /// Height of the newest entry that this client knows of: it reads what it wrote, and what the chain was shown.
     height: AtomicU64,
 }
 
@@ -125,6 +139,7 @@ impl Cluster {
     /// Errors: `NoSuchCluster`, and those of reading the chain.
     pub async fn connect(chain: Arc<Chain>, id: ClusterId, credentials: Arc<Credentials>) -> Result<Arc<Self>, Coded> {
         let roster = Arc::new(Roster::fetch(&chain, id, now_ms()).await?);
+        let height = roster.checkpoint.anchor.height;
         let [first, ..] = random_id(&mut SystemRng);
         Ok(Arc::new(Self {
             chain,
@@ -135,7 +150,7 @@ impl Cluster {
             seals: Mutex::default(),
             epochs: Mutex::default(),
             preferred: AtomicUsize::new(usize::from(first)),
-            height: AtomicU64::new(0),
+            height: AtomicU64::new(height),
         }))
     }
 
@@ -194,7 +209,8 @@ impl Cluster {
 
     /// A query that sees what this client wrote.
     pub(crate) fn query_of(&self, contract: AccountId, data: Vec<u8>) -> Query {
-        Query { contract, data, value: 0, min_height: self.height.load(Ordering::Relaxed) }
+        let min_height = self.height.load(Ordering::Relaxed);
+        Query { contract, data, value: 0, min_height, freshness: Freshness::Any }
     }
 
     /// Lets this client's queries see the entry of this height and all before it, such as one that another client's
@@ -210,9 +226,74 @@ impl Cluster {
 
     /// The same, as if the account paid `value` along. Nothing is moved.
     pub async fn query_paying(&self, contract: AccountId, data: Vec<u8>, value: Balance) -> Result<Answered, Coded> {
-        let query = Query { value, ..self.query_of(contract, data) };
+        self.query_fresh(contract, data, value, Freshness::Any).await
+    }
+
+    /// The same, of a state that is as new as asked for. That it is at most so old is checked by this client's clock.
+    ///
+    /// Errors: `StaleState`; `NoQuorum` if the cluster does not decide, which a linearizable query needs.
+    pub async fn query_fresh(
+        &self,
+        contract: AccountId,
+        data: Vec<u8>,
+        value: Balance,
+        freshness: Freshness,
+    ) -> Result<Answered, Coded> {
+        let query = Query { value, freshness, ..self.query_of(contract, data) };
         let (worker, answer) = self.ask(Ask::Query(&query)).await?;
         answered(worker, answer)
+    }
+
+    /// Asks until `members` different replicas have given the same answer, and returns all of their answers, each from
+    /// the state of one entry or another. One that is wrong is caught as long as all others are asked, too.
+    ///
+    /// Errors: `NoReplica` if fewer answer; `Contradiction` if they say different things, again and again.
+    pub async fn query_quorum(
+        &self,
+        contract: AccountId,
+        data: Vec<u8>,
+        value: Balance,
+        members: usize,
+    ) -> Result<Vec<Answered>, Coded> {
+        let mut query = Query { value, ..self.query_of(contract, data) };
+        for _ in 0..AGREEMENTS {
+            let answers = self.answers(&query, members).await?;
+            let mut outputs = answers.iter().map(|answered| &answered.output);
+            let first = outputs.next();
+            if outputs.all(|output| Some(output) == first) {
+                return Ok(answers);
+            }
+            // They may have answered from the states of different entries.
+            let heights = answers.iter().map(|answered| answered.receipt.height);
+            query.min_height = heights.max().unwrap_or(query.min_height);
+        }
+        Err(Coded::new(Code::Contradiction, format!("{members} replicas, asked {AGREEMENTS} times")))
+    }
+
+    /// The first answers of so many replicas.
+    async fn answers(&self, query: &Query, members: usize) -> Result<Vec<Answered>, Coded> {
+        let replicas = self.in_order().await?;
+        if members == 0 || members > replicas.len() {
+            let detail = format!("{members} of {} replicas are to agree", replicas.len());
+            return Err(Coded::new(Code::BadArgument, detail));
+        }
+        let mut asked: FuturesUnordered<_> = replicas
+            .iter()
+            .map(async |replica| answered(replica.worker, self.ask_replica(replica, Ask::Query(query)).await?))
+            .collect();
+        let (mut answers, mut failed) = (vec![], None);
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(error) if !try_elsewhere(&error) => return Err(error),
+                Err(error) => failed = Some(error),
+            }
+            if answers.len() == members {
+                return Ok(answers);
+            }
+        }
+        let why = failed.map(|error| format!(": {error}")).unwrap_or_default();
+        Err(Coded::new(Code::NoReplica, format!("{} of {members} answered{why}", answers.len())))
     }
 
     /// Has a command executed and waits for its outcome.
@@ -408,7 +489,7 @@ impl Cluster {
             Ask::Query(_) | Ask::Rehearse(_) => QUERIED_AT_ONCE,
             // It waits for news on purpose.
             Ask::Logs(_) | Ask::Part(_) => 1,
-            Ask::Balance(_) => QUERIED_AT_ONCE,
+            Ask::Balance(_) | Ask::History(_) => QUERIED_AT_ONCE,
         };
         let first = self.preferred.load(Ordering::Relaxed);
         let mut order: Vec<_> = (0..replicas.len()).map(|step| first.wrapping_add(step) % replicas.len()).collect();
@@ -460,6 +541,7 @@ impl Cluster {
             Ask::Outcome(command) => seal.outcome(command.command.id, max_height, rng)?,
             Ask::Logs(query) => seal.logs(query.clone(), max_height, rng)?,
             Ask::Balance(account) => seal.balance(account, max_height, rng)?,
+            Ask::History(link) => seal.history(link.anchor.height, max_height, rng)?,
             Ask::Part(part) => seal.part(part.clone(), max_height, rng)?,
             Ask::Rehearse(rehearsal) => seal.rehearse(rehearsal.clone(), max_height, rng)?,
         };
@@ -497,6 +579,7 @@ impl Cluster {
             return Ok(roster);
         }
         let roster = Arc::new(Roster::fetch(&self.chain, self.id, now_ms()).await?);
+        self.observe(roster.checkpoint.anchor.height);
         *self.roster.lock() = (roster.clone(), Instant::now());
         let identities: Vec<_> = roster.identities.clone();
         self.seals.lock().retain(|identity, _| identities.contains(identity));
@@ -515,10 +598,19 @@ impl Cluster {
         match (ask, answer) {
             (Ask::Query(query), Answer::Query { output, receipt }) => {
                 receipt.verify(identity, &genesis, request_id, query, output)?;
+                if let Freshness::Bounded(most) = query.freshness
+                    && now_ms().saturating_sub(receipt.entry_time_ms) > most.saturating_add(CLOCK_MS)
+                {
+                    return Err(Coded::new(Code::StaleState, "by this client's clock"));
+                }
+                let roster = self.roster.lock().0.clone();
+                let Checkpoint { anchor, .. } = roster.checkpoint;
+                if receipt.height == anchor.height && receipt.entry != anchor.digest {
+                    return Err(Coded::new(Code::BadReceipt, "it is of another history than the chain was shown"));
+                }
                 // A replica that was cut off may still answer from an epoch that has ended.
-                let present = self.roster.lock().0.epoch;
                 if receipt.cluster != self.id
-                    || receipt.epoch < present
+                    || receipt.epoch < roster.epoch
                     || !self.members(receipt.epoch).await?.contains(identity)
                 {
                     return Err(Coded::new(Code::BadReceipt, "it is of another cluster or epoch"));
@@ -529,6 +621,18 @@ impl Cluster {
                 let members = self.members(receipt.header.epoch).await?;
                 receipt.verify(&genesis, self.id, &members, identity, &command.hash(), outcome)?;
                 self.height.fetch_max(receipt.header.height, Ordering::Relaxed);
+                Ok(())
+            }
+            (Ask::History(link), Answer::History(headers)) => {
+                let behind = || Coded::new(Code::NotReady, "the replica is behind the chain");
+                let (first, rest) = headers.split_first().filter(|(_, rest)| !rest.is_empty()).ok_or_else(behind)?;
+                let chained = rest
+                    .iter()
+                    .try_fold(first, |below, header| header.follows(&below.anchor(), below.epoch).then_some(header));
+                let here = headers.iter().all(|header| header.cluster == self.id);
+                if !here || first.anchor() != link.anchor || first.epoch != link.epoch || chained.is_none() {
+                    return Err(Coded::new(Code::BadReceipt, "the replica has another history"));
+                }
                 Ok(())
             }
             // Nobody but this replica could seal it. It is the replica's word.
@@ -580,8 +684,8 @@ impl fmt::Debug for Cluster {
 pub(crate) fn try_elsewhere(error: &Coded) -> bool {
     use Code::{
         BadReceipt, BadSignature, Busy, BytesBusy, ContractBusy, Internal, Malformed, MemoryBusy, NoNode, NoQuorum,
-        NoReplica, NotAuthentic, NotReady, QueueFull, StaleHead, StorageFailed, TooManySessions, UnknownKey,
-        WrongAddress,
+        NoReplica, NotAuthentic, NotReady, QueueFull, StaleHead, StaleState, StorageFailed, TooManySessions,
+        UnknownKey, WrongAddress,
     };
     matches!(
         error.known(),
@@ -601,6 +705,7 @@ pub(crate) fn try_elsewhere(error: &Coded) -> bool {
                 | NotReady
                 | QueueFull
                 | StaleHead
+                | StaleState
                 | StorageFailed
                 | TooManySessions
                 | UnknownKey

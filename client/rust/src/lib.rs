@@ -28,6 +28,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod account;
+mod anchored;
 mod call;
 mod chain;
 mod cluster;
@@ -47,6 +48,7 @@ mod session;
 mod tests;
 
 pub use account::Account;
+pub use anchored::Anchored;
 pub use call::Call;
 pub use chain::{AccountInfo, Chain, Heads, Included};
 pub use cluster::{Answered, Cluster, Executed};
@@ -54,7 +56,7 @@ pub use contract::{Contract, Terms};
 pub use events::Event;
 pub use follow::{Follow, FollowQueries};
 pub use phala_session::{
-    Action, Credentials, EventChain, LogPage, LogQuery, LogRecord, Outcome, Output, Rehearsed, Said, Scope,
+    Action, Credentials, EventChain, Freshness, LogPage, LogQuery, LogRecord, Outcome, Output, Rehearsed, Said, Scope,
     SignedCommand,
 };
 pub use roster::Replica;

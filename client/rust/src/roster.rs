@@ -2,7 +2,10 @@
 
 use crate::Chain;
 use futures::future::{try_join, try_join_all};
-use phala_primitives::{AccountId, ClusterId, ClusterPolicy, Code, Coded, PublicKey, records::Appraisal};
+use phala_primitives::{
+    AccountId, ClusterId, ClusterPolicy, Code, Coded, PublicKey,
+    records::{Appraisal, Checkpoint},
+};
 
 /// A member of a cluster that can be asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,6 +24,8 @@ pub struct Replica {
 #[derive(Clone, Debug)]
 pub(crate) struct Roster {
     pub(crate) epoch: u64,
+    /// What the chain was shown of its log.
+    pub(crate) checkpoint: Checkpoint,
     /// Identities of all members.
     pub(crate) identities: Vec<PublicKey>,
     /// Members that can be asked.
@@ -48,6 +53,6 @@ impl Roster {
         });
         let replicas = replicas.collect();
         let identities = record.members.iter().map(|member| member.identity).collect();
-        Ok(Self { epoch: record.epoch, identities, replicas, policy })
+        Ok(Self { epoch: record.epoch, checkpoint: record.checkpoint, identities, replicas, policy })
     }
 }

@@ -103,6 +103,14 @@ fn calls_are_those_of_the_runtime() {
         ),
         (Call::rejoin(6, &anchor, Some(&[1, 2])), RuntimeCall::Clusters(rejoin)),
         (
+            Call::close(6, &[1, 2]),
+            RuntimeCall::Clusters(pallet_clusters::Call::close { cluster: 6, proof: vec![1, 2] }),
+        ),
+        (
+            Call::checkpoint(6, &[1, 2]),
+            RuntimeCall::Clusters(pallet_clusters::Call::checkpoint { cluster: 6, proof: vec![1, 2] }),
+        ),
+        (
             Call::upload_code(&hash, 7),
             RuntimeCall::Clusters(pallet_clusters::Call::upload_code { code_hash: hash, size: 7 }),
         ),

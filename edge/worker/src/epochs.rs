@@ -8,7 +8,7 @@
 //! are ordered in the new epoch; queries are answered all the time.
 
 use crate::{
-    service::{Present, Service},
+    service::{Present, Service, now_ms},
     start::{Keys, Start},
 };
 use codec::Encode;
@@ -29,6 +29,10 @@ const SEALING: Duration = Duration::from_secs(2);
 const LOOK: u32 = 8;
 /// Heads that a member leaves to the one before it to bring the last entry to the chain.
 const TURN: usize = 3;
+/// How long it is one member's turn to show the chain a newer entry, in milliseconds: as long as two looks.
+const CHECKPOINT_TURN_MS: u64 = 16_000;
+/// Blocks after which the chain is shown a newer entry. It costs nothing by then.
+const CHECKPOINT: u32 = 12;
 
 /// Where this member stands in the epoch that it is in.
 struct Seat<'a> {
@@ -102,8 +106,7 @@ impl Seat<'_> {
                 if self.finished <= turn {
                     return Ok(());
                 }
-                let (header, finality) = held.proof.ok_or(Code::StorageFailed)?;
-                let call = Call::close(cluster, &held.anchor, &(header, finality).encode());
+                let call = Call::close(cluster, &held.proof.ok_or(Code::StorageFailed)?.encode());
                 self.chain.submit(&self.start.config.account, &call).await.map(|_| ())
             }
             Plan::Report if !self.reported => self.report().await,
@@ -141,12 +144,38 @@ impl Seat<'_> {
         log.stopped().await;
     }
 
-    /// Goes on in the chain's epoch, if that is a newer one.
+    /// Goes on in the chain's epoch, if that is a newer one. Otherwise, when it is this member's turn, shows the chain how
+    /// far the log has got.
     async fn advance(&mut self) -> Result<(), Coded> {
-        let record = match self.chain.cluster(self.start.config.cluster).await {
-            Ok(Some(record)) if record.epoch > self.record.epoch => record,
-            _ => return Ok(()),
-        };
+        let Ok(Some(record)) = self.chain.cluster(self.start.config.cluster).await else { return Ok(()) };
+        if record.epoch > self.record.epoch {
+            return self.enter(record).await;
+        }
+        if !self.reported
+            && let Err(error) = self.checkpoint(&record).await
+        {
+            tracing::info!(%error, "the checkpoint stays as it is");
+        }
+        Ok(())
+    }
+
+    async fn checkpoint(&self, record: &ClusterRecord) -> Result<(), Coded> {
+        let replica = self.replica();
+        let due = self.chain.head().0 >= record.checkpoint.block.saturating_add(CHECKPOINT);
+        if !due || !replica.is_turn(0, CHECKPOINT_TURN_MS, now_ms()) {
+            return Ok(());
+        }
+        let Some(proof) = replica.anchor()?.proof else { return Ok(()) };
+        let height = proof.0.height;
+        if height > record.checkpoint.anchor.height {
+            let call = Call::checkpoint(self.start.config.cluster, &proof.encode());
+            self.chain.submit(&self.start.config.account, &call).await?;
+            tracing::info!(worker = %self.start.worker(), height, "showed the chain how far the log has got");
+        }
+        Ok(())
+    }
+
+    async fn enter(&mut self, record: ClusterRecord) -> Result<(), Coded> {
         if !record.members.iter().any(|member| member.identity == self.keys.public()) {
             return Err(Coded::new(Code::NotMember, format!("of epoch {}: start the worker again", record.epoch)));
         }

@@ -1,12 +1,13 @@
 //! Answers requests that were opened: queries on all cores, commands through the log.
 
-use crate::{budget::Budget, hooks, metrics::Metrics, sayings::Sayings};
+use crate::{barrier::Barrier, budget::Budget, hooks, metrics::Metrics, sayings::Sayings};
 use parking_lot::RwLock;
 use phala_consensus::LogHandle;
 use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash, PublicKey, RequestId};
 use phala_replica::Replica;
 use phala_session::{
-    Acceptor, Answer, Call, Incoming, LogPage, LogQuery, PartQuery, Query, Rehearsal, ServerSession, SystemRng,
+    Acceptor, Answer, Call, Freshness, Incoming, LogPage, LogQuery, PartQuery, Query, Rehearsal, ServerSession,
+    SystemRng,
 };
 use phala_vm::Caller;
 use std::{
@@ -96,6 +97,7 @@ pub(crate) struct Service {
     budget: Arc<Budget>,
     hooks: Arc<hooks::Load>,
     rehearsals: Arc<Semaphore>,
+    barrier: Arc<Barrier>,
 }
 
 /// Leaves when whoever waits for an answer is dropped.
@@ -121,7 +123,16 @@ impl Service {
         let queries = Arc::new(Semaphore::new(MAX_QUERIES));
         let (budget, rehearsals) = (Budget::new(MAX_REQUEST_BYTES), Arc::new(Semaphore::new(1)));
         let catching_up = Semaphore::new(MAX_CATCHING_UP);
-        Self { parts, present: RwLock::new(present), queries, catching_up, budget, hooks: Arc::default(), rehearsals }
+        Self {
+            parts,
+            present: RwLock::new(present),
+            queries,
+            catching_up,
+            budget,
+            hooks: Arc::default(),
+            rehearsals,
+            barrier: Arc::default(),
+        }
     }
 
     /// Who serves, and where.
@@ -201,6 +212,7 @@ impl Service {
             Call::Command(command) => ("command", self.command(command).await),
             Call::Outcome(id) => ("outcome", self.parts.replica.outcome(&account, &id)),
             Call::Balance(of) => ("balance", self.parts.replica.balance(&account, &of)),
+            Call::History(from) => ("history", self.parts.replica.history(from).map(Answer::History)),
             Call::Logs(query) => ("logs", self.logs(&account, &query).await),
             Call::Part(query) => ("part", self.part(account, query).await),
             // Sessions handle them; nothing else carries them.
@@ -228,6 +240,15 @@ impl Service {
         Ok(())
     }
 
+    /// Waits for a state that is at most so many milliseconds old. If none comes, the replica will say so.
+    async fn freshen(&self, most_ms: u64) -> Result<(), Coded> {
+        let replica = &self.parts.replica;
+        if now_ms().saturating_sub(replica.entry_time()?) <= most_ms {
+            return Ok(());
+        }
+        self.catch_up(replica.applied().height.saturating_add(1)).await
+    }
+
     /// Waits until this replica is as far as it knows the log to be, and an entry further.
     pub(crate) async fn keep_up(&self) -> Result<(), Coded> {
         let known = self.present().log.tip().max(self.parts.replica.applied().height);
@@ -250,6 +271,11 @@ impl Service {
     async fn query(&self, account: AccountId, request_id: RequestId, query: Query) -> Result<Answer, Coded> {
         let replica = self.parts.replica.clone();
         self.catch_up(query.min_height).await?;
+        match query.freshness {
+            Freshness::Any => {}
+            Freshness::Bounded(most) => self.freshen(most).await?,
+            Freshness::Linearizable => self.barrier.pass(&replica).await?,
+        }
         self.compute(move |caller| replica.query_for(account, request_id, &query, now_ms(), caller)).await
     }
 

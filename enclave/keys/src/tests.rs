@@ -4,7 +4,7 @@ use ed25519_dalek::SigningKey;
 use phala_attest::SealKey;
 use phala_primitives::{
     AccountId, ClusterId, Code, Coded, Hash,
-    records::{Anchor, Appraisal, ClusterRecord, Member, Tier, WorkerRecord},
+    records::{Anchor, Appraisal, Checkpoint, ClusterRecord, Member, Tier, WorkerRecord},
 };
 use rand_core::{TryCryptoRng, TryRng};
 use std::convert::Infallible;
@@ -74,7 +74,7 @@ impl World {
             appraisal: Appraisal { tier: Tier::S, measurement: Hash::ZERO, expires: NOW + 1 },
         };
         let members = vec![Member { worker: WORKER, identity: key }];
-        let cluster = ClusterRecord { epoch: 5, members, floor: Anchor::default() };
+        let cluster = ClusterRecord { epoch: 5, members, floor: Anchor::default(), checkpoint: Checkpoint::default() };
         let chain = Chain { now_ms: NOW, record: Some(record), cluster: Some(cluster) };
         Self { service: DevKeyService::generate(&mut OsRng), identity, recipient, chain }
     }

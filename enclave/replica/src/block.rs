@@ -1,12 +1,7 @@
 //! Entries as blocks of the cluster's log: the header is an encoded [`EntryHeader`], the body encrypted commands.
 
 use codec::{DecodeAll, Encode};
-use phala_primitives::{
-    Block, ClusterId, Hash, blake2_256,
-    limits::MAX_ENTRY,
-    records::{Anchor, Seal},
-};
-use phala_session::{EntryHeader, Executed};
+use phala_primitives::{Block, ClusterId, EntryHeader, blake2_256, limits::MAX_ENTRY};
 
 /// Bytes that encryption adds to a body, and then some.
 const SEAL: usize = 64;
@@ -26,23 +21,4 @@ pub(crate) fn open_block(block: &Block, cluster: ClusterId) -> Option<EntryHeade
     let header = EntryHeader::decode_all(&mut &*block.header).ok()?;
     let binds = header.cluster == cluster && header.body_hash == blake2_256(&block.body);
     (binds && header.encode() == *block.header).then_some(header)
-}
-
-/// The block that an epoch's log starts from: it names the floor and holds nothing.
-pub(crate) fn genesis(cluster: ClusterId, epoch: u64, floor: &Anchor) -> (EntryHeader, Block) {
-    let header = EntryHeader {
-        cluster,
-        epoch,
-        height: floor.height,
-        view: 0,
-        parent: floor.digest,
-        seal: Seal::Open,
-        time_ms: 0,
-        executed: Executed::default(),
-        commands_root: Hash::ZERO,
-        count: 0,
-        body_hash: blake2_256(&[]),
-    };
-    let block = make_block(&header, vec![]);
-    (header, block)
 }

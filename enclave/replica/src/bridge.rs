@@ -29,11 +29,10 @@ use codec::{Decode, Encode};
 use parking_lot::Mutex;
 use phala_pink::Effect;
 use phala_primitives::{
-    AccountId, Balance, Code, Coded, Fact, Finality, Hash,
+    AccountId, Balance, Code, Coded, EntryHeader, Fact, Finality, Hash,
     bridge::{BridgeRecord, Crossing, Head, Inbound, Letter, Order, Outbound},
     limits::{MAX_DELIVERED, MAX_OUTBOX, MAX_OUTBOX_OF_SENDER},
 };
-use phala_session::EntryHeader;
 use phala_state::Snapshot;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -60,8 +59,8 @@ pub struct Traffic {
 /// Messages for the chain with all that it needs to believe them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Delivery {
-    /// Encoded header of a final entry.
-    pub header: Vec<u8>,
+    /// Header of a final entry.
+    pub header: EntryHeader,
     /// Why it is final.
     pub finality: Finality,
     /// The next messages.
@@ -241,7 +240,7 @@ impl Replica {
             return Ok(None);
         }
         let snapshot = self.state.snapshot();
-        let mut delivery = Delivery { header: header.encode(), finality, messages: vec![], rest: vec![] };
+        let mut delivery = Delivery { header, finality, messages: vec![], rest: vec![] };
         let mut room = bytes;
         for number in from..crossing.outbox.next {
             let message: Option<Outbound> = read(&snapshot, &OUTBOX, &number.to_be_bytes())?;

@@ -10,12 +10,12 @@ use crate::{
 };
 use codec::{Compact, DecodeAll, Encode};
 use phala_primitives::{
-    Block, ClusterId, Coded, Hash, Position, Verdict, blake2_256,
+    Block, ClusterId, Coded, EntryHeader, Executed, Hash, Position, Verdict, blake2_256,
     limits::{MAX_ENTRY, MAX_ENTRY_COMMANDS},
     merkle,
     records::Seal,
 };
-use phala_session::{EntryHeader, Executed, SignedCommand};
+use phala_session::SignedCommand;
 use phala_state::{EMPTY_ROOT, Snapshot};
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -14,9 +14,10 @@
 //!    contract runs, and the code must be here; from now on the contract runs it, on the state that it has;
 //! 7. `Inbox`, `Withdraw`, `Acknowledge`: traffic with the chain, see [`crate::bridge`];
 //! 8. `Policy`: what the chain says that contracts may use counts from the next command on, if it is newer;
-//! 7. the outcome is stored. If it is an error, or the contract reverted, nothing else is;
-//! 8. once the timers and commands so far have used [`MAX_ENTRY_GAS`], the rest is left alone, as if the entry did not hold it: it
-//!    waits in the pools to be ordered again.
+//! 9. `Barrier`: nothing;
+//! 10. the outcome is stored. If it is an error, or the contract reverted, nothing else is;
+//! 11. once the timers and commands so far have used [`MAX_ENTRY_GAS`], the rest is left alone, as if the entry did not
+//!     hold it: it waits in the pools to be ordered again.
 //!
 //! Then, whether or not there were commands: at most two batches of outcomes that are older than commands may live are
 //! removed, at most [`SWEEP`] values of contracts that ended, and some parts of a code that never came whole.
@@ -39,13 +40,13 @@ use parking_lot::{Mutex, MutexGuard};
 use phala_light::LightClient;
 use phala_pink::{CacheOp, Callback, Effect, HookRequest, HttpError, HttpResult};
 use phala_primitives::{
-    AccountId, Balance, ClusterId, ClusterPolicy, Code, Coded, Fact, Hash, PublicKey, blake2_256,
+    AccountId, Balance, ClusterId, ClusterPolicy, Code, Coded, EntryHeader, Fact, Hash, PublicKey, blake2_256,
     bridge::{BridgeRecord, Inbound, Letter, Order},
     limits::{CALL_GAS, MAX_COMMAND_LIFE_MS, MAX_ENTRY_COMMANDS, MAX_ENTRY_GAS},
     records::{CodeRecord, ContractRecord, contract_address},
     storage,
 };
-use phala_session::{Action, EntryHeader, Outcome, Output, SignedCommand};
+use phala_session::{Action, Outcome, Output, SignedCommand};
 use phala_state::{Changes, Path, Space};
 use phala_vm::{BlockInfo, Engine, Entry, Execution, Failure, Invocation, Mode};
 use std::{
@@ -208,6 +209,7 @@ impl Executor {
             Action::Withdraw { to, amount } => self.withdraw(layer, account, *to, *amount),
             Action::Acknowledge { proof } => self.acknowledge(layer, proof),
             Action::Policy { proof } => self.policy(layer, proof),
+            Action::Barrier => Ok(done(0)),
             Action::UploadPart { code_hash, part, bytes, proof } => {
                 self.upload_part(layer, block, code_hash, (*part, bytes), (proof, command.gas_limit))
             }

@@ -1,7 +1,7 @@
 //! Reads: queries, and what became of commands. Any number of threads at once; each sees one snapshot.
 
 use crate::{
-    Replica,
+    Replica, Ticket,
     block::open_block,
     check::Key,
     execute::Ordered,
@@ -9,8 +9,10 @@ use crate::{
     world::Layer,
 };
 use codec::{DecodeAll, Encode};
-use phala_primitives::{AccountId, Code, Coded, Finality, Hash, RequestId, merkle};
-use phala_session::{Answer, CommandId, CommandReceipt, EntryHeader, Outcome, Output, Query, QueryReceipt};
+use phala_primitives::{AccountId, Code, Coded, EntryHeader, Finality, Hash, RequestId, merkle};
+use phala_session::{
+    Action, Answer, CommandId, CommandReceipt, Freshness, Outcome, Output, Query, QueryReceipt, SystemRng, random_id,
+};
 use phala_state::Snapshot;
 use phala_vm::{BlockInfo, Caller, Entry, Invocation, Mode, QueryLoad};
 use std::sync::Arc;
@@ -20,7 +22,7 @@ impl Replica {
     /// thread for as long as the contract runs.
     ///
     /// Errors: `NotReady` if the replica is in no epoch, has stopped, or is below the height that the query asks for
-    /// (see [`Replica::reached`]); otherwise those of the contract.
+    /// (see [`Replica::reached`]); `StaleState` if its state is older than the query allows; otherwise those of the contract.
     pub fn query(
         &self,
         account: AccountId,
@@ -48,6 +50,12 @@ impl Replica {
             return Err(Coded::new(Code::NotReady, detail));
         }
         let time_ms = Note::read(snapshot.note())?.time_ms;
+        if let Freshness::Bounded(most) = query.freshness
+            && now_ms.saturating_sub(time_ms) > most
+        {
+            let detail = format!("{} ms old, {most} ms are allowed", now_ms.saturating_sub(time_ms));
+            return Err(Coded::new(Code::StaleState, detail));
+        }
         let world = Arc::new(Layer::new(snapshot));
         let invocation = Invocation {
             mode: Mode::Query { ticks: self.ticks(world.policy()?.query_ms) },
@@ -70,6 +78,7 @@ impl Replica {
             epoch,
             height: applied.height,
             entry: applied.digest,
+            entry_time_ms: time_ms,
             state_root: applied.root,
             time_ms: now_ms,
             reply_hash: output.hash(),
@@ -77,6 +86,12 @@ impl Replica {
         }
         .sign(&self.genesis_hash, &self.identity);
         Ok(Answer::Query { output, receipt })
+    }
+
+    /// Orders an entry that does nothing. When the ticket resolves, this replica has executed everything that was final
+    /// anywhere when this was called, which is how a [`Freshness::Linearizable`] query begins.
+    pub fn barrier(&self, now_ms: u64) -> Result<Ticket, Coded> {
+        self.command(&("phala/barrier/v1", random_id(&mut SystemRng)), Action::Barrier, now_ms)
     }
 
     /// Ticks of the engine in this time.

@@ -2,15 +2,13 @@
 
 use crate::{
     Replica,
-    block::{genesis, open_block},
+    block::{make_block, open_block},
     layout::Note,
 };
-use codec::DecodeAll;
 use phala_primitives::{
-    Block, Code, Coded, Finality, Hash, PublicKey, Verdict,
+    Block, Code, Coded, EntryHeader, Finality, Hash, PublicKey, Verdict,
     records::{Anchor, Seal, cluster_namespace},
 };
-use phala_session::EntryHeader;
 use phala_state::Applied;
 
 /// The highest entry that a replica holds.
@@ -18,8 +16,8 @@ use phala_state::Applied;
 pub struct Held {
     /// Its height and digest; 0 and zero if there is none.
     pub anchor: Anchor,
-    /// Its encoded header and why it is final, unless there is no entry or the log has lost it.
-    pub proof: Option<(Vec<u8>, Finality)>,
+    /// Its header and why it is final, unless there is no entry or the log has lost it.
+    pub proof: Option<(EntryHeader, Finality)>,
 }
 
 /// The epoch that a replica is a member of.
@@ -31,24 +29,9 @@ pub(crate) struct Epoch {
     pub(crate) floor_time_ms: u64,
 }
 
-/// Whether a proof of finality is about the entry with this header and digest.
-pub(crate) fn is_about(finality: &Finality, header: &EntryHeader, digest: Hash) -> bool {
-    let parent = |bytes: &[u8]| {
-        EntryHeader::decode_all(&mut &*bytes).ok().filter(|child| child.epoch == header.epoch).map(|child| child.parent)
-    };
-    finality.certificate.epoch == header.epoch && finality.leads_from(digest, parent)
-}
-
 /// Whether an entry follows directly upon a state.
 pub(crate) fn follows(header: &EntryHeader, applied: &Applied, note: &Note) -> bool {
-    if applied.height.checked_add(1) != Some(header.height) || header.epoch < note.epoch {
-        return false;
-    }
-    if header.epoch == note.epoch && applied.height > 0 {
-        return header.parent == applied.digest;
-    }
-    let floor = Anchor { height: applied.height, digest: applied.digest };
-    header.parent == genesis(header.cluster, header.epoch, &floor).1.digest()
+    header.follows(&Anchor { height: applied.height, digest: applied.digest }, note.epoch)
 }
 
 impl Replica {
@@ -87,7 +70,7 @@ impl Replica {
         let Some(header) = open_block(block, self.entries.cluster) else { return Ok(false) };
         let snapshot = self.state.snapshot();
         let note = Note::read(snapshot.note())?;
-        let certified = is_about(finality, &header, block.digest());
+        let certified = header.is_subject_of(finality);
         Ok(certified && follows(&header, &snapshot.applied(), &note))
     }
 
@@ -97,7 +80,21 @@ impl Replica {
         let anchor = Anchor { height: applied.height, digest: applied.digest };
         let block = self.journal.read(applied.height)?.map(|record| record.block());
         let proof = block.filter(|(block, _)| block.digest() == applied.digest);
-        Ok(Held { anchor, proof: proof.map(|(block, finality)| (block.header.to_vec(), finality)) })
+        let header = |block: &Block| open_block(block, self.entries.cluster);
+        Ok(Held { anchor, proof: proof.and_then(|(block, finality)| Some((header(&block)?, finality))) })
+    }
+
+    /// Headers of entries from this height on, at most [`phala_session::MAX_HEADERS`], as far as the log goes.
+    pub fn history(&self, from: u64) -> Result<Vec<EntryHeader>, Coded> {
+        let (last, mut headers) = (self.applied().height, vec![]);
+        for height in (from.max(1)..=last).take(phala_session::MAX_HEADERS) {
+            let record = self.journal.read(height)?;
+            let Some(header) = record.and_then(|record| open_block(&record.block().0, self.entries.cluster)) else {
+                break;
+            };
+            headers.push(header);
+        }
+        Ok(headers)
     }
 
     /// Takes entries from a peer's entry log, from the height above the own one, as that log holds them; at most up to
@@ -141,7 +138,7 @@ impl Replica {
         if applied.height > 0 && epoch <= note.epoch {
             return Err(Coded::new(Code::Internal, format!("epoch {epoch} is not newer than {}", note.epoch)));
         }
-        let (_, block) = genesis(self.entries.cluster, epoch, floor);
+        let block = make_block(&EntryHeader::genesis(self.entries.cluster, epoch, floor), vec![]);
         let entered = Epoch { number: epoch, genesis: block, floor: floor.height, floor_time_ms: note.time_ms };
         self.entries.checker.set_members(members);
         self.executor.jobs().set_member(place as u64, members.len() as u64);

@@ -14,7 +14,7 @@ use crate::{
     part::Kept,
     pool::{Pending, Pool, Reply},
     query::Final,
-    recover::{Epoch, follows, is_about},
+    recover::{Epoch, follows},
     world::Layer,
 };
 use bytes::Bytes;
@@ -26,12 +26,10 @@ use parking_lot::{Mutex, RwLock};
 use phala_keys::ClusterKeys;
 use phala_pink::Cache;
 use phala_primitives::{
-    AccountId, AccountSignature, Block, ClusterId, Code, Coded, Finality, Hash, Position, PublicKey, Shape, Verdict,
-    blake2_256, limits::MAX_ENTRY, records::Seal,
+    AccountId, AccountSignature, Block, ClusterId, Code, Coded, EntryHeader, Executed, Finality, Hash, Position,
+    PublicKey, Shape, Verdict, blake2_256, limits::MAX_ENTRY, records::Seal,
 };
-use phala_session::{
-    Action, CertificateCache, Command, CommandId, Credentials, EntryHeader, Executed, Outcome, Scope, SignedCommand,
-};
+use phala_session::{Action, CertificateCache, Command, CommandId, Credentials, Outcome, Scope, SignedCommand};
 use phala_state::{Applied, Commit, Durability, State, StateKeys, StorageBackend};
 use phala_vm::Engine;
 use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc, task::Poll};
@@ -181,6 +179,11 @@ impl Replica {
     /// The entry that the newest state is the result of.
     pub fn applied(&self) -> Applied {
         self.state.applied()
+    }
+
+    /// Time of that entry by its leader's clock, in milliseconds since 1970; 0 before the first.
+    pub fn entry_time(&self) -> Result<u64, Coded> {
+        Ok(Note::read(self.state.snapshot().note())?.time_ms)
     }
 
     /// Number of commands that wait.
@@ -502,8 +505,7 @@ impl Replica {
         if !follows(&header, &applied, &note) {
             return Err(wrong("does not follow the one before"));
         }
-        let digest = block.digest();
-        if !is_about(finality, &header, digest) {
+        if !header.is_subject_of(finality) {
             return Err(wrong("has another's certificate"));
         }
         let decoded = self.decode(header, block).ok_or_else(|| wrong("does not decrypt"))?;
@@ -514,7 +516,7 @@ impl Replica {
         drop(layer);
         let commit = Commit {
             height: header.height,
-            digest,
+            digest: block.digest(),
             changes: effects.changes,
             removals: effects.removals,
             note: Note { epoch: header.epoch, time_ms: header.time_ms, sealed: header.seal != Seal::Open }.encode(),

@@ -228,6 +228,10 @@ impl Acceptor {
                         addressed(header, Target::Worker(self.place.worker))?;
                         Incoming::Call(Call::Balance(account))
                     }
+                    Operation::History(height) => {
+                        addressed(header, Target::Worker(self.place.worker))?;
+                        Incoming::Call(Call::History(height))
+                    }
                     Operation::Part(part) => {
                         addressed(header, Target::Worker(self.place.worker))?;
                         Incoming::Call(Call::Part(part))
@@ -360,8 +364,8 @@ impl ServerReceiver {
             Call::Logs(query) | Call::Follow(query) => in_scope(&self.rights.scope, &query.contract),
             Call::Balance(_) => everything(&self.rights.scope),
             Call::Rehearse(rehearsal) => may_rehearse(&self.rights.scope, rehearsal),
-            // The replica knows who its members are.
-            Call::Outcome(_) | Call::Part(_) | Call::Unfollow(_) => Ok(()),
+            // The replica knows who its members are; headers are no secret.
+            Call::Outcome(_) | Call::Part(_) | Call::Unfollow(_) | Call::History(_) => Ok(()),
             Call::Command(command) => {
                 account = *command.account();
                 command.verify(&self.certificates, &self.place.genesis, self.place.cluster, now_ms)

@@ -179,6 +179,16 @@ impl Client {
         self.signed(Target::Worker(self.key.worker), Operation::Balance(account), max_height, rng)
     }
 
+    /// Seals the question after headers.
+    pub fn history(
+        &self,
+        height: u64,
+        max_height: u32,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Sealed<PendingReply>, Coded> {
+        self.signed(Target::Worker(self.key.worker), Operation::History(height), max_height, rng)
+    }
+
     /// Seals a part of a query, for which the account must be the identity of a member.
     pub fn part(
         &self,

@@ -101,6 +101,9 @@ pub enum Action {
         /// `HookRequest` of the `pink` functions in SCALE.
         request: Vec<u8>,
     },
+    /// Nothing: whoever sees it executed has all that was final before it. Only members of the cluster may.
+    #[codec(index = 11)]
+    Barrier,
     /// Gives a contract the code that the chain names for it. Anyone may bring it: the deployer decided on the chain.
     #[codec(index = 7)]
     Upgrade {
@@ -127,13 +130,17 @@ impl Action {
             | Self::Acknowledge { .. }
             | Self::Hook { .. }
             | Self::Policy { .. }
+            | Self::Barrier
             | Self::UploadPart { .. } => None,
         }
     }
 
     /// Whether only members of the cluster may command it.
     pub fn is_for_members(&self) -> bool {
-        matches!(self, Self::Deliver { .. } | Self::Inbox { .. } | Self::Acknowledge { .. } | Self::Hook { .. })
+        matches!(
+            self,
+            Self::Deliver { .. } | Self::Inbox { .. } | Self::Acknowledge { .. } | Self::Hook { .. } | Self::Barrier
+        )
     }
 }
 
@@ -150,6 +157,7 @@ impl fmt::Debug for Action {
             Self::Acknowledge { .. } => write!(f, "Acknowledge"),
             Self::Deliver { request, response } => write!(f, "Deliver {{ {request}, {} bytes }}", response.len()),
             Self::Policy { .. } => f.write_str("Policy"),
+            Self::Barrier => f.write_str("Barrier"),
             Self::UploadPart { code_hash, part, bytes, .. } => {
                 write!(f, "UploadPart {{ {code_hash}, {part}, {} bytes }}", bytes.len())
             }

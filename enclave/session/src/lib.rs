@@ -53,7 +53,8 @@
 //!
 //! # Receipts
 //!
-//! An answer to a query comes with a [`QueryReceipt`], signed by the replica's identity. The outcome of a command comes
+//! An answer to a query comes with a [`QueryReceipt`], signed by the replica's identity. How new its state has to be, the
+//! query says by a height and a [`Freshness`]. The outcome of a command comes
 //! with a [`CommandReceipt`]: the entry's header, the certificate by which the cluster finalised it, the command's
 //! Merkle path into it, and the replica's signature over the outcome.
 //!
@@ -87,10 +88,10 @@ pub use command::{Action, Command, CommandId, SignedCommand};
 pub use frames::{MAX_SESSION_MS, Receiver, Sender};
 pub use keyring::{GRACE_MS, ROTATE_MS};
 pub use phala_primitives::RequestId;
-pub use receipt::{CommandReceipt, EntryHeader, Executed, Outcome, Output, QueryReceipt, ReceiptError};
+pub use receipt::{CommandReceipt, Outcome, Output, QueryReceipt, ReceiptError};
 pub use rng::SystemRng;
 pub use wire::{
-    Answer, Call, Envelope, EventChain, FrameReply, FrameRequest, Header, KeyId, LogPage, LogQuery, LogRecord,
-    MAX_PADDED, Opening, Operation, PartQuery, Query, Rehearsal, Rehearsed, Request, Response, Said, SessionKey,
-    SignedSessionKey, Target, VERSION,
+    Answer, Call, Envelope, EventChain, FrameReply, FrameRequest, Freshness, Header, KeyId, LogPage, LogQuery,
+    LogRecord, MAX_HEADERS, MAX_PADDED, Opening, Operation, PartQuery, Query, Rehearsal, Rehearsed, Request, Response,
+    Said, SessionKey, SignedSessionKey, Target, VERSION,
 };

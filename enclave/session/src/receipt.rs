@@ -4,58 +4,10 @@ use crate::{Query, wire::signed};
 use codec::{Decode, Encode};
 use ed25519_dalek::{Signer, SigningKey};
 use phala_primitives::{
-    AccountId, Certificate, CertificateError, ClusterId, Code, Coded, Hash, MAX_DESCENDANTS, PublicKey, RequestId,
-    blake2_256,
-    bridge::Crossing,
-    merkle,
-    records::{Seal, cluster_namespace},
+    AccountId, Certificate, CertificateError, ClusterId, Code, Coded, EntryHeader, Hash, MAX_DESCENDANTS, PublicKey,
+    RequestId, blake2_256, merkle, records::cluster_namespace,
 };
 use std::fmt;
-
-/// A state that a replica has computed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
-pub struct Executed {
-    /// Height of the last entry in it.
-    pub height: u64,
-    /// Root of the state after that entry.
-    pub state_root: Hash,
-    /// Traffic with the chain in that state.
-    pub crossing: Crossing,
-}
-
-/// Header of an entry of a cluster's command log. Its hash is what the members sign.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
-pub struct EntryHeader {
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// Epoch of the cluster.
-    pub epoch: u64,
-    /// Height in the log; grows by one with each entry, through all epochs.
-    pub height: u64,
-    /// View of the consensus in which it was proposed.
-    pub view: u64,
-    /// Digest of the entry below.
-    pub parent: Hash,
-    /// Whether it is the last one of its epoch.
-    pub seal: Seal,
-    /// The leader's clock, in milliseconds since 1970; greater than the parent's.
-    pub time_ms: u64,
-    /// Newest state that the leader knew, which every voter compared with its own.
-    pub executed: Executed,
-    /// Merkle root over the hashes of the signed commands.
-    pub commands_root: Hash,
-    /// Number of commands.
-    pub count: u32,
-    /// BLAKE2b-256 of the encrypted body.
-    pub body_hash: Hash,
-}
-
-impl EntryHeader {
-    /// What the members sign.
-    pub fn digest(&self) -> Hash {
-        blake2_256(&self.encode())
-    }
-}
 
 /// What a contract returned.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
@@ -151,21 +103,25 @@ pub struct QueryReceipt {
     pub height: u64,
     /// Digest of that entry.
     pub entry: Hash,
+    /// Time of that entry by its leader's clock, in milliseconds since 1970; 0 before the first entry.
+    pub entry_time_ms: u64,
     /// Root of that state.
     pub state_root: Hash,
     /// The replica's clock, in milliseconds since 1970.
     pub time_ms: u64,
     /// Hash of the [`Output`].
     pub reply_hash: Hash,
-    /// ed25519 by the replica's identity over `("phala/receipt/query/v1", genesis, fields above)`.
+    /// ed25519 by the replica's identity over `("phala/receipt/query/v2", genesis, (contract, request_id, query_hash),
+    /// (cluster, epoch, (height, entry, entry_time_ms, state_root), time_ms), reply_hash)`.
     pub signature: [u8; 64],
 }
 
 impl QueryReceipt {
     fn message(&self, genesis: &Hash) -> Vec<u8> {
-        let place = (self.cluster, self.epoch, self.height, self.entry, self.state_root, self.time_ms);
+        let state = (self.height, self.entry, self.entry_time_ms, self.state_root);
+        let place = (self.cluster, self.epoch, state, self.time_ms);
         let question = (self.contract, self.request_id, self.query_hash);
-        ("phala/receipt/query/v1", genesis, question, place, self.reply_hash).encode()
+        ("phala/receipt/query/v2", genesis, question, place, self.reply_hash).encode()
     }
 
     /// Signs with the replica's identity; what `signature` held before does not matter.

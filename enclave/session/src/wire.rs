@@ -3,7 +3,9 @@
 use crate::{CommandId, CommandReceipt, Outcome, Output, QueryReceipt, SignedCertificate, SignedCommand};
 use codec::{Decode, Encode};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
-use phala_primitives::{AccountId, Balance, Code, Coded, Hash, PublicKey, RequestId, blake2_256, limits::MAX_MESSAGE};
+use phala_primitives::{
+    AccountId, Balance, Code, Coded, EntryHeader, Hash, PublicKey, RequestId, blake2_256, limits::MAX_MESSAGE,
+};
 use std::fmt;
 
 /// Version of the protocol, first byte of every envelope.
@@ -168,6 +170,9 @@ pub enum Operation {
     /// What a command would come to.
     #[codec(index = 8)]
     Rehearse(Rehearsal),
+    /// Headers of the cluster's entries from this height on, by which a client ties a receipt to what the chain knows.
+    #[codec(index = 9)]
+    History(u64),
 }
 
 impl Operation {
@@ -189,6 +194,21 @@ pub struct Query {
     /// Height of the command log below which the state would be too old; 0 if any will do. A client puts here the
     /// height of its last command's receipt to read what it wrote.
     pub min_height: u64,
+    /// How new the state has to be besides.
+    pub freshness: Freshness,
+}
+
+/// How new the state is that answers a query.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub enum Freshness {
+    /// As new as the replica has it.
+    #[default]
+    Any,
+    /// The result of an entry that is at most so many milliseconds old. The receipt tells.
+    Bounded(u64),
+    /// With everything that was acknowledged to anyone before the query was sent. The replica orders an entry in the
+    /// cluster's log for it; that it did is its enclave's word.
+    Linearizable,
 }
 
 impl Query {
@@ -388,6 +408,9 @@ pub enum Call {
     /// What a command would come to.
     #[codec(index = 8)]
     Rehearse(Rehearsal),
+    /// Headers of the cluster's entries from this height on.
+    #[codec(index = 9)]
+    History(u64),
 }
 
 /// Plaintext of a frame from the client.
@@ -438,7 +461,13 @@ pub enum Answer {
     /// To a rehearsal.
     #[codec(index = 8)]
     Rehearsed(Rehearsed),
+    /// To a question after headers: the first ones, up to [`MAX_HEADERS`].
+    #[codec(index = 9)]
+    History(Vec<EntryHeader>),
 }
+
+/// Most headers in an answer.
+pub const MAX_HEADERS: usize = 512;
 
 /// Terms of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]

@@ -6,8 +6,8 @@ use ed25519_dalek::{Signer, SigningKey};
 use phala_client::{Account, Cluster};
 use phala_primitives::{AccountId, Code, Coded, Hash, RequestId};
 use phala_session::{
-    Action, Answer, Command, Envelope, Header, Operation, Query, Request, Response, Scope, SessionCertificate,
-    SessionKey, SignedCertificate, SignedCommand, SignedSessionKey, Target, VERSION,
+    Action, Answer, Command, Envelope, Freshness, Header, Operation, Query, Request, Response, Scope,
+    SessionCertificate, SessionKey, SignedCertificate, SignedCommand, SignedSessionKey, Target, VERSION,
 };
 use serde_json::Value;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -96,7 +96,7 @@ impl Caller {
 
 /// A query without a demand on the state's age.
 pub(crate) fn query(contract: AccountId, data: &[u8]) -> Operation {
-    Operation::Query(Query { contract, data: data.to_vec(), value: 0, min_height: 0 })
+    Operation::Query(Query { contract, data: data.to_vec(), value: 0, min_height: 0, freshness: Freshness::Any })
 }
 
 /// A sealed request and what opens its answer.

@@ -13,7 +13,8 @@ use phala_primitives::{
     limits::{MAX_COMMAND_GAS, MAX_MESSAGE},
 };
 use phala_session::{
-    Action, Answer, Call, FrameReply, FrameRequest, Operation, Query, Request, Response, Scope, SignedCommand, Target,
+    Action, Answer, Call, FrameReply, FrameRequest, Freshness, Operation, Query, Request, Response, Scope,
+    SignedCommand, Target,
 };
 use std::time::Duration;
 use tokio::{net::TcpStream, time::timeout};
@@ -419,7 +420,15 @@ impl Wire {
 
 async fn sessions(scene: &Scene) {
     let before = scene.bit().await;
-    let get = || Call::Query(Query { contract: scene.flipper, data: flipper::GET.to_vec(), value: 0, min_height: 0 });
+    let get = || {
+        Call::Query(Query {
+            contract: scene.flipper,
+            data: flipper::GET.to_vec(),
+            value: 0,
+            min_height: 0,
+            freshness: Freshness::Any,
+        })
+    };
     let bit = |answer: Answer| match answer {
         Answer::Query { output, .. } => flipper::bit(&output.data),
         other => panic!("{other:?}"),
@@ -476,7 +485,8 @@ async fn sessions(scene: &Scene) {
     // What a session survives: requests that are refused for what they are.
     let scoped = scene.caller(|body| body.scope = Scope::Contracts(vec![scene.flipper]));
     let mut wire = Wire::open(scene, &scoped).await;
-    let other = Call::Query(Query { contract: OTHER, data: vec![], value: 0, min_height: 0 });
+    let other =
+        Call::Query(Query { contract: OTHER, data: vec![], value: 0, min_height: 0, freshness: Freshness::Any });
     assert_eq!(code_of(wire.ask(other).await), Code::OutOfScope);
     let mut forged = scene.flip(&scene.alice);
     forged.signature[5] ^= 1;

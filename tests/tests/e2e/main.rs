@@ -29,6 +29,7 @@ mod devloop;
 mod failover;
 mod follow;
 mod forge;
+mod freshness;
 mod full_disk;
 mod harness;
 mod hooks;

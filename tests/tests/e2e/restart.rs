@@ -40,6 +40,7 @@ fn workers_start_anew_one_after_the_other_and_nothing_is_lost() {
             }
         };
         more(10).await;
+        let early = alice.cluster.query(token.address(), token::balance_of(&writers[0].0)).await.unwrap().receipt;
         let begin = Instant::now();
         for index in 0..4 {
             net.kill_worker(index).unwrap();
@@ -56,6 +57,10 @@ fn workers_start_anew_one_after_the_other_and_nothing_is_lost() {
         // Without the last one that restarted, and with all that did before: they vote.
         net.kill_worker(3).unwrap();
         more(10).await;
+        // What was answered six epochs ago is in the history that the chain was shown.
+        let anchored = alice.cluster.anchor(&early).await.unwrap();
+        println!("entry {} is below {:?}", early.height, anchored.checkpoint);
+        assert!(anchored.checkpoint.epoch >= early.epoch + 5);
         for task in tasks {
             task.abort();
             assert!(task.await.unwrap_err().is_cancelled(), "a writer failed");

@@ -1,43 +1,24 @@
 //! The proof that a cluster's log reached an entry.
 
 use codec::{Decode, Encode};
-use phala_primitives::{ClusterId, Finality, Hash, PublicKey, blake2_256, records};
+use phala_primitives::{EntryHeader, Finality, Hash, records};
 
-/// Shows that a height of a cluster's log has a digest: the certificate signs the digest, and the header behind the
-/// digest names the height.
+/// Shows that an entry is in a cluster's log, and with it all that its header says.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct AnchorProof {
-    /// SCALE encoding of the entry's header. It begins with cluster (u32), epoch (u64), height (u64), view (u64), the
-    /// parent's digest, and its [`records::Seal`].
-    pub header: Vec<u8>,
+    /// The entry's header.
+    pub header: EntryHeader,
     /// Why the entry is final.
     pub finality: Finality,
 }
 
-fn parent(header: &[u8]) -> Option<Hash> {
-    <(ClusterId, u64, u64, u64, Hash)>::decode(&mut &*header).ok().map(|(.., parent)| parent)
-}
-
 impl AnchorProof {
-    /// Whether the entry is the last of its epoch's log; `None` if that cannot be read.
-    pub fn seal(&self) -> Option<records::Seal> {
-        <(ClusterId, u64, u64, u64, Hash, records::Seal)>::decode(&mut &*self.header).ok().map(|(.., seal)| seal)
-    }
-
-    /// Whether the epoch's members, who vote with `identities`, finalised the entry that `anchor` names.
-    pub fn proves(
-        &self,
-        genesis: &Hash,
-        cluster: ClusterId,
-        epoch: u64,
-        identities: &[PublicKey],
-        anchor: &records::Anchor,
-    ) -> bool {
-        let place = <(ClusterId, u64, u64)>::decode(&mut self.header.as_slice());
-        place == Ok((cluster, epoch, anchor.height))
-            && blake2_256(&self.header) == anchor.digest
-            && self.finality.leads_from(anchor.digest, parent)
-            && self.finality.certificate.epoch == epoch
-            && self.finality.certificate.verify(&records::cluster_namespace(genesis, cluster), identities).is_ok()
+    /// Whether the members of the cluster's present epoch finalised the entry in that epoch.
+    pub fn proves(&self, genesis: &Hash, record: &records::ClusterRecord) -> bool {
+        let identities: Vec<_> = record.members.iter().map(|member| member.identity).collect();
+        let namespace = records::cluster_namespace(genesis, self.header.cluster);
+        self.header.epoch == record.epoch
+            && self.header.is_subject_of(&self.finality)
+            && self.finality.certificate.verify(&namespace, &identities).is_ok()
     }
 }

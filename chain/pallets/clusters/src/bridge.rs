@@ -12,11 +12,8 @@
 //! the fee; only calls that the runtime's filter names are let through, in batches as well. A cluster can speak for
 //! the contracts that the chain has placed in it, and for nobody else.
 
-use crate::{
-    anchor::AnchorProof,
-    pallet::{Bridges, Clusters, Config, Contracts, Error, Event, Inbox, MAX_PROOF, Pallet},
-};
-use codec::{Decode, DecodeAll, DecodeLimit};
+use crate::pallet::{Bridges, Clusters, Config, Contracts, Error, Event, Inbox, Pallet};
+use codec::DecodeLimit;
 use frame_support::{
     dispatch::{GetDispatchInfo, RawOrigin},
     ensure,
@@ -28,12 +25,10 @@ use frame_support::{
     },
     weights::Weight,
 };
-use pallet_registry::Pallet as Registry;
 use phala_primitives::{
-    AccountId, Balance, ClusterId, Hash, blake2_256,
-    bridge::{BridgeRecord, Crossing, Inbound, Letter, Order, Outbound, pot},
+    AccountId, Balance, ClusterId, Hash,
+    bridge::{BridgeRecord, Inbound, Letter, Order, Outbound, pot},
     limits::{MAX_CALL_DATA, MAX_DELIVERED, MAX_DISPATCH, MAX_INBOX, MAX_OUTBOX, MIN_BALANCE},
-    records::{Anchor, Seal},
 };
 use sp_runtime::{AccountId32, DispatchError, traits::Dispatchable};
 
@@ -48,13 +43,6 @@ const MAX_REMOVED: u64 = 256;
 pub trait DispatchFee {
     /// The fee of a call of this length in bytes and this weight.
     fn fee(length: u32, weight: Weight) -> Balance;
-}
-
-/// What the header of an entry says of the traffic with the chain, if it is one.
-fn crossing(header: &[u8]) -> Option<(Anchor, Crossing)> {
-    type Prefix = (ClusterId, u64, u64, u64, Hash, Seal, u64, u64, Hash, Crossing);
-    let (_, _, height, _, _, _, _, _, _, crossing) = Prefix::decode(&mut &*header).ok()?;
-    Some((Anchor { height, digest: blake2_256(header) }, crossing))
 }
 
 fn account(account: AccountId) -> AccountId32 {
@@ -129,7 +117,8 @@ impl<T: Config> Pallet<T> {
     ) -> Result<(), DispatchError> {
         ensure!(messages.len() <= MAX_DELIVERED && rest.len() as u64 <= MAX_OUTBOX, Error::<T>::TooManyMessages);
         let before = Bridges::<T>::get(cluster);
-        let crossing = Self::vouched(cluster, proof)?;
+        let mut record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
+        let crossing = Self::shown(cluster, &mut record, proof)?.header.executed.crossing;
         let mut delivered = before.outbox;
         messages.iter().for_each(|message| delivered.push_outbound(&message.hash()));
         let mut all = delivered;
@@ -147,18 +136,6 @@ impl<T: Config> Pallet<T> {
         }
         Self::deposit_event(Event::Delivered { cluster, next: delivered.next, taken });
         Ok(())
-    }
-
-    /// What an entry that the present members finalised says of the traffic.
-    fn vouched(cluster: ClusterId, proof: &[u8]) -> Result<Crossing, Error<T>> {
-        let record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
-        ensure!(proof.len() <= MAX_PROOF, Error::<T>::NoProof);
-        let proof = AnchorProof::decode_all(&mut &*proof).map_err(|_| Error::<T>::BadProof)?;
-        let (anchor, crossing) = crossing(&proof.header).ok_or(Error::<T>::BadProof)?;
-        let identities: Vec<_> = record.members.iter().map(|member| member.identity).collect();
-        let genesis = Registry::<T>::genesis_hash();
-        ensure!(proof.proves(&genesis, cluster, record.epoch, &identities, &anchor), Error::<T>::BadProof);
-        Ok(crossing)
     }
 
     fn execute(cluster: ClusterId, number: u64, message: Outbound) {

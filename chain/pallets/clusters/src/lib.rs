@@ -66,15 +66,17 @@ pub mod pallet {
         bridge::{BridgeRecord, Letter, Order, Outbound},
         limits::{MAX_CODE, MAX_DELIVERED},
         quorum,
-        records::{self, Anchor, ClusterRecord, CodeRecord, ContractRecord, Member, Plan, Seal},
+        records::{self, Anchor, Checkpoint, ClusterRecord, CodeRecord, ContractRecord, Member, Plan, Seal},
     };
-    use sp_runtime::AccountId32;
+    use sp_runtime::{AccountId32, SaturatedConversion};
     use std::collections::BTreeSet;
 
     /// Longest salt of a contract, in bytes.
     pub const MAX_SALT: usize = 64;
     /// Longest encoded [`AnchorProof`], in bytes.
     pub const MAX_PROOF: usize = 16 << 10;
+    /// Blocks after which a checkpoint costs nothing.
+    pub const SPAN: u32 = 8;
 
     /// Up to seven signatures and the rest.
     const REJOIN: Weight = Weight::from_parts(800_000_000, 0);
@@ -339,6 +341,22 @@ pub mod pallet {
             /// How many messages into it the cluster is known to have taken.
             taken: u64,
         },
+        /// The chain was shown a newer entry of a cluster's log.
+        CheckpointMoved {
+            /// The cluster.
+            cluster: ClusterId,
+            /// The entry.
+            checkpoint: Checkpoint,
+        },
+        /// All members of a cluster have reported, and none holds what the chain was shown: it waits for one that does.
+        HistoryMissing {
+            /// The cluster.
+            cluster: ClusterId,
+            /// What was shown.
+            checkpoint: Checkpoint,
+            /// The highest that a member holds.
+            floor: Anchor,
+        },
         /// A contract is to run other code.
         ContractUpgraded {
             /// Its address.
@@ -440,7 +458,12 @@ pub mod pallet {
                 Creators::<T>::insert(cluster, creator);
             }
             Epochs::<T>::insert(cluster, 0, &members);
-            let record = ClusterRecord { epoch: 0, members: members.clone(), floor: Anchor::default() };
+            let record = ClusterRecord {
+                epoch: 0,
+                members: members.clone(),
+                floor: Anchor::default(),
+                checkpoint: Checkpoint::default(),
+            };
             Clusters::<T>::insert(cluster, record);
             Self::deposit_event(Event::ClusterCreated { cluster, members });
             Ok(())
@@ -459,24 +482,33 @@ pub mod pallet {
             proof: Option<Vec<u8>>,
         ) -> DispatchResult {
             let worker = ensure_signed(origin)?;
-            let record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
+            let mut record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
             let account = AccountId(worker.clone().into());
             ensure!(record.members.iter().any(|member| member.worker == account), Error::<T>::NotMember);
             let identity = Registry::<T>::active_worker(&worker).ok_or(Error::<T>::NotRegistered)?.identity;
-            Self::check_anchor(cluster, &record, &anchor, proof.as_deref())?;
+            if anchor != record.floor {
+                ensure!(anchor.height > record.floor.height, Error::<T>::BelowFloor);
+                let proof = Self::shown(cluster, &mut record, &proof.ok_or(Error::<T>::NoProof)?)?;
+                ensure!(proof.header.anchor() == anchor, Error::<T>::BadProof);
+            }
 
             let mut rejoined = Rejoining::<T>::get(cluster);
             rejoined.retain(|other| other.worker != account);
             rejoined.push(Rejoined { worker: account, identity, anchor });
             Self::deposit_event(Event::MemberRejoined { cluster, worker, anchor });
-            if let Some(members) = Self::complete(&record, &rejoined) {
-                let floor = rejoined.iter().map(|other| other.anchor).chain([record.floor]);
-                let floor = floor.max_by_key(|anchor| anchor.height).unwrap_or_default();
-                Rejoining::<T>::remove(cluster);
-                Self::start_epoch(cluster, record, members, floor);
-            } else {
-                Rejoining::<T>::insert(cluster, rejoined);
-                Self::plan(cluster, &record);
+            let floor = rejoined.iter().map(|other| other.anchor).chain([record.floor]);
+            let floor = floor.max_by_key(|anchor| anchor.height).unwrap_or_default();
+            match Self::complete(&record, &rejoined) {
+                Some(members) if floor.height >= record.checkpoint.anchor.height => {
+                    Self::start_epoch(cluster, record, members, floor);
+                }
+                complete => {
+                    if complete.is_some() {
+                        Self::deposit_event(Event::HistoryMissing { cluster, checkpoint: record.checkpoint, floor });
+                    }
+                    Rejoining::<T>::insert(cluster, rejoined);
+                    Self::plan(cluster, &record);
+                }
             }
             Ok(())
         }
@@ -485,23 +517,32 @@ pub mod pallet {
         /// is an encoded [`AnchorProof`]. Anyone may bring it; what is new costs no fee.
         #[pallet::call_index(5)]
         #[pallet::weight(REJOIN.saturating_add(T::DbWeight::get().reads_writes(14, 6)))]
-        pub fn close(
-            origin: OriginFor<T>,
-            cluster: ClusterId,
-            anchor: Anchor,
-            proof: Vec<u8>,
-        ) -> DispatchResultWithPostInfo {
+        pub fn close(origin: OriginFor<T>, cluster: ClusterId, proof: Vec<u8>) -> DispatchResultWithPostInfo {
             ensure_signed(origin)?;
-            let record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
+            let mut record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
             let Some(Plan::Seal { members }) = Plans::<T>::get(cluster) else {
                 return Err(Error::<T>::NothingNew.into());
             };
-            ensure!(anchor.height > record.floor.height, Error::<T>::BelowFloor);
-            let shown = Self::check_anchor(cluster, &record, &anchor, Some(&proof))?;
+            let proof = Self::shown(cluster, &mut record, &proof)?;
             let seal = records::seal(cluster, record.epoch.saturating_add(1), &members);
-            ensure!(shown.and_then(|proof| proof.seal()) == Some(Seal::Last(seal)), Error::<T>::BadProof);
-            Self::start_epoch(cluster, record, members, anchor);
+            ensure!(proof.header.seal == Seal::Last(seal), Error::<T>::BadProof);
+            Self::start_epoch(cluster, record, members, proof.header.anchor());
             Ok(Pays::No.into())
+        }
+
+        /// Shows the chain a newer entry of a cluster's log, behind which the cluster never goes back. `proof` is an
+        /// encoded [`AnchorProof`]. Anyone may bring it; it costs no fee if the one before is [`SPAN`] blocks old.
+        #[pallet::call_index(6)]
+        #[pallet::weight(REJOIN.saturating_add(T::DbWeight::get().reads_writes(3, 1)))]
+        pub fn checkpoint(origin: OriginFor<T>, cluster: ClusterId, proof: Vec<u8>) -> DispatchResultWithPostInfo {
+            ensure_signed(origin)?;
+            let mut record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
+            let before = record.checkpoint;
+            Self::shown(cluster, &mut record, &proof)?;
+            ensure!(record.checkpoint != before, Error::<T>::NothingNew);
+            Self::deposit_event(Event::CheckpointMoved { cluster, checkpoint: record.checkpoint });
+            let due = record.checkpoint.block >= before.block.saturating_add(SPAN);
+            Ok(if due { Pays::No } else { Pays::Yes }.into())
         }
 
         /// Holds a deposit from the caller for a code of `size` bytes with this BLAKE2b-256 hash.
@@ -617,25 +658,25 @@ pub mod pallet {
     }
 
     impl<T: Config> Pallet<T> {
-        /// Whether the members of the present epoch finalised the anchor, or it is the epoch's floor.
-        fn check_anchor(
+        /// What an encoded [`AnchorProof`] shows of the log of the present epoch. It is the new checkpoint if it is the
+        /// newest that was shown.
+        pub(crate) fn shown(
             cluster: ClusterId,
-            record: &ClusterRecord,
-            anchor: &Anchor,
-            proof: Option<&[u8]>,
-        ) -> Result<Option<AnchorProof>, Error<T>> {
-            if *anchor == record.floor {
-                return Ok(None);
-            }
-            ensure!(anchor.height > record.floor.height, Error::<T>::BelowFloor);
-            let proof = proof.filter(|proof| proof.len() <= MAX_PROOF).ok_or(Error::<T>::NoProof)?;
+            record: &mut ClusterRecord,
+            proof: &[u8],
+        ) -> Result<AnchorProof, Error<T>> {
+            ensure!(proof.len() <= MAX_PROOF, Error::<T>::NoProof);
             let proof = AnchorProof::decode_all(&mut &*proof).map_err(|_| Error::<T>::BadProof)?;
-            let identities: Vec<_> = record.members.iter().map(|member| member.identity).collect();
-            let genesis = Registry::<T>::genesis_hash();
-            ensure!(proof.proves(&genesis, cluster, record.epoch, &identities, anchor), Error::<T>::BadProof);
+            let header = &proof.header;
             // Behind the end of a log there is nothing that a replica would keep.
-            ensure!(!matches!(proof.seal(), None | Some(Seal::Behind)), Error::<T>::BadProof);
-            Ok(Some(proof))
+            let here = header.cluster == cluster && header.seal != Seal::Behind;
+            ensure!(here && proof.proves(&Registry::<T>::genesis_hash(), record), Error::<T>::BadProof);
+            if header.height > record.checkpoint.anchor.height {
+                let block = frame_system::Pallet::<T>::block_number().saturated_into();
+                record.checkpoint = Checkpoint { anchor: proof.header.anchor(), epoch: header.epoch, block };
+                Clusters::<T>::insert(cluster, &*record);
+            }
+            Ok(proof)
         }
 
         /// Plans the next epoch, if members wait for one. A plan to seal stays as it is: members may have followed it.
@@ -677,7 +718,11 @@ pub mod pallet {
             Self::deposit_event(Event::EpochStarted { cluster, epoch, floor });
             // Who started once more since the epoch was planned waits for the one after it.
             let mut rejoined = Rejoining::<T>::take(cluster);
-            rejoined.retain(|other| !record.members.iter().any(|member| member.identity == other.identity));
+            rejoined.retain(|other| {
+                let current = Registry::<T>::active_worker(&AccountId32::new(other.worker.0));
+                current.is_some_and(|current| current.identity == other.identity)
+                    && !record.members.iter().any(|member| member.identity == other.identity)
+            });
             if !rejoined.is_empty() {
                 Rejoining::<T>::insert(cluster, rejoined);
                 Self::plan(cluster, &record);

@@ -1,14 +1,13 @@
 use super::{
-    clusters::{key, with_cluster},
+    clusters::{certified, header, with_cluster},
     *,
 };
 use frame_support::{assert_noop, assert_ok};
-use pallet_clusters::{AnchorProof, Bridges, Error, Event, Inbox};
+use pallet_clusters::{AnchorProof, Bridges, Clusters as Stored, Error, Event, Inbox};
 use phala_primitives::{
-    Certificate, blake2_256,
+    EntryHeader, Executed,
     bridge::{BridgeRecord, Crossing, Head, Inbound, Letter, Order, Outbound, pot},
     limits::{MAX_CALL_DATA, MAX_DELIVERED, MAX_DISPATCH, MAX_INBOX, MIN_BALANCE},
-    records::{Seal, cluster_namespace},
 };
 
 fn plain(uri: &str) -> Plain {
@@ -29,16 +28,10 @@ fn record() -> BridgeRecord {
 
 /// A proof by the first `signers` members of cluster 0 that an entry of its epoch 0 vouches for this traffic.
 fn vouched(crossing: Crossing, signers: usize) -> Vec<u8> {
-    let executed = (9u64, Hash([5; 32]), crossing);
-    let place = (0u32, 0u64, 10u64, 11u64, Hash([8; 32]), Seal::Open);
-    let header = (place, NOW, executed, Hash([6; 32]), 0u32, Hash([4; 32])).encode();
-    let mut certificate = Certificate { epoch: 0, view: 5, parent_view: 4, digest: blake2_256(&header), votes: vec![] };
-    let message = certificate.message(&cluster_namespace(&Hash([7; 32]), 0));
-    let mut keys: Vec<_> = (0..4).map(|index| key(index, 0)).collect();
-    keys.sort_by_key(|key| key.verifying_key().to_bytes());
-    certificate.votes =
-        keys.iter().take(signers).enumerate().map(|(i, key)| (i as u16, key.sign(&message).to_bytes())).collect();
-    AnchorProof { header, finality: certificate.into() }.encode()
+    let executed = Executed { crossing, ..header().executed };
+    let header = EntryHeader { executed, ..header() };
+    let finality = certified(&header, 0, signers);
+    AnchorProof { header, finality }.encode()
 }
 
 fn withdraw(to: &Plain, amount: Balance) -> Outbound {
@@ -171,12 +164,13 @@ fn a_delivery_needs_the_members_word_for_exactly_these_messages() {
         refused(proof.clone(), &all, &[], Error::OtherMessages);
         assert_ok!(deliver(proof.clone(), &all[1..], &[]));
         assert_eq!((free(&dave) - before, record().outbox), (6 * PHA, crossing.outbox));
-        refused(proof, &[], &[], Error::NothingNew);
+        refused(proof.clone(), &[], &[], Error::NothingNew);
         assert_eq!(free(&pot(0)), 4 * PHA + EXISTENTIAL_DEPOSIT);
         // Members of an epoch that has ended have no say.
+        let shown = Stored::<Runtime>::get(0).unwrap().checkpoint.anchor;
         for index in 0..4 {
             let origin = RuntimeOrigin::signed(worker(index));
-            assert_ok!(Clusters::rejoin(origin, 0, Default::default(), None));
+            assert_ok!(Clusters::rejoin(origin, 0, shown, Some(proof.clone())));
         }
         let more = withdraw(&dave, PHA);
         let mut head = crossing.outbox;

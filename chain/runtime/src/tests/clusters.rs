@@ -2,9 +2,9 @@ use super::*;
 use frame_support::{assert_noop, assert_ok};
 use pallet_clusters::{AnchorProof, Clusters as Stored, Epochs, Error, Plans, Policies};
 use phala_primitives::{
-    Certificate, ClusterPolicy, blake2_256,
+    Certificate, ClusterPolicy, EntryHeader, Executed, Finality,
     limits::MAX_CODE,
-    records::{Anchor, Plan, Seal, cluster_namespace, contract_address, seal},
+    records::{Anchor, Checkpoint, Plan, Seal, cluster_namespace, contract_address, seal},
 };
 
 pub(super) fn key(index: u32, start: u8) -> SigningKey {
@@ -32,15 +32,38 @@ fn finalised(epoch: u64, height: u64, start: u8, signers: usize) -> (Anchor, Vec
 
 /// The same of an entry that seals its epoch.
 fn sealing(epoch: u64, height: u64, start: u8, signers: usize, seal: Seal) -> (Anchor, Vec<u8>) {
-    let header = (0u32, epoch, height, 8u64, Hash([8; 32]), seal, [8u8; 40]).encode();
-    let digest = blake2_256(&header);
+    let header = EntryHeader { epoch, height, seal, ..header() };
+    let finality = certified(&header, start, signers);
+    (Anchor { height, digest: header.digest() }, AnchorProof { header, finality }.encode())
+}
+
+/// Of some entry of cluster 0.
+pub(super) fn header() -> EntryHeader {
+    EntryHeader {
+        cluster: 0,
+        epoch: 0,
+        height: 10,
+        view: 11,
+        parent: Hash([8; 32]),
+        seal: Seal::Open,
+        time_ms: NOW,
+        executed: Executed { height: 9, state_root: Hash([5; 32]), crossing: Default::default() },
+        commands_root: Hash([6; 32]),
+        count: 0,
+        body_hash: Hash([4; 32]),
+    }
+}
+
+/// The word for an entry of the first `signers` members, with the keys of that start.
+pub(super) fn certified(header: &EntryHeader, start: u8, signers: usize) -> Finality {
+    let (epoch, digest) = (header.epoch, header.digest());
     let mut certificate = Certificate { epoch, view: 5, parent_view: 4, digest, votes: vec![] };
     let message = certificate.message(&cluster_namespace(&Hash([7; 32]), 0));
     let mut keys: Vec<_> = (0..4).map(|index| key(index, start)).collect();
     keys.sort_by_key(|key| key.verifying_key().to_bytes());
     certificate.votes =
         keys.iter().take(signers).enumerate().map(|(i, key)| (i as u16, key.sign(&message).to_bytes())).collect();
-    (Anchor { height, digest }, AnchorProof { header, finality: certificate.into() }.encode())
+    certificate.into()
 }
 
 fn rejoin(index: u32, anchor: Anchor, proof: Option<Vec<u8>>) -> sp_runtime::DispatchResult {
@@ -109,9 +132,7 @@ fn an_epoch_starts_when_all_members_rejoined_with_their_present_identities() {
 #[test]
 fn the_others_finish_the_epoch_of_a_member_that_started_anew() {
     with_cluster(|| {
-        let close = |(anchor, proof): (Anchor, Vec<u8>)| {
-            Clusters::close(RuntimeOrigin::signed(account("//Bob")), 0, anchor, proof)
-        };
+        let close = |(_, proof): (Anchor, Vec<u8>)| Clusters::close(RuntimeOrigin::signed(account("//Bob")), 0, proof);
         let failed = |result: frame_support::dispatch::DispatchResultWithPostInfo| result.unwrap_err().error;
         let plain = finalised(0, 10, 0, 3);
         assert_eq!(failed(close(plain.clone())), Error::<Runtime>::NothingNew.into());
@@ -132,12 +153,11 @@ fn the_others_finish_the_epoch_of_a_member_that_started_anew() {
         assert_eq!(failed(close((behind, void.clone()))), Error::<Runtime>::BadProof.into());
         assert_noop!(rejoin(0, behind, Some(void)), Error::<Runtime>::BadProof);
         let (anchor, proof) = sealing(0, 10, 0, 3, seal);
-        assert_eq!(failed(close((Anchor { height: 11, ..anchor }, proof.clone()))), Error::<Runtime>::BadProof.into());
         assert_eq!(close((anchor, proof.clone())).unwrap().pays_fee, frame_support::dispatch::Pays::No);
         let record = Stored::<Runtime>::get(0).unwrap();
         assert_eq!((record.epoch, record.floor, &record.members), (1, anchor, &members));
         assert_eq!(Epochs::<Runtime>::get(0, 1).unwrap(), members);
-        assert_eq!(failed(close((anchor, proof))), Error::<Runtime>::BelowFloor.into());
+        assert_eq!(failed(close((anchor, proof))), Error::<Runtime>::BadProof.into());
         // What waits for the epoch after that is planned at once.
         let Some(Plan::Seal { members }) = Plans::<Runtime>::get(0) else { panic!("no plan") };
         assert_eq!(members[2].identity, identity(2, 2));
@@ -155,8 +175,8 @@ fn all_report_when_too_few_are_left_to_finish_the_epoch() {
         assert_ok!(rejoin(1, Anchor::default(), None));
         assert_eq!(Plans::<Runtime>::get(0), Some(Plan::Report));
         // The plan to seal counts no more, even if two members that have started anew since had followed it.
-        let (anchor, proof) = sealing(0, 13, 0, 3, Seal::Last(seal(0, 1, &members)));
-        let close = Clusters::close(RuntimeOrigin::signed(account("//Bob")), 0, anchor, proof);
+        let (_, proof) = sealing(0, 13, 0, 3, Seal::Last(seal(0, 1, &members)));
+        let close = Clusters::close(RuntimeOrigin::signed(account("//Bob")), 0, proof);
         assert_eq!(close.unwrap_err().error, Error::<Runtime>::NothingNew.into());
         assert_ok!(rejoin(2, Anchor::default(), None));
         assert_ok!(rejoin(3, high, Some(high_proof)));
@@ -178,6 +198,35 @@ fn an_anchor_needs_a_quorum_of_its_own_epoch_and_cannot_lie_about_its_height() {
             assert_noop!(rejoin(0, anchor, Some(proof)), Error::<Runtime>::BadProof);
         }
         assert_ok!(rejoin(0, anchor, Some(proof)));
+    });
+}
+
+#[test]
+fn a_cluster_never_goes_back_behind_what_the_chain_was_shown() {
+    use frame_support::dispatch::Pays;
+    with_cluster(|| {
+        let show = |(_, proof): (Anchor, Vec<u8>)| {
+            let shown = Clusters::checkpoint(RuntimeOrigin::signed(account("//Bob")), 0, proof);
+            shown.map(|info| info.pays_fee).map_err(|failed| failed.error)
+        };
+        let record = || Stored::<Runtime>::get(0).unwrap();
+        let (high, low) = (finalised(0, 12, 0, 3), finalised(0, 10, 0, 3));
+        assert_eq!(show(finalised(0, 12, 0, 2)), Err(Error::<Runtime>::BadProof.into()));
+        assert_eq!(show(low.clone()), Ok(Pays::Yes), "the chain has just begun");
+        assert_eq!(show(low.clone()), Err(Error::<Runtime>::NothingNew.into()));
+        System::set_block_number(1 + pallet_clusters::SPAN);
+        assert_eq!(show(high.clone()), Ok(Pays::No));
+        assert_eq!(record().checkpoint, Checkpoint { anchor: high.0, epoch: 0, block: 1 + pallet_clusters::SPAN });
+        assert_eq!(show(low.clone()), Err(Error::<Runtime>::NothingNew.into()));
+
+        // The disks of all have lost it: they wait for one that has not.
+        for index in 0..4 {
+            assert_ok!(register(&worker(index), &key(index, 1)));
+            assert_ok!(rejoin(index, low.0, Some(low.1.clone())));
+        }
+        assert_eq!((record().epoch, Plans::<Runtime>::get(0)), (0, Some(Plan::Report)));
+        assert_ok!(rejoin(2, high.0, Some(high.1.clone())));
+        assert_eq!((record().epoch, record().floor), (1, high.0));
     });
 }
 

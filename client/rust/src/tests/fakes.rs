@@ -15,16 +15,17 @@ use jsonrpsee::{RpcModule, server::ServerHandle};
 use parking_lot::Mutex;
 use phala_light::Header;
 use phala_primitives::{
-    AccountId, Certificate, Code, Coded, Fact, FinalizedHead, Hash, PublicKey, RequestId, blake2_256, merkle, quorum,
+    AccountId, Certificate, Code, Coded, EntryHeader, Executed, Fact, FinalizedHead, Hash, PublicKey, RequestId,
+    blake2_256, merkle, quorum,
     records::{
-        Anchor, Appraisal, ClusterRecord, ContractRecord, Member, Seal, Tier, WorkerRecord, chain_namespace,
-        cluster_namespace,
+        Anchor, Appraisal, Checkpoint, ClusterRecord, ContractRecord, Member, Seal, Tier, WorkerRecord,
+        chain_namespace, cluster_namespace,
     },
     storage,
 };
 use phala_session::{
-    Acceptor, Answer, Call, CertificateCache, CommandId, CommandReceipt, EntryHeader, EventChain, Executed, Incoming,
-    LogPage, LogRecord, Outcome, Output, Place, Query, QueryReceipt, Said, SignedCommand, SystemRng,
+    Acceptor, Answer, Call, CertificateCache, CommandId, CommandReceipt, EventChain, Incoming, LogPage, LogRecord,
+    Outcome, Output, Place, Query, QueryReceipt, Said, SignedCommand, SystemRng,
 };
 use sp_core::{Blake2Hasher, H256};
 use sp_trie::{LayoutV1, MemoryDB, Recorder, Trie, TrieDBBuilder, TrieMut, trie_types::TrieDBMutBuilderV1};
@@ -228,7 +229,10 @@ impl FakeCluster {
         let deployer = AccountId::default();
         chain.put(storage::contract(&CONTRACT), ContractRecord::new(CLUSTER, Hash::ZERO, deployer, false));
         chain.put(keys::epoch(CLUSTER, 3), &members);
-        chain.put(storage::cluster(CLUSTER), ClusterRecord { epoch: 3, members, floor: Anchor::default() });
+        chain.put(
+            storage::cluster(CLUSTER),
+            ClusterRecord { epoch: 3, members, floor: Anchor::default(), checkpoint: Checkpoint::default() },
+        );
         Arc::new(Self { log, workers })
     }
 
@@ -268,6 +272,7 @@ impl Worker {
             | Call::Logs(_)
             | Call::Balance(_)
             | Call::Part(_)
+            | Call::History(_)
             | Call::Rehearse(_)
             | Call::Unfollow(_) => Err(Code::Malformed.into()),
         }
@@ -293,6 +298,7 @@ impl Worker {
             epoch: 3,
             height: query.min_height,
             entry: Hash::ZERO,
+            entry_time_ms: now_ms(),
             state_root: Hash::ZERO,
             time_ms: now_ms(),
             reply_hash: output.hash(),

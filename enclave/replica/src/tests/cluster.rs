@@ -7,15 +7,15 @@ use parking_lot::Mutex;
 use phala_keys::{ChainView, ClusterKeys, DevKeyService, KeyRequest, KeyService, RecipientKey};
 use phala_pink::{HttpError, HttpRequest, HttpResult, Outside, Pink};
 use phala_primitives::{
-    AccountId, AccountSignature, Block, Certificate, ClusterId, Coded, Fact, Hash, Position, SIGNING_CONTEXT, Verdict,
-    blake2_256,
+    AccountId, AccountSignature, Block, Certificate, ClusterId, Coded, EntryHeader, Fact, Hash, Position,
+    SIGNING_CONTEXT, Verdict, blake2_256,
     records::{
-        Anchor, Appraisal, ClusterRecord, ContractRecord, Member, Tier, WorkerRecord, cluster_namespace,
+        Anchor, Appraisal, Checkpoint, ClusterRecord, ContractRecord, Member, Tier, WorkerRecord, cluster_namespace,
         contract_address,
     },
 };
 use phala_session::{
-    Action, Answer, CertificateCache, Command, CommandReceipt, Credentials, EntryHeader, Outcome, Output, Query, Scope,
+    Action, Answer, CertificateCache, Command, CommandReceipt, Credentials, Freshness, Outcome, Output, Query, Scope,
     SignedCommand, SystemRng,
 };
 use phala_vm::{Capacity, Engine};
@@ -103,7 +103,7 @@ impl ChainView for Registry {
     }
     fn cluster(&self, _: ClusterId) -> Option<ClusterRecord> {
         let members = vec![Member { worker: WORKER, identity: self.0.verifying_key().to_bytes() }];
-        Some(ClusterRecord { epoch: 0, members, floor: Anchor::default() })
+        Some(ClusterRecord { epoch: 0, members, floor: Anchor::default(), checkpoint: Checkpoint::default() })
     }
 }
 
@@ -293,7 +293,7 @@ impl Cluster {
 
     /// Asks every replica and checks what a client checks.
     pub(super) fn query(&self, user: &User, contract: AccountId, data: &[u8]) -> Result<Output, Coded> {
-        let query = Query { contract, data: data.to_vec(), value: 0, min_height: 0 };
+        let query = Query { contract, data: data.to_vec(), value: 0, min_height: 0, freshness: Freshness::Any };
         let mut outputs: Vec<_> = self
             .replicas
             .iter()

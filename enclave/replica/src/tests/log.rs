@@ -7,8 +7,8 @@ use crate::{
     layout::{BATCHES, OUTCOMES},
 };
 use codec::Encode;
-use phala_primitives::{Block, Code, Hash, Verdict, blake2_256, limits::MAX_COMMAND_LIFE_MS, merkle};
-use phala_session::{Action, EntryHeader, SignedCommand};
+use phala_primitives::{Block, Code, EntryHeader, Hash, Verdict, blake2_256, limits::MAX_COMMAND_LIFE_MS, merkle};
+use phala_session::{Action, Freshness, SignedCommand};
 use std::sync::Arc;
 
 /// An entry as a broken enclave with the cluster's keys would make it: like `block`, but changed.
@@ -207,7 +207,8 @@ fn a_final_entry_that_cannot_be_applied_stops_the_replica() {
     let replica = &cluster.replicas[0];
     assert!(replica.finalized(&gap, &cluster.certificate(&gap).into()).is_err());
     assert!(replica.fault().is_some());
-    let query = phala_session::Query { contract, data: GET.to_vec(), value: 0, min_height: 0 };
+    let query =
+        phala_session::Query { contract, data: GET.to_vec(), value: 0, min_height: 0, freshness: Freshness::Any };
     let refused = replica.query(user.id(), [1; 16], &query, cluster.now).unwrap_err();
     assert_eq!(refused.known(), Some(Code::NotReady));
     assert!(replica.finalized(&block, &cluster.certificate(&block).into()).is_err());
@@ -218,7 +219,8 @@ fn readers_wait_for_the_height_they_ask_for() {
     let user = User::new(1);
     let (mut cluster, contract) = with_flipper(&user);
     let height = cluster.replicas[0].applied().height + 1;
-    let query = phala_session::Query { contract, data: GET.to_vec(), value: 0, min_height: height };
+    let query =
+        phala_session::Query { contract, data: GET.to_vec(), value: 0, min_height: height, freshness: Freshness::Any };
     let early = cluster.replicas[0].query(user.id(), [1; 16], &query, cluster.now).unwrap_err();
     assert_eq!(early.known(), Some(Code::NotReady));
     let mut waits = cluster.replicas[0].reached(height).unwrap();
@@ -293,4 +295,28 @@ fn cost() {
         );
         assert!(tickets.iter_mut().all(|ticket| ticket.try_recv().unwrap().unwrap().is_ok()));
     }
+}
+
+#[test]
+fn a_barrier_is_passed_when_an_entry_was_executed_and_belongs_to_members() {
+    let user = User::new(1);
+    let (mut cluster, contract) = with_flipper(&user);
+    let mut ticket = cluster.replicas[2].barrier(cluster.now).unwrap();
+    assert!(ticket.try_recv().unwrap().is_none(), "no entry was executed since");
+    let before = cluster.replicas[2].applied().height;
+    cluster.step(2);
+    assert!(ticket.try_recv().unwrap().expect("executed").is_ok());
+    assert_eq!(cluster.replicas[2].applied().height, before + 1);
+    let command = user.command(30, Action::Barrier, GAS, cluster.deadline());
+    let refused = cluster.replicas[0].submit(command, cluster.now).unwrap_err();
+    assert_eq!(refused.known(), Some(Code::NotMember));
+
+    let ask = |cluster: &Cluster, most| {
+        let freshness = Freshness::Bounded(most);
+        let query = phala_session::Query { contract, data: GET.to_vec(), value: 0, min_height: 0, freshness };
+        cluster.replicas[0].query(user.id(), [7; 16], &query, cluster.now)
+    };
+    cluster.now += 500;
+    assert_eq!(ask(&cluster, 400).unwrap_err().known(), Some(Code::StaleState));
+    assert!(ask(&cluster, 600).is_ok());
 }

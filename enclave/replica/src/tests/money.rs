@@ -2,15 +2,15 @@
 
 use super::cluster::*;
 use crate::bridge::{Delivery, Traffic};
-use codec::{Decode, Encode};
+use codec::Encode;
 use phala_primitives::{
-    AccountId, Balance, Code, Coded, Fact, PHA, blake2_256,
+    AccountId, Balance, Code, Coded, Fact, PHA,
     bridge::{BridgeRecord, Head, Inbound, Letter, Order, Outbound},
     limits::{MAX_OUTBOX_OF_SENDER, MIN_BALANCE, MIN_WITHDRAWAL},
     records::Anchor,
     storage,
 };
-use phala_session::{Action, Answer, Command, EntryHeader, LogQuery, Outcome, Said};
+use phala_session::{Action, Answer, Command, Freshness, LogQuery, Outcome, Said};
 
 /// A contract that takes what it is given, and calls functions for anyone who asks.
 const TILL: &str = include_str!("../../../../contracts/fixtures/door.wat");
@@ -44,8 +44,8 @@ impl Post {
 
     /// Takes a delivery as the chain would, but for the certificate.
     fn receive(&mut self, delivery: &Delivery) {
-        let header = EntryHeader::decode(&mut delivery.header.as_slice()).unwrap();
-        assert_eq!(delivery.finality.certificate.digest, blake2_256(&delivery.header));
+        let header = &delivery.header;
+        assert_eq!(delivery.finality.certificate.digest, header.digest());
         delivery.messages.iter().for_each(|message| self.record.outbox.push_outbound(&message.hash()));
         let mut all = self.record.outbox;
         delivery.rest.iter().for_each(|hash| all.push_outbound(hash));
@@ -237,8 +237,13 @@ fn accounts_pay_contracts_which_pay_out_and_what_fails_moves_nothing() {
     let too_much = cluster.pay(&alice, 15, till, PHA, &pay_out(dave, 2 * PHA, false)).result.unwrap();
     assert_eq!((too_much.data, cluster.owned_by(alice.id(), till)), (vec![1, 0], PHA));
     // A query sees the ledger, and what it would become.
-    let mut query =
-        phala_session::Query { contract: till, data: pay_out(dave, 2 * PHA, false), value: PHA, min_height: 0 };
+    let mut query = phala_session::Query {
+        contract: till,
+        data: pay_out(dave, 2 * PHA, false),
+        value: PHA,
+        min_height: 0,
+        freshness: Freshness::Any,
+    };
     let ask = |query: &phala_session::Query| -> Result<Vec<u8>, Coded> {
         match cluster.replicas[1].query(alice.id(), [4; 16], query, cluster.now)? {
             Answer::Query { output, .. } => Ok(output.data),

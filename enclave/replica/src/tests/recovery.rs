@@ -37,7 +37,7 @@ fn a_crash_loses_nothing_that_was_acknowledged() {
     let held = cluster.replicas[0].anchor().unwrap();
     let (header, finality) = held.proof.unwrap();
     assert_eq!((held.anchor.height, held.anchor.digest), (before.height, before.digest));
-    assert_eq!((phala_primitives::blake2_256(&header), finality.certificate.digest), (before.digest, before.digest));
+    assert_eq!((header.digest(), finality.certificate.digest), (before.digest, before.digest));
 
     assert_eq!(cluster.replicas[0].submit(command.clone(), cluster.now).unwrap_err().known(), Some(Code::NotReady));
     cluster.enter(held.anchor);

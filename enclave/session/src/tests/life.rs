@@ -13,6 +13,7 @@ fn answer(data: usize) -> Result<Answer, Coded> {
         epoch: 1,
         height: 9,
         entry: Hash([1; 32]),
+        entry_time_ms: NOW,
         state_root: Hash([2; 32]),
         time_ms: NOW,
         reply_hash: output.hash(),

@@ -114,7 +114,7 @@ impl World {
 }
 
 pub(crate) fn query() -> Query {
-    Query { contract: CONTRACT, data: vec![1, 2, 3, 4], value: 0, min_height: 5 }
+    Query { contract: CONTRACT, data: vec![1, 2, 3, 4], value: 0, min_height: 5, freshness: Freshness::Any }
 }
 
 pub(crate) fn call() -> Command {

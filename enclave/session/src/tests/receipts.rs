@@ -4,7 +4,7 @@ use super::*;
 use codec::{Decode, Encode};
 use ed25519_dalek::Signer;
 use phala_primitives::{
-    PublicKey,
+    EntryHeader, Executed, PublicKey,
     bridge::Crossing,
     merkle, quorum,
     records::{Seal, cluster_namespace},
@@ -102,6 +102,7 @@ fn a_query_receipt_proves_who_said_what_about_which_state() {
         epoch: 1,
         height: 5,
         entry: Hash([1; 32]),
+        entry_time_ms: NOW,
         state_root: Hash([2; 32]),
         time_ms: NOW,
         reply_hash: output.hash(),
