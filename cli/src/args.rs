@@ -149,7 +149,7 @@ pub(crate) enum Command {
     /// Show a cluster: its members, what their machines are worth, and what contracts may use.
     #[command(
         args_conflicts_with_subcommands = true,
-        after_help = "Examples:\n  phala cluster\n  phala cluster policy --set memory=256MiB --set query=1min --suri //Worker//0"
+        after_help = "Examples:\n  phala cluster\n  phala cluster policy --set memory=256MiB --set query=1min --suri //Worker//0\n  phala cluster drain //Worker//2 --suri //Worker//2\n  phala cluster resize 7 --suri //Worker//0"
     )]
     Cluster {
         /// Number of the cluster.
@@ -222,6 +222,38 @@ pub(crate) enum ClusterCommand {
         #[command(flatten)]
         network: Network,
     },
+    /// Have another worker take a member's place, as its operator or the account that made the cluster. Nothing stops
+    /// meanwhile; once it is done, the worker can be switched off.
+    #[command(after_help = "Example:\n  phala cluster drain //Worker//2 --suri //Worker//2")]
+    Drain {
+        /// The member: a name such as //Worker//2 or an address.
+        worker: String,
+        /// Number of the cluster.
+        #[arg(long, default_value_t = 0)]
+        cluster: u32,
+        /// Who asks for it.
+        #[command(flatten)]
+        signer: Signer,
+        /// Which network.
+        #[command(flatten)]
+        network: Network,
+    },
+    /// Give a cluster another number of members, 4 to 7, as the account that made it.
+    #[command(after_help = "Example:\n  phala cluster resize 7 --suri //Worker//0")]
+    Resize {
+        /// How many.
+        #[arg(value_parser = clap::value_parser!(u32).range(4..=7))]
+        size: u32,
+        /// Number of the cluster.
+        #[arg(long, default_value_t = 0)]
+        cluster: u32,
+        /// Who made the cluster.
+        #[command(flatten)]
+        signer: Signer,
+        /// Which network.
+        #[command(flatten)]
+        network: Network,
+    },
 }
 
 const POLICY: &str = "\
@@ -237,6 +269,7 @@ Limits and their ranges:
   http          0 to 16          HTTP requests of one query at once; 0 forbids them
   jobs          0 to 16384       requests and timers of one contract that may wait
   map           0 to 4096        parts into which a query may split its work
+  replace       5s to 1440min    how long a member may be silent before it is replaced
 
 Example:
   phala cluster policy --set memory=256MiB --set query=1min --suri //Worker//0";
@@ -273,6 +306,9 @@ pub(crate) struct Dev {
     /// Workers; they form one cluster. 1, or 4 to 7.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=7))]
     pub(crate) workers: u16,
+    /// Workers that wait to take the place of one that dies or is drained.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=7))]
+    pub(crate) spare: u16,
     /// Port of the JSON-RPC (HTTP and WebSocket); 0 takes a free one.
     #[arg(long, default_value_t = 9944)]
     pub(crate) rpc_port: u16,
@@ -554,7 +590,7 @@ mod tests {
                 field.name
             );
         }
-        assert_eq!(super::POLICY.lines().filter(|line| line.contains(" to ")).count(), 11);
+        assert_eq!(super::POLICY.lines().filter(|line| line.contains(" to ")).count(), 12);
     }
 
     #[test]

@@ -79,6 +79,12 @@ async fn run(command: Command, output: Output) -> Result<ExitCode> {
         Command::Cluster { command: Some(ClusterCommand::Policy { cluster, set, signer, network }), .. } => {
             commands::cluster::policy(cluster, &set, &signer, &network, output).await?;
         }
+        Command::Cluster { command: Some(ClusterCommand::Drain { worker, cluster, signer, network }), .. } => {
+            commands::cluster::drain(cluster, &worker, &signer, &network, output).await?;
+        }
+        Command::Cluster { command: Some(ClusterCommand::Resize { size, cluster, signer, network }), .. } => {
+            commands::cluster::resize(cluster, size, &signer, &network, output).await?;
+        }
         Command::Cluster { cluster, network, .. } => commands::cluster::show(cluster, &network, output).await?,
         Command::Transfer { to, amount, signer, network } => {
             commands::account::transfer(&to, &amount, &signer, &network, output).await?;

@@ -88,6 +88,8 @@ policy! {
         "Requests and timers of one contract that may wait.";
     map_parts "map" Count 1024, 0 => 4096,
         "Parts into which a query may split its work at once.";
+    replace_ms "replace" Millis 600_000, 5_000 => 86_400_000,
+        "How long a member may be silent before the others have it replaced.";
 }
 
 impl ClusterPolicy {
@@ -111,7 +113,7 @@ mod tests {
     fn the_encoding_is_frozen() {
         let policy = ClusterPolicy { version: 1, ..ClusterPolicy::DEFAULT };
         let numbers: Vec<u64> =
-            vec![1, 67_108_864, 1_073_741_824, 10_000, 16_777_216, 16_777_216, 65_536, 16, 64, 16, 1024, 1024];
+            vec![1, 67_108_864, 1_073_741_824, 10_000, 16_777_216, 16_777_216, 65_536, 16, 64, 16, 1024, 1024, 600_000];
         let bytes: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
         assert_eq!(policy.encode(), bytes);
     }

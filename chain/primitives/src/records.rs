@@ -83,6 +83,8 @@ pub struct ClusterRecord {
     pub floor: Anchor,
     /// The newest entry of the log that the chain was shown.
     pub checkpoint: Checkpoint,
+    /// Workers that are to be the members, once those that are new hold the log; empty if there is no change to come.
+    pub wanted: Vec<AccountId>,
 }
 
 /// An entry of a cluster's log that the chain was shown to be final: the cluster never goes back behind it.

@@ -29,6 +29,16 @@ pub fn cluster(cluster: ClusterId) -> Vec<u8> {
     map("Clusters", "Clusters", &cluster)
 }
 
+/// `Clusters::Placement`: the [`ClusterId`] of the cluster in which a worker has, or is to have, a seat.
+pub fn placement(worker: &AccountId) -> Vec<u8> {
+    map("Clusters", "Placement", worker)
+}
+
+/// `Clusters::Pool`: number of the block (`u32`) in which a worker last said that it waits for a seat.
+pub fn pool(worker: &AccountId) -> Vec<u8> {
+    map("Clusters", "Pool", worker)
+}
+
 /// `Clusters::Plans`: a [`crate::records::Plan`].
 pub fn plan(cluster: ClusterId) -> Vec<u8> {
     map("Clusters", "Plans", &cluster)

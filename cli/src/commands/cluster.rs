@@ -2,15 +2,15 @@
 
 use crate::{
     args::{Network, Signer},
-    network::connect,
+    network::{connect, named_account},
     output::{Output, Tone},
 };
 use anyhow::Result;
 use phala_client::{Account, Call, Chain};
 use phala_primitives::{
-    ClusterId, ClusterPolicy, Code, Coded,
+    AccountId, ClusterId, ClusterPolicy, Code, Coded,
     policy::{Field, Unit},
-    records::{Member, Tier, WorkerRecord},
+    records::{ClusterRecord, Member, Tier, WorkerRecord},
 };
 use serde_json::{Value, json};
 
@@ -98,6 +98,73 @@ fn member_text(member: &Member, worker: Option<&WorkerRecord>) -> String {
     format!("  {}  tier {}  {endpoint}{votes}", member.worker, tier_text(record.appraisal.tier))
 }
 
+/// Who is to come and to go.
+fn change(record: &ClusterRecord) -> Vec<String> {
+    let members: Vec<AccountId> = record.members.iter().map(|member| member.worker).collect();
+    let comes = record.wanted.iter().filter(|worker| !members.contains(worker));
+    let goes = members.iter().filter(|worker| !record.wanted.is_empty() && !record.wanted.contains(worker));
+    let comes = comes.map(|worker| format!("  {worker}  is to be a member, once it holds the log"));
+    comes.chain(goes.map(|worker| format!("  {worker}  is to leave"))).collect()
+}
+
+/// Has another worker take a member's place.
+pub(crate) async fn drain(
+    cluster: ClusterId,
+    worker: &str,
+    signer: &Signer,
+    network: &Network,
+    output: Output,
+) -> Result<()> {
+    let worker = named_account(worker)?;
+    let leaves = |record: &ClusterRecord| !record.members.iter().any(|member| member.worker == worker);
+    reshape(cluster, &Call::drain(cluster, &worker), leaves, signer, network, output).await
+}
+
+/// Gives a cluster another number of members.
+pub(crate) async fn resize(
+    cluster: ClusterId,
+    size: u32,
+    signer: &Signer,
+    network: &Network,
+    output: Output,
+) -> Result<()> {
+    let resized = |record: &ClusterRecord| record.members.len() == size as usize;
+    reshape(cluster, &Call::resize(cluster, size), resized, signer, network, output).await
+}
+
+/// Has the chain change a cluster's members, and waits until it has them.
+async fn reshape(
+    cluster: ClusterId,
+    call: &Call,
+    done: impl Fn(&ClusterRecord) -> bool,
+    signer: &Signer,
+    network: &Network,
+    output: Output,
+) -> Result<()> {
+    let chain = connect(network).await?;
+    let account = Account::from_suri(&signer.suri)?;
+    let bar = output.spinner("waiting for the chain");
+    let included = chain.submit(&account, call).await;
+    let refused = |error: Coded| match error.detail.contains("NobodyIdle") {
+        true => Coded::new(Code::NoIdleWorker, "start one, it offers itself"),
+        false => error,
+    };
+    let included = included.map_err(refused).inspect_err(|_| bar.finish_and_clear())?;
+    bar.set_message("waiting until the new members hold the log");
+    let mut heads = chain.heads().await?;
+    let record = loop {
+        let record = chain.cluster(cluster).await?.ok_or(Coded::from(Code::NoSuchCluster))?;
+        if done(&record) {
+            break record;
+        }
+        heads.next().await?;
+    };
+    bar.finish_and_clear();
+    output.done(format!("{} members in epoch {}", record.members.len(), record.epoch));
+    output.say(output.paint(Tone::Dim, &format!("extrinsic {}", included.hash)));
+    show(cluster, network, output).await
+}
+
 /// Shows a cluster.
 pub(crate) async fn show(cluster: ClusterId, network: &Network, output: Output) -> Result<()> {
     let chain = connect(network).await?;
@@ -110,13 +177,18 @@ pub(crate) async fn show(cluster: ClusterId, network: &Network, output: Output) 
     }
     let json = json!({
         "cluster": cluster, "epoch": record.epoch, "floor": record.floor.height,
+        "checkpoint": { "height": record.checkpoint.anchor.height, "block": record.checkpoint.block },
+        "wanted": record.wanted.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "members": members.iter().map(|(member, worker)| member_json(member, worker.as_ref())).collect::<Vec<_>>(),
         "policy": policy_json(&policy),
     });
-    let lines: Vec<String> = members.iter().map(|(member, worker)| member_text(member, worker.as_ref())).collect();
+    let mut lines: Vec<String> = members.iter().map(|(member, worker)| member_text(member, worker.as_ref())).collect();
+    lines.extend(change(&record));
     let text = format!(
-        "cluster    {cluster}, epoch {}\nmembers    {}\n{}\n{}",
+        "cluster    {cluster}, epoch {}\ncheckpoint entry {}, shown in block {}\nmembers    {}\n{}\n{}",
         record.epoch,
+        record.checkpoint.anchor.height,
+        record.checkpoint.block,
         members.len(),
         lines.join("\n"),
         policy_text(&policy)

@@ -20,6 +20,7 @@ pub(crate) async fn run(options: &Dev, output: Output) -> Result<()> {
         folder: options.data_dir.clone(),
         validators: options.validators.into(),
         workers: options.workers.into(),
+        spare: options.spare.into(),
         rpc_port: options.rpc_port,
         worker_port: options.worker_port,
         egress: EgressPolicy { private: options.allow_private_http },

@@ -73,6 +73,31 @@ impl Call {
         Self::new(CLUSTERS, 6, (cluster, proof))
     }
 
+    /// Puts a worker without a seat into the pool. The caller is the worker.
+    pub fn offer() -> Self {
+        Self::new(CLUSTERS, 40, ())
+    }
+
+    /// Takes a worker out of the pool. The caller is the worker.
+    pub fn retire() -> Self {
+        Self::new(CLUSTERS, 41, ())
+    }
+
+    /// Says that a member does not answer. The caller is another member.
+    pub fn accuse(cluster: ClusterId, worker: &AccountId) -> Self {
+        Self::new(CLUSTERS, 42, (cluster, worker))
+    }
+
+    /// Has another worker take a member's place. The caller is the member, or who created the cluster.
+    pub fn drain(cluster: ClusterId, worker: &AccountId) -> Self {
+        Self::new(CLUSTERS, 43, (cluster, worker))
+    }
+
+    /// Gives a cluster another number of members. The caller is who created it.
+    pub fn resize(cluster: ClusterId, size: u32) -> Self {
+        Self::new(CLUSTERS, 44, (cluster, size))
+    }
+
     /// Pays the deposit for code of this BLAKE2b-256 hash and size.
     pub fn upload_code(code_hash: &Hash, size: u32) -> Self {
         Self::new(CLUSTERS, 2, (code_hash, size))

@@ -55,6 +55,7 @@ pub use cluster::{Answered, Cluster, Executed};
 pub use contract::{Contract, Terms};
 pub use events::Event;
 pub use follow::{Follow, FollowQueries};
+pub use link::session_key;
 pub use phala_session::{
     Action, Credentials, EventChain, Freshness, LogPage, LogQuery, LogRecord, Outcome, Output, Rehearsed, Said, Scope,
     SignedCommand,

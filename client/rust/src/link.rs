@@ -3,7 +3,7 @@
 use crate::{node::from_hex, roster::Replica};
 use codec::DecodeAll;
 use phala_primitives::{Code, Coded, Hash, limits::MAX_MESSAGE};
-use phala_session::{Client as Seal, Credentials, SignedSessionKey};
+use phala_session::{Client as Seal, Credentials, SessionKey, SignedSessionKey};
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ pub(crate) fn lost(replica: &Replica, error: impl std::fmt::Display) -> Coded {
     Coded::new(Code::NoReplica, format!("{} at {}: {error}", replica.worker, replica.endpoint))
 }
 
-/// Fetches the replica's newest session key and verifies it against its identity.
+/// What seals to a replica.
 pub(crate) async fn seal_for(
     http: &reqwest::Client,
     replica: &Replica,
@@ -36,6 +36,18 @@ pub(crate) async fn seal_for(
     credentials: &Arc<Credentials>,
     now_ms: u64,
 ) -> Result<Seal, Coded> {
+    Seal::new(session_key(http, replica, genesis, now_ms).await?, credentials.clone())
+}
+
+/// Fetches the replica's newest session key and verifies it against its identity.
+///
+/// Errors: `NoReplica` if it cannot be reached, `NotReady` if it does not serve.
+pub async fn session_key(
+    http: &reqwest::Client,
+    replica: &Replica,
+    genesis: &Hash,
+    now_ms: u64,
+) -> Result<SessionKey, Coded> {
     #[derive(Deserialize)]
     struct Info {
         session_key: String,
@@ -49,8 +61,7 @@ pub(crate) async fn seal_for(
     let info: Info = serde_json::from_slice(&bytes).map_err(|error| lost(replica, error))?;
     let key = SignedSessionKey::decode_all(&mut &*from_hex(&info.session_key)?)
         .map_err(|_| Coded::new(Code::Malformed, "the replica's session key"))?;
-    let key = key.verify(&replica.identity, genesis, &replica.worker, now_ms)?.clone();
-    Seal::new(key, credentials.clone())
+    key.verify(&replica.identity, genesis, &replica.worker, now_ms).cloned()
 }
 
 /// Sends an envelope and returns the response, both encoded.

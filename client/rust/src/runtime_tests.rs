@@ -110,6 +110,11 @@ fn calls_are_those_of_the_runtime() {
             Call::checkpoint(6, &[1, 2]),
             RuntimeCall::Clusters(pallet_clusters::Call::checkpoint { cluster: 6, proof: vec![1, 2] }),
         ),
+        (Call::offer(), RuntimeCall::Clusters(pallet_clusters::Call::offer {})),
+        (Call::retire(), RuntimeCall::Clusters(pallet_clusters::Call::retire {})),
+        (Call::accuse(6, &bob), RuntimeCall::Clusters(pallet_clusters::Call::accuse { cluster: 6, worker: bob })),
+        (Call::drain(6, &bob), RuntimeCall::Clusters(pallet_clusters::Call::drain { cluster: 6, worker: bob })),
+        (Call::resize(6, 7), RuntimeCall::Clusters(pallet_clusters::Call::resize { cluster: 6, size: 7 })),
         (
             Call::upload_code(&hash, 7),
             RuntimeCall::Clusters(pallet_clusters::Call::upload_code { code_hash: hash, size: 7 }),

@@ -48,6 +48,8 @@ pub struct Config {
     pub validators: usize,
     /// Workers of the one cluster: 1, or 4 to 7.
     pub workers: usize,
+    /// Workers that wait in the pool to take the place of one of those.
+    pub spare: usize,
     /// Port of the JSON-RPC; 0 takes a free one.
     pub rpc_port: u16,
     /// Port of the first worker, the others follow; 0 takes free ones.
@@ -58,7 +60,15 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { folder: None, validators: 4, workers: 4, rpc_port: 0, worker_port: 0, egress: EgressPolicy::default() }
+        Self {
+            folder: None,
+            validators: 4,
+            workers: 4,
+            spare: 0,
+            rpc_port: 0,
+            worker_port: 0,
+            egress: EgressPolicy::default(),
+        }
     }
 }
 
@@ -67,6 +77,7 @@ impl Default for Config {
 struct Sizes {
     validators: u32,
     workers: u32,
+    spare: u32,
 }
 
 /// A running network.
@@ -97,15 +108,18 @@ impl Devnet {
             return Err(Coded::new(Code::BadArgument, "a network has at least 1 validator and 1 or 4 to 7 workers"));
         }
         let folder = Folder::open(config.folder.as_deref())?;
-        let sizes = Sizes { validators: config.validators as u32, workers: config.workers as u32 };
+        let all = config.workers + config.spare;
+        let sizes =
+            Sizes { validators: config.validators as u32, workers: config.workers as u32, spare: config.spare as u32 };
         let kept: Sizes = folder.read_or_make("sizes", || Ok(sizes))?;
         if kept != sizes {
-            let detail =
-                format!("the folder holds a network of {} validators and {} workers", kept.validators, kept.workers);
+            let detail = format!(
+                "the folder holds a network of {} validators, {} workers and {} spare ones",
+                kept.validators, kept.workers, kept.spare
+            );
             return Err(Coded::new(Code::BadArgument, detail));
         }
-        let secrets: Secrets =
-            folder.read_or_make("secrets", || Secrets::draw(config.validators, config.workers + 1))?;
+        let secrets: Secrets = folder.read_or_make("secrets", || Secrets::draw(config.validators, all + 1))?;
         let vendor = SimVendor::from_seed(&secrets.vendor);
 
         progress("starting validators");
@@ -125,14 +139,13 @@ impl Devnet {
             let seed = secrets.machines.get(index).copied().unwrap_or_default();
             Arc::new(vendor.machine(&seed, measurement()))
         };
-        let keys = Arc::new(KeyHouse::open(&folder, machine(config.workers).as_ref(), chain.clone())?);
+        let keys = Arc::new(KeyHouse::open(&folder, machine(all).as_ref(), chain.clone())?);
         let (mut workers, mut configs) = (vec![], vec![]);
-        for index in 0..config.workers {
+        for index in 0..all {
             let peer = keep_address()?;
             let port = if config.worker_port == 0 { 0 } else { config.worker_port + index as u16 };
             configs.push(WorkerConfig {
                 account: Arc::new(Account::from_suri(&worker_suri(index))?),
-                cluster: CLUSTER,
                 chain_url: url.clone(),
                 genesis,
                 listen: loopback(port),
@@ -161,20 +174,20 @@ impl Devnet {
             _addresses: addresses,
             _memory: memory,
         };
-        net.form_cluster(&chain).await?;
+        net.form_cluster(&chain, config.workers).await?;
         progress("waiting for the cluster");
-        tokio::time::timeout(PATIENCE, net.ready())
+        tokio::time::timeout(PATIENCE, net.ready(&chain))
             .await
             .map_err(|_| Coded::new(Code::NotReady, format!("after {} s", PATIENCE.as_secs())))??;
         Ok(net)
     }
 
     /// Makes the one cluster once its workers are registered, unless the chain has it already.
-    async fn form_cluster(&self, chain: &Arc<Chain>) -> Result<(), Coded> {
+    async fn form_cluster(&self, chain: &Arc<Chain>, size: usize) -> Result<(), Coded> {
         if chain.clusters().await? > 0 {
             return Ok(());
         }
-        let workers: Vec<AccountId> = self.workers.iter().flatten().map(Worker::id).collect();
+        let workers: Vec<AccountId> = self.workers.iter().flatten().map(Worker::id).take(size).collect();
         let mut heads = chain.heads().await?;
         loop {
             let mut registered = 0;
@@ -190,9 +203,13 @@ impl Devnet {
         chain.submit(&founder, &Call::create_cluster(&workers)).await.map(|_| ())
     }
 
-    async fn ready(&self) -> Result<(), Coded> {
+    /// Completes when the cluster's members serve, whoever they are by now.
+    async fn ready(&self, chain: &Chain) -> Result<(), Coded> {
+        let record = chain.cluster(CLUSTER).await?.ok_or(Code::NoSuchCluster)?;
         for worker in self.workers.iter().flatten() {
-            worker.ready().await?;
+            if record.members.iter().any(|member| member.worker == worker.id()) {
+                worker.ready().await?;
+            }
         }
         Ok(())
     }
@@ -230,6 +247,11 @@ impl Devnet {
         self.workers.iter().enumerate().find_map(led)
     }
 
+    /// The worker at a place, if it lives.
+    fn worker(&self, index: usize) -> Option<&Worker> {
+        self.workers.get(index)?.as_ref()
+    }
+
     /// Kills a worker as a crash would. Returns its account.
     pub fn kill_worker(&mut self, index: usize) -> Option<AccountId> {
         let worker = self.workers.get_mut(index)?.take()?;
@@ -241,13 +263,21 @@ impl Devnet {
     /// Starts a worker from what its folder holds, after killing it if it lives. Returns when it serves: the others have
     /// gone on in a new epoch of the cluster then, in which it has a vote.
     pub async fn restart_worker(&mut self, index: usize) -> Result<AccountId, Coded> {
+        let id = self.start_worker(index).await?;
+        if let Some(worker) = self.worker(index) {
+            worker.ready().await?;
+        }
+        Ok(id)
+    }
+
+    /// The same, but does not wait: the worker may have no seat any more.
+    pub async fn start_worker(&mut self, index: usize) -> Result<AccountId, Coded> {
         let config = self.configs.get(index).ok_or(Code::BadArgument)?.clone();
         self.kill_worker(index);
         if let Some(ended) = self.killed.remove(&index) {
             ended.await;
         }
         let worker = Worker::start(config).await?;
-        worker.ready().await?;
         let id = worker.id();
         if let Some(seat) = self.workers.get_mut(index) {
             *seat = Some(worker);
@@ -301,7 +331,7 @@ fn start_validators(
 ) -> Result<Validators, Coded> {
     let keys: Vec<PublicKey> = secrets.validators.iter().map(public_key).collect();
     let anchors = Anchors { simulated: vec![vendor.anchor()] };
-    let spec = GenesisSpec::dev("Phala Devnet", keys.clone(), config.workers as u32, anchors);
+    let spec = GenesisSpec::dev("Phala Devnet", keys.clone(), (config.workers + config.spare) as u32, anchors);
     let addresses: Vec<Kept> = keys.iter().map(|_| keep_address()).collect::<Result<_, _>>()?;
     let peers: Vec<Peer> =
         keys.iter().zip(&addresses).map(|(key, kept)| Peer { key: *key, address: kept.address }).collect();

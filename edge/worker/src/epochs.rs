@@ -34,6 +34,15 @@ const CHECKPOINT_TURN_MS: u64 = 16_000;
 /// Blocks after which the chain is shown a newer entry. It costs nothing by then.
 const CHECKPOINT: u32 = 12;
 
+/// What came of a look at the chain.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Advance {
+    /// It is a member of the present epoch.
+    Stays,
+    /// It was drained or replaced.
+    Left,
+}
+
 /// Where this member stands in the epoch that it is in.
 struct Seat<'a> {
     start: &'a Start,
@@ -47,7 +56,7 @@ struct Seat<'a> {
     reported: bool,
 }
 
-/// Follows the cluster through its epochs. Returns only an error: what this member cannot go on with.
+/// Follows the cluster through its epochs, until this worker is no member any more.
 pub(crate) async fn follow(
     start: &Start,
     chain: &Arc<Chain>,
@@ -64,7 +73,7 @@ pub(crate) async fn follow(
         };
         for count in 0u32.. {
             // A node that cannot be read now is asked at its next head.
-            let plan = match chain.read::<Plan>(&storage::plan(start.config.cluster)).await {
+            let plan = match chain.read::<Plan>(&storage::plan(start.cluster)).await {
                 Ok(plan) => plan,
                 Err(error) => {
                     tracing::debug!(%error, "the plan for the next epoch is not known");
@@ -72,8 +81,9 @@ pub(crate) async fn follow(
                 }
             };
             // What was planned has happened, or was given up; the next plan may follow in the same block.
-            if plan != planned || (plan.is_none() && count % LOOK == 0) || seat.reported {
-                seat.advance().await?;
+            let due = plan != planned || (plan.is_none() && count % LOOK == 0) || seat.reported;
+            if due && seat.advance().await? == Advance::Left {
+                return Ok(());
             }
             planned = plan;
             if let Some(plan) = &planned
@@ -97,7 +107,7 @@ impl Seat<'_> {
     async fn act(&mut self, plan: &Plan) -> Result<(), Coded> {
         match plan {
             Plan::Seal { members } => {
-                let cluster = self.start.config.cluster;
+                let cluster = self.start.cluster;
                 self.replica().seal(records::seal(cluster, self.record.epoch.saturating_add(1), members));
                 let Some(held) = self.sealed().await? else { return Ok(()) };
                 let place = self.record.members.iter().position(|member| member.worker == self.start.worker());
@@ -146,8 +156,8 @@ impl Seat<'_> {
 
     /// Goes on in the chain's epoch, if that is a newer one. Otherwise, when it is this member's turn, shows the chain how
     /// far the log has got.
-    async fn advance(&mut self) -> Result<(), Coded> {
-        let Ok(Some(record)) = self.chain.cluster(self.start.config.cluster).await else { return Ok(()) };
+    async fn advance(&mut self) -> Result<Advance, Coded> {
+        let Ok(Some(record)) = self.chain.cluster(self.start.cluster).await else { return Ok(Advance::Stays) };
         if record.epoch > self.record.epoch {
             return self.enter(record).await;
         }
@@ -156,7 +166,7 @@ impl Seat<'_> {
         {
             tracing::info!(%error, "the checkpoint stays as it is");
         }
-        Ok(())
+        Ok(Advance::Stays)
     }
 
     async fn checkpoint(&self, record: &ClusterRecord) -> Result<(), Coded> {
@@ -168,14 +178,19 @@ impl Seat<'_> {
         let Some(proof) = replica.anchor()?.proof else { return Ok(()) };
         let height = proof.0.height;
         if height > record.checkpoint.anchor.height {
-            let call = Call::checkpoint(self.start.config.cluster, &proof.encode());
+            let call = Call::checkpoint(self.start.cluster, &proof.encode());
             self.chain.submit(&self.start.config.account, &call).await?;
             tracing::info!(worker = %self.start.worker(), height, "showed the chain how far the log has got");
         }
         Ok(())
     }
 
-    async fn enter(&mut self, record: ClusterRecord) -> Result<(), Coded> {
+    async fn enter(&mut self, record: ClusterRecord) -> Result<Advance, Coded> {
+        if !record.members.iter().any(|member| member.worker == self.start.worker()) {
+            self.leave().await;
+            self.replica().leave();
+            return Ok(Advance::Left);
+        }
         if !record.members.iter().any(|member| member.identity == self.keys.public()) {
             return Err(Coded::new(Code::NotMember, format!("of epoch {}: start the worker again", record.epoch)));
         }
@@ -186,6 +201,6 @@ impl Seat<'_> {
         self.service.enter(present);
         tracing::info!(worker = %self.start.worker(), epoch = record.epoch, "goes on in another epoch");
         (self.record, self.finished, self.reported) = (record, 0, false);
-        Ok(())
+        Ok(Advance::Stays)
     }
 }

@@ -18,11 +18,13 @@ mod follow;
 mod hooks;
 mod http;
 mod jobs;
+mod life;
 mod metrics;
 mod outside;
 mod sayings;
 mod service;
 mod start;
+mod vigil;
 mod worker;
 
 pub use egress::EgressPolicy;

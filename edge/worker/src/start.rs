@@ -1,4 +1,4 @@
-//! The way from nothing to a serving replica; the steps are told in [`crate::worker`].
+//! The way from a place in a cluster to a serving replica; the steps are told in [`crate::worker`].
 
 use crate::{
     app::LogApp,
@@ -11,19 +11,19 @@ use crate::{
     outside::Host,
     sayings::Sayings,
     service::{Present, Service, ServiceParts, now_ms},
+    vigil,
     worker::{Status, WorkerConfig},
 };
 use codec::{DecodeAll, Encode};
 use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
-use phala_attest::identity_report_data;
 use phala_client::{Call, Chain};
 use phala_consensus::{LogConfig, LogHandle, Peer, Secret};
 use phala_keys::{ClusterKeys, KeyRequest, RecipientKey};
 use phala_pink::{Cache, Pink};
 use phala_primitives::{
     AccountId, ClusterId, Code, Coded, PublicKey,
-    records::{ClusterRecord, cluster_namespace},
+    records::{Anchor, ClusterRecord, cluster_namespace},
     storage,
 };
 use phala_replica::Replica;
@@ -33,7 +33,6 @@ use phala_vm::{Capacity, Engine};
 use rand_core::Rng;
 use std::{
     fs::OpenOptions,
-    net::SocketAddr,
     os::unix::fs::OpenOptionsExt,
     path::PathBuf,
     sync::{
@@ -46,7 +45,7 @@ use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 /// How often a connection to the chain is tried again.
-const RECONNECT: Duration = Duration::from_millis(500);
+pub(crate) const RECONNECT: Duration = Duration::from_millis(500);
 /// How often session keys are looked after.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// Session certificates that a worker remembers as checked.
@@ -72,10 +71,12 @@ const MAX_UPLOADS: usize = 16;
 /// Most ticks that are made up for at once after the clock's thread was held up.
 const LATE_TICKS: u32 = 500;
 
+/// A worker in one cluster.
 pub(crate) struct Start {
     pub(crate) config: WorkerConfig,
-    /// Where clients really connect, once the port is bound.
-    pub(crate) address: SocketAddr,
+    pub(crate) cluster: ClusterId,
+    /// What it keeps for the cluster.
+    pub(crate) folder: PathBuf,
     pub(crate) status: Arc<Status>,
     pub(crate) log: Arc<Mutex<Option<LogHandle>>>,
 }
@@ -83,11 +84,11 @@ pub(crate) struct Start {
 /// Keys of one start of a worker. They live in memory only.
 pub(crate) struct Keys {
     pub(crate) identity: Arc<SigningKey>,
-    recipient: RecipientKey,
+    pub(crate) recipient: RecipientKey,
 }
 
 impl Keys {
-    fn generate() -> Self {
+    pub(crate) fn generate() -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         SystemRng.fill_bytes(seed.as_mut_slice());
         Self { identity: Arc::new(SigningKey::from_bytes(&seed)), recipient: RecipientKey::generate(&mut SystemRng) }
@@ -103,28 +104,21 @@ impl Start {
         self.config.account.id()
     }
 
-    /// Brings the worker up and then looks after it until the task is dropped.
-    pub(crate) async fn run(self) -> Result<(), Coded> {
-        let chain = self.connect().await?;
-        let keys = Keys::generate();
-        self.status.wait_for("its registration on the chain");
-        self.register(&chain, &keys).await?;
-        let _following = AbortOnDrop(tokio::spawn(follow(chain.clone(), self.status.clone())));
-        self.status.wait_for("a seat in its cluster");
-        let record = self.record(&chain, |_| true).await?;
+    /// Serves until the worker has no seat any more.
+    pub(crate) async fn run(self, chain: &Arc<Chain>, keys: &Keys) -> Result<(), Coded> {
         self.status.wait_for("the cluster's keys");
-        let cluster_keys = self.keys(&keys, record.epoch).await?;
+        let Some((record, cluster_keys)) = self.admitted(chain, keys).await? else { return Ok(()) };
         self.status.wait_for("its state");
-        let opened = self.open(&chain, &keys, &record, cluster_keys).await?;
-        let record = self.enter(&chain, &keys, record, &opened).await?;
+        let opened = self.open(chain, keys, &record, cluster_keys).await?;
+        let Some(record) = self.enter(chain, keys, &opened.replica).await? else { return Ok(()) };
         // No entry should wait for the compiler; but the cluster need not wait for all code.
         let _ = tokio::time::timeout(COMPILING, opened.compiling).await;
         self.status.wait_for("the cluster's consensus");
-        let present = self.join(&chain, &keys, &record, &opened.replica).await?;
+        let present = self.join(chain, keys, &record, &opened.replica).await?;
         let place = Place {
             genesis: self.config.genesis,
             worker: self.worker(),
-            cluster: self.config.cluster,
+            cluster: self.cluster,
             replay_window: REPLAY_WINDOW,
         };
         let acceptor = Acceptor::new(place, keys.identity.clone(), opened.certificates, now_ms(), &mut SystemRng);
@@ -134,13 +128,13 @@ impl Start {
             chain: chain.clone(),
             account: self.config.account.clone(),
             replica: opened.replica.clone(),
-            cluster: self.config.cluster,
+            cluster: self.cluster,
             known: Mutex::default(),
         };
         let _carrying = AbortOnDrop(tokio::spawn(bridge::carry(bridge)));
         opened.fanout.attach(Peers {
             chain: chain.clone(),
-            cluster: self.config.cluster,
+            cluster: self.cluster,
             worker: self.worker(),
             replica: Arc::downgrade(&opened.replica),
             known: tokio::sync::Mutex::default(),
@@ -151,56 +145,67 @@ impl Start {
             identity: keys.public(),
             worker: self.worker(),
             genesis: self.config.genesis,
-            cluster: self.config.cluster,
+            cluster: self.cluster,
             head: self.status.head.clone(),
             metrics: self.status.metrics().clone(),
             said: opened.said,
         };
         let service = Arc::new(Service::new(parts, present));
-        let policy = follow_policy(chain.clone(), self.config.cluster, service.clone());
+        let policy = follow_policy(chain.clone(), self.cluster, service.clone());
         let _following_policy = AbortOnDrop(tokio::spawn(policy));
         self.status.serve(service.clone());
         tokio::select! {
             ended = look_after(&service, opened.ticking) => ended,
-            ended = epochs::follow(&self, &chain, &keys, record, &service) => ended,
+            ended = epochs::follow(&self, chain, keys, record, &service) => ended,
+            ended = vigil::over(&self, chain, &service) => ended,
         }
     }
 
-    async fn connect(&self) -> Result<Arc<Chain>, Coded> {
-        loop {
-            match Chain::connect(&self.config.chain_url, Some(self.config.genesis)).await {
-                Ok(chain) => return Ok(Arc::new(chain)),
-                Err(error) if error.known() == Some(Code::NoNode) => tokio::time::sleep(RECONNECT).await,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn register(&self, chain: &Chain, keys: &Keys) -> Result<(), Coded> {
-        let (identity, recipient) = (keys.public(), keys.recipient.public());
-        let report = identity_report_data(&self.config.genesis, &self.worker(), &identity, &recipient);
-        let evidence = self.config.provider.quote(&report)?;
-        let endpoint = format!("http://{}", self.address);
-        let call = Call::register_worker(&identity, &recipient, &endpoint, &self.config.peer.to_string(), &evidence);
-        chain.submit(&self.config.account, &call).await.map(|_| ())
-    }
-
-    /// Waits for a record of the cluster in which this worker has a seat and that satisfies `wanted`.
+    /// Waits for a record of the cluster in which this worker has a seat, or is to get one, and that satisfies `wanted`.
+    /// `None` if the chain has no place for it in this cluster any more.
     async fn record(
         &self,
         chain: &Arc<Chain>,
         wanted: impl Fn(&ClusterRecord) -> bool,
-    ) -> Result<ClusterRecord, Coded> {
-        let mut heads = chain.heads().await?;
+    ) -> Result<Option<ClusterRecord>, Coded> {
         loop {
-            if let Some(record) = chain.cluster(self.config.cluster).await?
-                && record.members.iter().any(|member| member.worker == self.worker())
-                && wanted(&record)
-            {
-                return Ok(record);
+            let Ok(mut heads) = chain.heads().await else {
+                tokio::time::sleep(RECONNECT).await;
+                continue;
+            };
+            loop {
+                match chain.cluster(self.cluster).await {
+                    Ok(Some(record)) if !self.has_place(&record) => return Ok(None),
+                    Ok(Some(record)) if wanted(&record) => return Ok(Some(record)),
+                    // A node that cannot be read now is asked at its next head.
+                    _ => {}
+                }
+                if heads.next().await.is_err() {
+                    break;
+                }
             }
-            heads.next().await?;
         }
+    }
+
+    fn has_place(&self, record: &ClusterRecord) -> bool {
+        self.has_seat(record) || record.wanted.contains(&self.worker())
+    }
+
+    fn has_seat(&self, record: &ClusterRecord) -> bool {
+        record.members.iter().any(|member| member.worker == self.worker())
+    }
+
+    /// Gets the cluster's keys. An epoch may begin in between: then it asks again.
+    async fn admitted(&self, chain: &Arc<Chain>, keys: &Keys) -> Result<Option<(ClusterRecord, ClusterKeys)>, Coded> {
+        for _ in 0..ROUNDS {
+            let Some(record) = self.record(chain, |_| true).await? else { return Ok(None) };
+            match self.keys(keys, record.epoch).await {
+                Ok(cluster_keys) => return Ok(Some((record, cluster_keys))),
+                Err(error) if error.known() == Some(Code::NotMember) => tokio::time::sleep(RECONNECT).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Coded::new(Code::NotMember, "whoever has the keys knows of no seat of this worker"))
     }
 
     /// Opens state and log, and replays what the state lacks. It may take a while, so not on the caller's thread.
@@ -233,7 +238,7 @@ impl Start {
         let certificates = Arc::new(CertificateCache::new(CERTIFICATES));
         let config = phala_replica::Config {
             genesis: self.config.genesis,
-            cluster: self.config.cluster,
+            cluster: self.cluster,
             identity: keys.identity.clone(),
             validators: chain.validators(),
             keys: cluster_keys,
@@ -249,33 +254,47 @@ impl Start {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.config.folder.join(name)
+        self.folder.join(name)
     }
 
     fn unusable(&self, name: &str, error: &dyn std::fmt::Display) -> Coded {
         Coded::new(Code::StorageFailed, format!("{}: {error}", self.path(name).display()))
     }
 
-    /// Becomes a member of an epoch that counts on this start's identity: the present one, or the next, once all
-    /// members have told the chain how far their logs go.
+    /// Becomes a member of an epoch that counts on this start's identity: the present one, or one that begins after this
+    /// worker has told the chain how far its log goes. `None` if it loses its place before.
     async fn enter(
         &self,
         chain: &Arc<Chain>,
         keys: &Keys,
-        mut record: ClusterRecord,
-        opened: &Opened,
-    ) -> Result<ClusterRecord, Coded> {
+        replica: &Arc<Replica>,
+    ) -> Result<Option<ClusterRecord>, Coded> {
         let votes = |record: &ClusterRecord| record.members.iter().any(|member| member.identity == keys.public());
-        if !votes(&record) {
-            self.report(chain, &opened.replica).await?;
+        loop {
+            let Some(record) = self.record(chain, |_| true).await? else { return Ok(None) };
+            if votes(&record) {
+                self.status.wait_for("entries that it missed");
+                self.take_seat(chain, &record, replica).await?;
+                return Ok(Some(record));
+            }
+            // What the others are far ahead of is fetched before they wait for it.
+            let behind = if self.has_seat(&record) { record.floor } else { record.checkpoint.anchor };
+            if replica.applied().height < behind.height {
+                self.status.wait_for("the log of its cluster");
+                self.catch_up(chain, &record, &behind, replica).await?;
+            }
+            let reported = self.report(chain, replica).await;
+            if let Err(error) = &reported {
+                tracing::info!(%error, "the chain does not take the report; it is made again");
+                tokio::time::sleep(RECONNECT).await;
+                continue;
+            }
             self.status.wait_for("the other members of its cluster");
-            record = self.record(chain, votes).await?;
+            let epoch = record.epoch;
+            if self.record(chain, |record| votes(record) || record.epoch > epoch).await?.is_none() {
+                return Ok(None);
+            }
         }
-        if opened.replica.applied().height < record.floor.height {
-            self.status.wait_for("entries that it missed");
-        }
-        self.take_seat(chain, &record, &opened.replica).await?;
-        Ok(record)
     }
 
     /// Tells the chain how far this replica's log goes.
@@ -283,7 +302,7 @@ impl Start {
         let held = replica.anchor()?;
         let proof = held.proof.map(|proof| proof.encode());
         tracing::info!(worker = %self.worker(), height = held.anchor.height, "reports its log");
-        let call = Call::rejoin(self.config.cluster, &held.anchor, proof.as_deref());
+        let call = Call::rejoin(self.cluster, &held.anchor, proof.as_deref());
         chain.submit(&self.config.account, &call).await.map(|_| ())
     }
 
@@ -295,14 +314,20 @@ impl Start {
         replica: &Arc<Replica>,
     ) -> Result<(), Coded> {
         if replica.applied().height < record.floor.height {
-            self.catch_up(chain, record, replica).await?;
+            self.catch_up(chain, record, &record.floor, replica).await?;
         }
         let members: Vec<PublicKey> = record.members.iter().map(|member| member.identity).collect();
         replica.enter(record.epoch, &members, &record.floor)
     }
 
-    /// Takes what is missing up to the epoch's floor from the other members' logs.
-    async fn catch_up(&self, chain: &Chain, record: &ClusterRecord, replica: &Arc<Replica>) -> Result<(), Coded> {
+    /// Takes what is missing up to an entry from the other members' logs.
+    async fn catch_up(
+        &self,
+        chain: &Chain,
+        record: &ClusterRecord,
+        to: &Anchor,
+        replica: &Arc<Replica>,
+    ) -> Result<(), Coded> {
         let http = reqwest::Client::new();
         let mut peers = vec![];
         for member in record.members.iter().filter(|member| member.worker != self.worker()) {
@@ -312,20 +337,20 @@ impl Start {
         }
         for peer in peers.iter().cycle().take(peers.len() * ROUNDS) {
             let mut height = replica.applied().height;
-            while height < record.floor.height {
-                let Some(entries) = fetch(&http, peer, height + 1, record.floor.height + 1).await else { break };
-                let (replica, floor) = (replica.clone(), record.floor);
-                match blocking(move || replica.catch_up(&entries, &floor)).await {
+            while height < to.height {
+                let Some(entries) = fetch(&http, peer, height + 1, to.height + 1).await else { break };
+                let (replica, to) = (replica.clone(), *to);
+                match blocking(move || replica.catch_up(&entries, &to)).await {
                     Ok(reached) if reached > height => height = reached,
                     _ => break,
                 }
             }
-            if height >= record.floor.height {
+            if height >= to.height {
                 return Ok(());
             }
             tokio::time::sleep(RECONNECT).await;
         }
-        Err(Coded::new(Code::NotReady, "no member of the cluster has the entries up to the epoch's floor"))
+        Err(Coded::new(Code::NotReady, "no member of the cluster has the entries that this one lacks"))
     }
 
     /// Joins the epoch's consensus.
@@ -344,10 +369,9 @@ impl Start {
             let missing = || Coded::new(Code::NotReady, format!("{} has no address", member.worker));
             members.push(Peer { key: member.identity, address: address.ok_or_else(missing)? });
         }
-        let namespace = cluster_namespace(&self.config.genesis, self.config.cluster);
+        let namespace = cluster_namespace(&self.config.genesis, self.cluster);
         let secret = Secret::new(keys.identity.to_bytes());
-        let partition =
-            format!("cluster-{}-{}-{}", self.config.cluster, record.epoch, hex::encode(&keys.public()[..4]));
+        let partition = format!("cluster-{}-{}-{}", self.cluster, record.epoch, hex::encode(&keys.public()[..4]));
         let log = LogConfig::cluster(secret, members, record.epoch, namespace, partition);
         let (runtime, listen, started) = (self.config.runtime.clone(), self.config.peer, app.clone());
         let log = blocking(move || Ok(runtime.start_log(listen, log, started)?)).await?;
@@ -358,7 +382,7 @@ impl Start {
 
     async fn keys(&self, keys: &Keys, epoch: u64) -> Result<ClusterKeys, Coded> {
         let recipient = keys.recipient.public();
-        let (genesis, cluster) = (self.config.genesis, self.config.cluster);
+        let (genesis, cluster) = (self.config.genesis, self.cluster);
         let request = KeyRequest::sign(genesis, cluster, epoch, self.worker(), recipient, &keys.identity);
         self.config.keys.request(request.clone()).await?.open(&request, &keys.recipient)
     }
@@ -411,7 +435,7 @@ impl Drop for Ticker {
     }
 }
 
-struct AbortOnDrop(JoinHandle<()>);
+pub(crate) struct AbortOnDrop(pub(crate) JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
@@ -459,19 +483,6 @@ async fn fetch(http: &reqwest::Client, peer: &str, from: u64, to: u64) -> Option
         bytes.extend_from_slice(&chunk);
     }
     Vec::decode_all(&mut bytes.as_slice()).ok().filter(|entries: &Vec<_>| !entries.is_empty())
-}
-
-/// Follows the chain for as long as the worker lives. Each head is verified before it counts.
-async fn follow(chain: Arc<Chain>, status: Arc<Status>) {
-    status.head.set(chain.head().0);
-    loop {
-        if let Ok(mut heads) = chain.heads().await {
-            while let Ok((header, _)) = heads.next().await {
-                status.head.set(header.number);
-            }
-        }
-        tokio::time::sleep(RECONNECT).await;
-    }
 }
 
 /// Brings the cluster what the chain says that its contracts may use, whenever this member leads.

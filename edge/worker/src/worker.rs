@@ -5,15 +5,17 @@
 //! 2. Connect to the chain and follow it with a light client.
 //! 3. Make an identity and a recipient key, in memory only; have the machine quote them; register them on the chain.
 //!    From now on the keys of an earlier start are dead.
-//! 4. Wait until the worker has a seat in its cluster.
+//! 4. Wait until the chain has a place for the worker in a cluster; meanwhile be in the pool, see [`crate::life`].
 //! 5. Get the cluster's keys, sealed to the recipient key. Open state and entry log; replay what the state lacks.
-//! 6. If the epoch's members do not include this identity: report the highest entry on the chain (`rejoin`) and wait
-//!    for the epoch that does.
+//! 6. If the epoch's members do not include this identity: fetch what the log lacks of what the chain was shown, report
+//!    the highest entry (`rejoin`), and wait for the epoch that does.
 //! 7. Fetch from peers what lies between the own log and the epoch's floor, each entry verified by its certificate.
 //! 8. Join the epoch's consensus, and serve.
 //!
 //! # Epochs
-//! When another member has started anew, the chain plans the next epoch, and this one follows, see [`crate::epochs`].
+//! When another member has started anew, or is replaced, the chain plans the next epoch, and this one follows, see
+//! [`crate::epochs`]. Members that stay silent are accused, see [`crate::vigil`]. Who is no member of an epoch goes back
+//! to step 4.
 //!
 //! # End
 //! [`Worker::stop`] ends everything in order; [`Worker::kill`] drops it as a crash would.
@@ -23,9 +25,9 @@ use crate::{
     egress::EgressPolicy,
     entries::EntryFile,
     http,
+    life::Life,
     metrics::Metrics,
     service::{ChainHead, Service},
-    start::Start,
 };
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -33,12 +35,8 @@ use phala_attest::Provider;
 use phala_client::Account;
 use phala_consensus::{LogHandle, Runtime};
 use phala_keys::{KeyRequest, SealedKeys};
-use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash};
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, OnceLock},
-};
+use phala_primitives::{AccountId, Code, Coded, Hash};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -53,8 +51,6 @@ pub trait KeyDelivery: Send + Sync {
 pub struct WorkerConfig {
     /// The worker's account on the chain; it pays fees.
     pub account: Arc<Account>,
-    /// The cluster in which it has, or will get, a seat.
-    pub cluster: ClusterId,
     /// A node of the chain; it is trusted for nothing.
     pub chain_url: String,
     /// Genesis hash of the network.
@@ -85,20 +81,20 @@ pub(crate) struct Status {
     pub(crate) head: Arc<ChainHead>,
     /// What the worker waits for; empty when it serves.
     waiting: watch::Sender<&'static str>,
-    service: OnceLock<Arc<Service>>,
-    entries: OnceLock<Arc<EntryFile>>,
+    service: Mutex<Option<Arc<Service>>>,
+    entries: Mutex<Option<Arc<EntryFile>>>,
     failure: Mutex<Option<Coded>>,
 }
 
 impl Status {
     /// The service, once the worker is ready.
     pub(crate) fn service(&self) -> Option<Arc<Service>> {
-        self.service.get().filter(|_| self.failure.lock().is_none()).cloned()
+        self.service.lock().clone().filter(|_| self.failure.lock().is_none())
     }
 
     /// The entry log, once it is open.
     pub(crate) fn entries(&self) -> Option<Arc<EntryFile>> {
-        self.entries.get().cloned()
+        self.entries.lock().clone()
     }
 
     /// Says what comes next.
@@ -108,13 +104,19 @@ impl Status {
 
     /// Lets peers read the entry log.
     pub(crate) fn share_entries(&self, entries: Arc<EntryFile>) {
-        let _ = self.entries.set(entries);
+        *self.entries.lock() = Some(entries);
     }
 
     /// Opens the door to clients.
     pub(crate) fn serve(&self, service: Arc<Service>) {
-        let _ = self.service.set(service);
+        *self.service.lock() = Some(service);
         self.waiting.send_replace("");
+    }
+
+    /// Closes it: the worker has no seat any more.
+    pub(crate) fn withdraw(&self) {
+        *self.service.lock() = None;
+        *self.entries.lock() = None;
     }
 
     /// Ends the worker's usefulness.
@@ -147,7 +149,7 @@ impl Status {
         if let Ok(number) = self.head.fresh() {
             self.metrics.chain_height.set(gauge(u64::from(number)));
         }
-        if let Some(service) = self.service.get() {
+        if let Some(service) = self.service.lock().clone() {
             self.metrics.height.set(gauge(service.replica().applied().height));
             self.metrics.waiting.set(gauge(service.replica().waiting() as u64));
             self.metrics.leads.set(i64::from(service.leads()));
@@ -188,8 +190,8 @@ impl Worker {
             metrics: Arc::default(),
             head: Arc::default(),
             waiting: watch::Sender::new("the chain"),
-            service: OnceLock::new(),
-            entries: OnceLock::new(),
+            service: Mutex::new(None),
+            entries: Mutex::new(None),
             failure: Mutex::new(None),
         });
         let log = Arc::<Mutex<Option<LogHandle>>>::default();
@@ -203,8 +205,8 @@ impl Worker {
         });
         let (shown, handle) = (status.clone(), log.clone());
         tasks.spawn(async move {
-            let run = Start { config, address, status: shown.clone(), log: handle };
-            if let Err(error) = run.run().await {
+            let life = Life { config, address, status: shown.clone(), log: handle };
+            if let Err(error) = life.run().await {
                 tracing::error!(worker = %id, %error, "the worker cannot serve");
                 shown.fail(error);
             }

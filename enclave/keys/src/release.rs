@@ -26,7 +26,7 @@ pub struct KeyRequest {
     pub genesis: Hash,
     /// The cluster.
     pub cluster: ClusterId,
-    /// Epoch in which the worker has its seat.
+    /// Epoch in which the worker has its seat, or is to follow into the next.
     pub epoch: u64,
     /// Account of the worker.
     pub worker: AccountId,
@@ -70,7 +70,7 @@ pub trait ChainView {
 
 /// Who releases keys to workers.
 pub trait KeyService: Send + Sync {
-    /// Releases the keys of a cluster to a member. Fails with [`Code::WrongNetwork`], [`Code::NoSuchCluster`],
+    /// Releases the keys of a cluster to a member, or to a worker that the chain wants as one. Fails with [`Code::WrongNetwork`], [`Code::NoSuchCluster`],
     /// [`Code::NotMember`], [`Code::AppraisalExpired`] or [`Code::BadSignature`].
     fn release(
         &self,
@@ -92,7 +92,8 @@ pub fn check(request: &KeyRequest, chain: &dyn ChainView) -> Result<(), Coded> {
     if cluster.epoch != request.epoch {
         return Err(Coded::new(Code::NotMember, format!("the cluster is in epoch {}", cluster.epoch)));
     }
-    if !cluster.members.iter().any(|member| member.worker == request.worker) {
+    let seat = cluster.members.iter().any(|member| member.worker == request.worker);
+    if !seat && !cluster.wanted.contains(&request.worker) {
         return Err(Code::NotMember.into());
     }
     let record = chain.worker(&request.worker).ok_or(Code::NotMember)?;

@@ -74,7 +74,13 @@ impl World {
             appraisal: Appraisal { tier: Tier::S, measurement: Hash::ZERO, expires: NOW + 1 },
         };
         let members = vec![Member { worker: WORKER, identity: key }];
-        let cluster = ClusterRecord { epoch: 5, members, floor: Anchor::default(), checkpoint: Checkpoint::default() };
+        let cluster = ClusterRecord {
+            epoch: 5,
+            members,
+            floor: Anchor::default(),
+            checkpoint: Checkpoint::default(),
+            wanted: vec![],
+        };
         let chain = Chain { now_ms: NOW, record: Some(record), cluster: Some(cluster) };
         Self { service: DevKeyService::generate(&mut OsRng), identity, recipient, chain }
     }

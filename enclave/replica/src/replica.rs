@@ -389,6 +389,11 @@ impl Replica {
         self.pool.lock().urge();
     }
 
+    /// Is a member of no epoch any more: it answers nothing.
+    pub fn leave(&self) {
+        *self.epoch.write() = None;
+    }
+
     /// The block that the epoch's log starts from.
     pub fn genesis(&self) -> Result<Block, Coded> {
         self.ready_epoch()?;

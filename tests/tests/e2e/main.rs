@@ -38,6 +38,7 @@ mod hpke;
 mod later;
 mod limits;
 mod main_job;
+mod members;
 mod money;
 mod oracle;
 mod person;

@@ -36,6 +36,7 @@
 
 mod anchor;
 pub mod bridge;
+mod members;
 mod policy;
 mod upgrade;
 
@@ -65,7 +66,6 @@ pub mod pallet {
         AccountId, Balance, ClusterId, ClusterPolicy, Hash, PublicKey,
         bridge::{BridgeRecord, Letter, Order, Outbound},
         limits::{MAX_CODE, MAX_DELIVERED},
-        quorum,
         records::{self, Anchor, Checkpoint, ClusterRecord, CodeRecord, ContractRecord, Member, Plan, Seal},
     };
     use sp_runtime::{AccountId32, SaturatedConversion};
@@ -75,6 +75,12 @@ pub mod pallet {
     pub const MAX_SALT: usize = 64;
     /// Longest encoded [`AnchorProof`], in bytes.
     pub const MAX_PROOF: usize = 16 << 10;
+    /// Most workers that wait for a seat.
+    pub const MAX_POOL: u32 = 1024;
+    /// Blocks for which an offer counts.
+    pub const OFFER_LIFE: u32 = 1200;
+    /// Blocks that a worker gets to fetch a cluster's log.
+    pub const PATIENCE: u32 = 1800;
     /// Blocks after which a checkpoint costs nothing.
     pub const SPAN: u32 = 8;
 
@@ -82,6 +88,8 @@ pub mod pallet {
     const REJOIN: Weight = Weight::from_parts(800_000_000, 0);
     /// Besides what a delivery executes: as a rejoin, and the inbox.
     const DELIVER: Weight = Weight::from_parts(1_500_000_000, 0);
+    /// To choose from a full pool.
+    const POOL: Weight = Weight::from_parts(10_000_000_000, 0);
     /// A payment out of a pot.
     const PAYMENT: Weight = Weight::from_parts(150_000_000, 0);
     const SMALL: Weight = Weight::from_parts(30_000_000, 0);
@@ -162,6 +170,18 @@ pub mod pallet {
     /// The cluster that a worker is in.
     #[pallet::storage]
     pub type Placement<T> = StorageMap<_, Blake2_128Concat, AccountId32, ClusterId>;
+
+    /// Workers without a seat that wait for one, and the block in which they last said so.
+    #[pallet::storage]
+    pub type Pool<T> = CountedStorageMap<_, Blake2_128Concat, AccountId32, u32>;
+
+    /// The block since which a cluster is to have other members.
+    #[pallet::storage]
+    pub type WantedSince<T> = StorageMap<_, Blake2_128Concat, ClusterId, u32>;
+
+    /// Who says of whom, in a cluster's present epoch, that it does not answer: accused and accuser.
+    #[pallet::storage]
+    pub type Accusations<T> = StorageMap<_, Blake2_128Concat, ClusterId, Vec<(AccountId, AccountId)>, ValueQuery>;
 
     /// Code of contracts by the BLAKE2b-256 hash of its bytes.
     #[pallet::storage]
@@ -357,6 +377,27 @@ pub mod pallet {
             /// The highest that a member holds.
             floor: Anchor,
         },
+        /// A worker waits in the pool.
+        WorkerOffered {
+            /// The worker.
+            worker: AccountId32,
+        },
+        /// A member says that another does not answer.
+        MemberAccused {
+            /// The cluster.
+            cluster: ClusterId,
+            /// The one that is silent.
+            worker: AccountId,
+            /// The one that says so.
+            by: AccountId32,
+        },
+        /// A cluster is to have these members.
+        MembersWanted {
+            /// The cluster.
+            cluster: ClusterId,
+            /// Those that stay and those that are new.
+            workers: Vec<AccountId>,
+        },
         /// A contract is to run other code.
         ContractUpgraded {
             /// Its address.
@@ -429,6 +470,12 @@ pub mod pallet {
         NotCreator,
         /// A limit of the policy is out of its range.
         PolicyRange,
+        /// The pool of workers is full.
+        PoolFull,
+        /// There is no worker in the pool that could take the place.
+        NobodyIdle,
+        /// So many members cannot leave at once.
+        TooManyLeave,
         /// Only the contract's deployer may do this.
         NotDeployer,
         /// The contract's code is fixed.
@@ -451,6 +498,7 @@ pub mod pallet {
                 ensure!(!Placement::<T>::contains_key(&worker), Error::<T>::InCluster);
                 let record = Registry::<T>::active_worker(&worker).ok_or(Error::<T>::NotRegistered)?;
                 Placement::<T>::insert(&worker, cluster);
+                Pool::<T>::remove(&worker);
                 members.push(Member { worker: AccountId(worker.into()), identity: record.identity });
             }
             NextCluster::<T>::put(cluster.saturating_add(1));
@@ -463,6 +511,7 @@ pub mod pallet {
                 members: members.clone(),
                 floor: Anchor::default(),
                 checkpoint: Checkpoint::default(),
+                wanted: vec![],
             };
             Clusters::<T>::insert(cluster, record);
             Self::deposit_event(Event::ClusterCreated { cluster, members });
@@ -484,7 +533,8 @@ pub mod pallet {
             let worker = ensure_signed(origin)?;
             let mut record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
             let account = AccountId(worker.clone().into());
-            ensure!(record.members.iter().any(|member| member.worker == account), Error::<T>::NotMember);
+            let seat = record.members.iter().any(|member| member.worker == account);
+            ensure!(seat || record.wanted.contains(&account), Error::<T>::NotMember);
             let identity = Registry::<T>::active_worker(&worker).ok_or(Error::<T>::NotRegistered)?.identity;
             if anchor != record.floor {
                 ensure!(anchor.height > record.floor.height, Error::<T>::BelowFloor);
@@ -642,6 +692,43 @@ pub mod pallet {
             Self::change_policy(caller, cluster, policy)
         }
 
+        /// Puts the caller, a worker without a seat, into the pool from which clusters get members, see
+        /// [`crate::members`].
+        #[pallet::call_index(40)]
+        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(4, 2)))]
+        pub fn offer(origin: OriginFor<T>) -> DispatchResult {
+            Self::do_offer(ensure_signed(origin)?)
+        }
+
+        /// Takes the caller out of the pool.
+        #[pallet::call_index(41)]
+        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(1, 2)))]
+        pub fn retire(origin: OriginFor<T>) -> DispatchResult {
+            Pool::<T>::remove(ensure_signed(origin)?);
+            Ok(())
+        }
+
+        /// Says that a member of the caller's cluster does not answer. A quorum of members has it replaced.
+        #[pallet::call_index(42)]
+        #[pallet::weight(POOL.saturating_add(T::DbWeight::get().reads_writes(20, 10)))]
+        pub fn accuse(origin: OriginFor<T>, cluster: ClusterId, worker: AccountId) -> DispatchResult {
+            Self::do_accuse(ensure_signed(origin)?, cluster, worker)
+        }
+
+        /// Has another worker take the place of a member. The caller is that worker, or who created the cluster.
+        #[pallet::call_index(43)]
+        #[pallet::weight(POOL.saturating_add(T::DbWeight::get().reads_writes(20, 10)))]
+        pub fn drain(origin: OriginFor<T>, cluster: ClusterId, worker: AccountId) -> DispatchResult {
+            Self::do_drain(ensure_signed_or_root(origin)?, cluster, worker)
+        }
+
+        /// Gives a cluster another number of members: 4 to 7. The caller is who created it.
+        #[pallet::call_index(44)]
+        #[pallet::weight(POOL.saturating_add(T::DbWeight::get().reads_writes(20, 20)))]
+        pub fn resize(origin: OriginFor<T>, cluster: ClusterId, size: u32) -> DispatchResult {
+            Self::do_resize(ensure_signed_or_root(origin)?, cluster, size)
+        }
+
         /// Replaces the code of a contract, see [`crate::upgrade`].
         #[pallet::call_index(30)]
         #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(4, 3)))]
@@ -679,26 +766,6 @@ pub mod pallet {
             Ok(proof)
         }
 
-        /// Plans the next epoch, if members wait for one. A plan to seal stays as it is: members may have followed it.
-        fn plan(cluster: ClusterId, record: &ClusterRecord) {
-            let present = |member: &Member| {
-                let current = Registry::<T>::active_worker(&AccountId32::new(member.worker.0));
-                current.map_or(member.clone(), |current| Member { identity: current.identity, ..member.clone() })
-            };
-            let members: Vec<_> = record.members.iter().map(present).collect();
-            let anew = members.iter().zip(&record.members).filter(|(next, now)| next.identity != now.identity).count();
-            let plan = match Plans::<T>::get(cluster) {
-                _ if anew == 0 => return,
-                _ if members.len().saturating_sub(anew) < quorum(members.len()) => Plan::Report,
-                Some(_) => return,
-                None => Plan::Seal { members },
-            };
-            if Plans::<T>::get(cluster).as_ref() != Some(&plan) {
-                Plans::<T>::insert(cluster, &plan);
-                Self::deposit_event(Event::EpochPlanned { cluster, plan });
-            }
-        }
-
         /// The members of the next epoch, once each has rejoined with the identity that it holds now.
         fn complete(record: &ClusterRecord, rejoined: &[Rejoined]) -> Option<Vec<Member>> {
             let next = |member: &Member| {
@@ -711,7 +778,8 @@ pub mod pallet {
 
         fn start_epoch(cluster: ClusterId, mut record: ClusterRecord, members: Vec<Member>, floor: Anchor) {
             let epoch = record.epoch.saturating_add(1);
-            (record.epoch, record.floor, record.members) = (epoch, floor, members);
+            (record.epoch, record.floor) = (epoch, floor);
+            Self::seat(cluster, &mut record, members);
             Epochs::<T>::insert(cluster, epoch, &record.members);
             Clusters::<T>::insert(cluster, &record);
             Plans::<T>::remove(cluster);
@@ -725,8 +793,8 @@ pub mod pallet {
             });
             if !rejoined.is_empty() {
                 Rejoining::<T>::insert(cluster, rejoined);
-                Self::plan(cluster, &record);
             }
+            Self::plan(cluster, &record);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod bridge;
 mod clusters;
+mod members;
 mod registry;
 
 use crate::*;

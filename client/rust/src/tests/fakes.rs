@@ -231,7 +231,13 @@ impl FakeCluster {
         chain.put(keys::epoch(CLUSTER, 3), &members);
         chain.put(
             storage::cluster(CLUSTER),
-            ClusterRecord { epoch: 3, members, floor: Anchor::default(), checkpoint: Checkpoint::default() },
+            ClusterRecord {
+                epoch: 3,
+                members,
+                floor: Anchor::default(),
+                checkpoint: Checkpoint::default(),
+                wanted: vec![],
+            },
         );
         Arc::new(Self { log, workers })
     }

@@ -103,7 +103,13 @@ impl ChainView for Registry {
     }
     fn cluster(&self, _: ClusterId) -> Option<ClusterRecord> {
         let members = vec![Member { worker: WORKER, identity: self.0.verifying_key().to_bytes() }];
-        Some(ClusterRecord { epoch: 0, members, floor: Anchor::default(), checkpoint: Checkpoint::default() })
+        Some(ClusterRecord {
+            epoch: 0,
+            members,
+            floor: Anchor::default(),
+            checkpoint: Checkpoint::default(),
+            wanted: vec![],
+        })
     }
 }
 

@@ -1,0 +1,219 @@
+//! Who the members of a cluster are, and how others take their place.
+//!
+//! A worker without a seat [offers](crate::Call::offer) itself to the pool. A cluster gets other members
+//! - when a quorum of its members [accuses](crate::Call::accuse) one of silence,
+//! - when a worker is to be [drained](crate::Call::drain), as its operator or the cluster's creator says,
+//! - when its creator [resizes](crate::Call::resize) it.
+//!
+//! The chain then *wants* members: those that stay, and workers of the pool, which of them nobody chooses. The new ones
+//! get the cluster's keys and fetch its log from the members, while the cluster serves. Once each has reported
+//! ([`rejoin`](crate::Call::rejoin)), the next epoch is planned with them. Who has not after [`PATIENCE`] blocks loses
+//! its place when the cluster gets other members the next time; an offer counts for [`OFFER_LIFE`] blocks.
+//!
+//! Invariant: a worker has at most one place: in the pool, or in one cluster as a member or wanted as one.
+//! Invariant: of the members of an epoch, more than can be faulty stay in the next.
+
+use crate::pallet::{
+    Accusations, Clusters, Config, Creators, Error, Event, MAX_POOL, OFFER_LIFE, PATIENCE, Pallet, Placement, Plans,
+    Pool, Rejoined, Rejoining, WantedSince,
+};
+use frame_support::ensure;
+use pallet_registry::Pallet as Registry;
+use phala_primitives::{
+    AccountId, ClusterId, blake2_256, quorum,
+    records::{ClusterRecord, Member, Plan},
+};
+use sp_runtime::{AccountId32, DispatchResult, SaturatedConversion};
+use std::collections::BTreeSet;
+
+fn plain(worker: &AccountId32) -> AccountId {
+    AccountId(worker.clone().into())
+}
+
+fn account(worker: &AccountId) -> AccountId32 {
+    AccountId32::new(worker.0)
+}
+
+impl<T: Config> Pallet<T> {
+    /// Puts a worker into the pool.
+    pub(crate) fn do_offer(worker: AccountId32) -> DispatchResult {
+        ensure!(Registry::<T>::active_worker(&worker).is_some(), Error::<T>::NotRegistered);
+        ensure!(!Placement::<T>::contains_key(&worker), Error::<T>::InCluster);
+        ensure!(Pool::<T>::count() < MAX_POOL || Pool::<T>::contains_key(&worker), Error::<T>::PoolFull);
+        Pool::<T>::insert(&worker, Self::now());
+        Self::deposit_event(Event::WorkerOffered { worker });
+        Ok(())
+    }
+
+    pub(crate) fn do_accuse(by: AccountId32, cluster: ClusterId, worker: AccountId) -> DispatchResult {
+        let record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
+        let is_member = |who: &AccountId| record.members.iter().any(|member| member.worker == *who);
+        let accuser = plain(&by);
+        ensure!(is_member(&accuser) && is_member(&worker) && accuser != worker, Error::<T>::NotMember);
+        let mut accusations = Accusations::<T>::get(cluster);
+        if !accusations.contains(&(worker, accuser)) {
+            accusations.push((worker, accuser));
+            Accusations::<T>::insert(cluster, &accusations);
+            Self::deposit_event(Event::MemberAccused { cluster, worker, by });
+        }
+        let accusers = accusations.iter().filter(|(accused, _)| *accused == worker).count();
+        let leaves = !record.wanted.is_empty() && !record.wanted.contains(&worker);
+        if accusers >= quorum(record.members.len()) && (!leaves || Self::is_late(cluster)) {
+            let size = record.members.len();
+            // There may be nobody to take its place. The next accusation tries again.
+            let _ = Self::want(cluster, record, Some(&worker), size);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn do_drain(caller: Option<AccountId32>, cluster: ClusterId, worker: AccountId) -> DispatchResult {
+        let record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
+        let own = caller.as_ref().is_some_and(|caller| plain(caller) == worker);
+        ensure!(own || Self::rules(&caller, cluster), Error::<T>::NotCreator);
+        ensure!(record.members.iter().any(|member| member.worker == worker), Error::<T>::NotMember);
+        let size = record.members.len();
+        Self::want(cluster, record, Some(&worker), size)?;
+        Ok(())
+    }
+
+    pub(crate) fn do_resize(caller: Option<AccountId32>, cluster: ClusterId, size: u32) -> DispatchResult {
+        let record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
+        ensure!(Self::rules(&caller, cluster), Error::<T>::NotCreator);
+        ensure!(matches!(size, 4..=7) && record.members.len() >= 4, Error::<T>::MemberCount);
+        Self::want(cluster, record, None, size as usize)?;
+        Ok(())
+    }
+
+    fn rules(caller: &Option<AccountId32>, cluster: ClusterId) -> bool {
+        caller.is_none() || *caller == Creators::<T>::get(cluster)
+    }
+
+    /// Wants `size` members, without the one that goes: those that stay first, then workers of the pool. If the pool is
+    /// empty, a larger cluster becomes smaller when one goes.
+    fn want(
+        cluster: ClusterId,
+        mut record: ClusterRecord,
+        goes: Option<&AccountId>,
+        size: usize,
+    ) -> Result<(), Error<T>> {
+        let members = || record.members.iter().map(|member| member.worker);
+        // Who was about to leave leaves, and who was about to come still comes, unless it takes too long.
+        let base: Vec<AccountId> = if record.wanted.is_empty() { members().collect() } else { record.wanted.clone() };
+        let late = Self::is_late(cluster);
+        let comes = |worker: &AccountId| !late || Self::is_ready(cluster, &record, worker);
+        let mut next: Vec<AccountId> =
+            base.into_iter().filter(|worker| Some(worker) != goes && comes(worker)).collect();
+        next.sort_by_key(|worker| !members().any(|member| member == *worker));
+        next.truncate(size);
+        let mut idle = Self::idle(cluster, record.epoch);
+        while next.len() < size {
+            match idle.pop() {
+                Some(worker) => next.push(worker),
+                None if goes.is_some() && next.len() >= 4 => break,
+                None => return Err(Error::<T>::NobodyIdle),
+            }
+        }
+        let stay = members().filter(|member| next.contains(member)).count();
+        let faulty = record.members.len().saturating_sub(quorum(record.members.len()));
+        ensure!(stay > faulty, Error::<T>::TooManyLeave);
+        let now: BTreeSet<AccountId> = members().collect();
+        for worker in next.iter().filter(|worker| !now.contains(worker)) {
+            Pool::<T>::remove(account(worker));
+            Placement::<T>::insert(account(worker), cluster);
+        }
+        for worker in record.wanted.iter().filter(|worker| !now.contains(worker) && !next.contains(worker)) {
+            Placement::<T>::remove(account(worker));
+        }
+        record.wanted = next;
+        Clusters::<T>::insert(cluster, &record);
+        WantedSince::<T>::insert(cluster, Self::now());
+        Self::deposit_event(Event::MembersWanted { cluster, workers: record.wanted.clone() });
+        Self::plan(cluster, &record);
+        Ok(())
+    }
+
+    /// Workers of the pool that are registered, in an order that nobody chooses.
+    fn idle(cluster: ClusterId, epoch: u64) -> Vec<AccountId> {
+        let parent = frame_system::Pallet::<T>::parent_hash();
+        let fresh = |(worker, since): (AccountId32, u32)| {
+            let counts = Self::now() <= since.saturating_add(OFFER_LIFE);
+            (counts && Registry::<T>::active_worker(&worker).is_some()).then_some(worker)
+        };
+        let mut idle: Vec<AccountId32> = Pool::<T>::iter().filter_map(fresh).collect();
+        idle.sort_by_key(|worker| blake2_256(&codec::Encode::encode(&(&parent, cluster, epoch, worker))));
+        idle.iter().map(plain).collect()
+    }
+
+    /// The worker as a member with the identity that it has now.
+    fn present(worker: &AccountId) -> Option<Member> {
+        let current = Registry::<T>::active_worker(&account(worker))?;
+        Some(Member { worker: *worker, identity: current.identity })
+    }
+
+    /// Whether a wanted worker holds the log: it is a member, or has reported with the identity that it has now.
+    fn is_ready(cluster: ClusterId, record: &ClusterRecord, worker: &AccountId) -> bool {
+        let present = Self::present(worker).map(|member| member.identity);
+        let reported = |other: &Rejoined| other.worker == *worker && Some(other.identity) == present;
+        record.members.iter().any(|member| member.worker == *worker)
+            || Rejoining::<T>::get(cluster).iter().any(reported)
+    }
+
+    /// Whether the workers that a cluster is to get have had time enough to fetch its log.
+    fn is_late(cluster: ClusterId) -> bool {
+        WantedSince::<T>::get(cluster).is_some_and(|since| Self::now() > since.saturating_add(PATIENCE))
+    }
+
+    fn now() -> u32 {
+        frame_system::Pallet::<T>::block_number().saturated_into()
+    }
+
+    /// The members of the next epoch as things stand: those that are wanted, once all that are new hold the log.
+    fn next_members(cluster: ClusterId, record: &ClusterRecord) -> Vec<Member> {
+        let change =
+            !record.wanted.is_empty() && record.wanted.iter().all(|worker| Self::is_ready(cluster, record, worker));
+        let now =
+            || record.members.iter().map(|member| Self::present(&member.worker).unwrap_or_else(|| member.clone()));
+        if !change {
+            return now().collect();
+        }
+        let mut wanted: Vec<Member> = now().filter(|member| record.wanted.contains(&member.worker)).collect();
+        let new = record.wanted.iter().filter(|worker| !record.members.iter().any(|member| member.worker == **worker));
+        wanted.extend(new.filter_map(Self::present));
+        wanted
+    }
+
+    /// Plans the next epoch, if there is to be one. A plan to seal stays as it is: members may have followed it.
+    pub(crate) fn plan(cluster: ClusterId, record: &ClusterRecord) {
+        let members = Self::next_members(cluster, record);
+        let anew = record
+            .members
+            .iter()
+            .filter(|member| Self::present(&member.worker).is_some_and(|now| now.identity != member.identity));
+        let left = record.members.len().saturating_sub(anew.count());
+        let plan = match Plans::<T>::get(cluster) {
+            _ if members == record.members => return,
+            _ if left < quorum(record.members.len()) => Plan::Report,
+            Some(_) => return,
+            None => Plan::Seal { members },
+        };
+        if Plans::<T>::get(cluster).as_ref() != Some(&plan) {
+            Plans::<T>::insert(cluster, &plan);
+            Self::deposit_event(Event::EpochPlanned { cluster, plan });
+        }
+    }
+
+    /// Gives the members of a new epoch their seats, and those of the one before that are not among them up. What was
+    /// wanted is, or still to come.
+    pub(crate) fn seat(cluster: ClusterId, record: &mut ClusterRecord, members: Vec<Member>) {
+        let workers: BTreeSet<AccountId> = members.iter().map(|member| member.worker).collect();
+        for member in record.members.iter().filter(|member| !workers.contains(&member.worker)) {
+            Placement::<T>::remove(account(&member.worker));
+        }
+        if record.wanted.iter().copied().collect::<BTreeSet<_>>() == workers {
+            record.wanted.clear();
+            WantedSince::<T>::remove(cluster);
+        }
+        Accusations::<T>::remove(cluster);
+        record.members = members;
+    }
+}

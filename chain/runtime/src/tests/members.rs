@@ -1,0 +1,206 @@
+use super::{
+    clusters::{certified_by, header, key, with_cluster},
+    *,
+};
+use frame_support::{assert_noop, assert_ok};
+use pallet_clusters::{AnchorProof, Clusters as Stored, Error, OFFER_LIFE, PATIENCE, Placement, Plans, Pool};
+use phala_primitives::{
+    EntryHeader,
+    records::{Anchor, ClusterRecord, Plan, Seal, seal},
+};
+
+fn plain(index: u32) -> Plain {
+    Plain(worker(index).into())
+}
+
+fn record() -> ClusterRecord {
+    Stored::<Runtime>::get(0).unwrap()
+}
+
+fn signed(index: u32) -> RuntimeOrigin {
+    RuntimeOrigin::signed(worker(index))
+}
+
+fn creator() -> RuntimeOrigin {
+    RuntimeOrigin::signed(account("//Alice"))
+}
+
+/// Registers workers and puts them into the pool.
+fn offer(indices: std::ops::Range<u32>) {
+    for index in indices {
+        register(&worker(index), &key(index, 0)).unwrap();
+        assert_ok!(Clusters::offer(signed(index)));
+    }
+}
+
+fn accuse(by: u32, accused: u32) -> sp_runtime::DispatchResult {
+    Clusters::accuse(signed(by), 0, plain(accused))
+}
+
+/// The next entry of the present epoch as all but one of the members prove it.
+fn proof(height: u64, seal: Seal) -> (Anchor, Vec<u8>) {
+    let record = record();
+    let header = EntryHeader { epoch: record.epoch, height, seal, ..header() };
+    let keys = record.members.iter().map(|member| {
+        (0..8).map(|index| key(index, 0)).find(|key| key.verifying_key().to_bytes() == member.identity).unwrap()
+    });
+    let finality = certified_by(&header, keys.collect(), record.members.len() - 1);
+    (header.anchor(), AnchorProof { header, finality }.encode())
+}
+
+/// The members bring the epoch to its end.
+fn close(height: u64) {
+    let Some(Plan::Seal { members }) = Plans::<Runtime>::get(0) else { panic!("no plan") };
+    let (_, proof) = proof(height, Seal::Last(seal(0, record().epoch + 1, &members)));
+    assert_ok!(Clusters::close(creator(), 0, proof));
+    assert_eq!(record().members, members);
+}
+
+fn ready(index: u32, height: u64) {
+    let (anchor, proof) = proof(height, Seal::Open);
+    assert_ok!(Clusters::rejoin(signed(index), 0, anchor, Some(proof)));
+}
+
+fn members() -> Vec<Plain> {
+    let mut members: Vec<_> = record().members.iter().map(|member| member.worker).collect();
+    members.sort();
+    members
+}
+
+fn sorted(indices: impl IntoIterator<Item = u32>) -> Vec<Plain> {
+    let mut workers: Vec<_> = indices.into_iter().map(plain).collect();
+    workers.sort();
+    workers
+}
+
+#[test]
+fn a_worker_has_one_place() {
+    with_cluster(|| {
+        assert_noop!(Clusters::offer(signed(4)), Error::<Runtime>::NotRegistered);
+        assert_noop!(Clusters::offer(signed(0)), Error::<Runtime>::InCluster);
+        offer(4..6);
+        assert_ok!(Clusters::offer(signed(4)));
+        assert_eq!(Pool::<Runtime>::count(), 2);
+        assert_ok!(Clusters::retire(signed(5)));
+        assert_ok!(Clusters::create_cluster(creator(), vec![worker(4)]));
+        assert_eq!(Pool::<Runtime>::count(), 0);
+    });
+}
+
+#[test]
+fn a_quorum_replaces_a_silent_member() {
+    with_cluster(|| {
+        assert_noop!(accuse(4, 3), Error::<Runtime>::NotMember);
+        assert_noop!(accuse(3, 3), Error::<Runtime>::NotMember);
+        assert_ok!(accuse(0, 3));
+        assert_ok!(accuse(0, 3));
+        assert_ok!(accuse(1, 3));
+        assert_ok!(accuse(2, 3));
+        assert!(record().wanted.is_empty(), "nobody is idle");
+        offer(4..5);
+        assert_ok!(accuse(2, 3));
+        assert_eq!(record().wanted, [0, 1, 2, 4].map(plain));
+        assert_eq!((Placement::<Runtime>::get(worker(4)), Pool::<Runtime>::count()), (Some(0), 0));
+        assert_eq!(Plans::<Runtime>::get(0), None, "it does not hold the log yet");
+        ready(4, 9);
+        close(12);
+        assert_eq!(members(), sorted([0, 1, 2, 4]));
+        assert!(record().wanted.is_empty());
+        // The other one has no place any more, and may get another.
+        assert_noop!(Clusters::rejoin(signed(3), 0, Anchor::default(), None), Error::<Runtime>::NotMember);
+        assert_ok!(Clusters::offer(signed(3)));
+        assert_ok!(accuse(0, 4));
+    });
+}
+
+#[test]
+fn one_accuser_is_not_enough_and_what_was_said_ends_with_the_epoch() {
+    with_cluster(|| {
+        offer(4..5);
+        assert_ok!(accuse(0, 3));
+        assert_ok!(accuse(1, 3));
+        assert_ok!(accuse(1, 2));
+        assert!(record().wanted.is_empty());
+        assert_ok!(register(&worker(3), &key(3, 1)));
+        assert_ok!(Clusters::rejoin(signed(3), 0, Anchor::default(), None));
+        close(12);
+        assert_ok!(accuse(2, 3));
+        assert!(record().wanted.is_empty());
+    });
+}
+
+#[test]
+fn a_member_is_drained_by_its_operator_or_the_creator() {
+    with_cluster(|| {
+        let drain = |by: RuntimeOrigin, index| Clusters::drain(by, 0, plain(index));
+        assert_noop!(drain(signed(1), 2), Error::<Runtime>::NotCreator);
+        assert_noop!(drain(creator(), 6), Error::<Runtime>::NotMember);
+        assert_noop!(drain(signed(2), 2), Error::<Runtime>::NobodyIdle);
+        offer(4..7);
+        assert_ok!(drain(signed(2), 2));
+        assert_ok!(drain(creator(), 1));
+        assert_noop!(drain(creator(), 0), Error::<Runtime>::TooManyLeave);
+        let wanted = record().wanted;
+        assert_eq!((&wanted[..2], Pool::<Runtime>::count()), (&[0, 3].map(plain)[..], 1));
+        let new: Vec<u32> = (4..7).filter(|index| wanted.contains(&plain(*index))).collect();
+        ready(new[0], 5);
+        assert_eq!(Plans::<Runtime>::get(0), None);
+        ready(new[1], 6);
+        close(9);
+        assert_eq!(members(), sorted([0, 3, new[0], new[1]]));
+    });
+}
+
+#[test]
+fn who_does_not_come_loses_its_place_and_old_offers_do_not_count() {
+    with_cluster(|| {
+        let accusers = || (0..3).for_each(|by| accuse(by, 3).unwrap());
+        offer(4..5);
+        accusers();
+        assert_eq!(record().wanted, [0, 1, 2, 4].map(plain));
+        System::set_block_number(1 + OFFER_LIFE);
+        offer(5..6);
+        accusers();
+        assert_eq!(record().wanted, [0, 1, 2, 4].map(plain), "it has time left");
+        System::set_block_number(2 + PATIENCE);
+        accusers();
+        assert_eq!(record().wanted, [0, 1, 2, 5].map(plain));
+        assert_eq!(Placement::<Runtime>::get(worker(4)), None);
+        assert_ok!(Clusters::offer(signed(4)));
+        System::set_block_number(3 + PATIENCE + OFFER_LIFE);
+        assert_noop!(Clusters::resize(creator(), 0, 5), Error::<Runtime>::NobodyIdle);
+        assert_ok!(Clusters::offer(signed(4)));
+        assert_ok!(Clusters::resize(creator(), 0, 5));
+        assert_eq!(record().wanted.len(), 5);
+    });
+}
+
+#[test]
+fn a_cluster_grows_and_shrinks() {
+    with_cluster(|| {
+        let resize = |size| Clusters::resize(creator(), 0, size);
+        assert_noop!(Clusters::resize(signed(0), 0, 5), Error::<Runtime>::NotCreator);
+        assert_noop!(resize(3), Error::<Runtime>::MemberCount);
+        assert_noop!(resize(8), Error::<Runtime>::MemberCount);
+        offer(4..6);
+        assert_noop!(resize(7), Error::<Runtime>::NobodyIdle);
+        offer(6..7);
+        assert_ok!(resize(7));
+        // It is wanted no more, and has no place.
+        assert_ok!(resize(6));
+        assert_eq!((Pool::<Runtime>::count(), Placement::<Runtime>::iter().count()), (0, 6));
+        let out = (4..7).find(|index| Placement::<Runtime>::get(worker(*index)).is_none()).unwrap();
+        assert_ok!(Clusters::offer(signed(out)));
+        assert_ok!(resize(7));
+        (4..7).for_each(|index| ready(index, 10));
+        close(12);
+        assert_eq!(members(), sorted(0..7));
+        // With nobody idle it becomes smaller, but not too small.
+        assert_ok!(Clusters::drain(signed(5), 0, plain(5)));
+        close(14);
+        assert_eq!(members(), sorted([0, 1, 2, 3, 4, 6]));
+        assert_ok!(resize(4));
+        close(20);
+        assert_eq!((members().len(), record().epoch), (4, 3));
+    });
+}

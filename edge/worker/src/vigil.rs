@@ -1,0 +1,69 @@
+//! Looks after the other members of the cluster: whoever gives no sign of life for as long as the policy allows is
+//! accused on the chain, which has it replaced once a quorum says so.
+//!
+//! A sign of life is a session key that the worker's present identity has signed: a worker that runs but does not serve
+//! gives none.
+
+use crate::{
+    service::{Service, now_ms},
+    start::Start,
+};
+use futures::future::join_all;
+use phala_client::{Call, Chain, Replica, session_key};
+use phala_primitives::{AccountId, Coded};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How often the others are asked.
+const ROUND: Duration = Duration::from_secs(2);
+/// Time for an answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How often an accusation is made again, as long as nobody has taken the place.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// What is known of another member.
+struct Known {
+    alive: Instant,
+    accused: Option<Instant>,
+}
+
+/// Watches over the other members. Never returns but with an error.
+pub(crate) async fn over(start: &Start, chain: &Arc<Chain>, service: &Service) -> Result<(), Coded> {
+    let http = reqwest::Client::new();
+    let mut known = BTreeMap::<AccountId, Known>::new();
+    loop {
+        tokio::time::sleep(ROUND).await;
+        let Ok(Some(record)) = chain.cluster(start.cluster).await else { continue };
+        let others = record.members.iter().map(|member| member.worker).filter(|worker| *worker != start.worker());
+        let others: Vec<AccountId> = others.collect();
+        known.retain(|worker, _| others.contains(worker));
+        let answers = join_all(others.iter().map(|worker| lives(&http, chain, worker))).await;
+        let patience = Duration::from_millis(service.replica().policy()?.replace_ms);
+        for (worker, alive) in others.into_iter().zip(answers) {
+            let now = Instant::now();
+            let member = known.entry(worker).or_insert(Known { alive: now, accused: None });
+            if alive {
+                *member = Known { alive: now, accused: None };
+            } else if member.alive.elapsed() >= patience && member.accused.is_none_or(|at| at.elapsed() >= AGAIN) {
+                member.accused = Some(now);
+                tracing::warn!(by = %start.worker(), %worker, "a member is silent");
+                if let Err(error) = chain.submit(&start.config.account, &Call::accuse(start.cluster, &worker)).await {
+                    tracing::info!(%error, "it is accused again later");
+                }
+            }
+        }
+    }
+}
+
+async fn lives(http: &reqwest::Client, chain: &Chain, worker: &AccountId) -> bool {
+    let ask = async {
+        let record = chain.worker(worker).await.ok()??;
+        let endpoint = String::from_utf8(record.endpoint).ok()?.trim_end_matches('/').to_owned();
+        let replica = Replica { worker: *worker, identity: record.identity, endpoint, appraisal: record.appraisal };
+        session_key(http, &replica, &chain.genesis(), now_ms()).await.ok()
+    };
+    matches!(tokio::time::timeout(ANSWER, ask).await, Ok(Some(_)))
+}
