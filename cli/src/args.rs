@@ -270,6 +270,7 @@ Limits and their ranges:
   jobs          0 to 16384       requests and timers of one contract that may wait
   map           0 to 4096        parts into which a query may split its work
   replace       5s to 1440min    how long a member may be silent before it is replaced
+  recover       1min to 10080min how long a cluster may stand still before it goes on without those gone
 
 Example:
   phala cluster policy --set memory=256MiB --set query=1min --suri //Worker//0";
@@ -590,7 +591,7 @@ mod tests {
                 field.name
             );
         }
-        assert_eq!(super::POLICY.lines().filter(|line| line.contains(" to ")).count(), 12);
+        assert_eq!(super::POLICY.lines().filter(|line| line.contains(" to ")).count(), 13);
     }
 
     #[test]

@@ -119,6 +119,7 @@ codes! {
     4012 BadEvidence "the attestation evidence proves nothing under the trust anchors of this network" => "Attest on a machine whose vendor is an anchor of the genesis; `phala dev` anchors its SIMULATED vendor.";
     4020 BadPolicy "the policy has a value that is out of its range, or the account may not set it" => "`phala cluster policy --help` names the ranges; only the account that made the cluster sets its policy.";
     4021 NoIdleWorker "no worker waits that could take the place" => "Start one more worker: without a seat it offers itself.";
+    4022 HistoryLost "the cluster was recovered without entries that it had acknowledged" => "Read what is there, and send again what is missing; the chain's event `Recovered` says where it goes on.";
     5001 NoWasmTarget "the Rust target wasm32v1-none is not installed" => "rustup target add wasm32v1-none";
     5002 BuildFailed "the contract does not compile" => "Read the compiler's message above.";
     5003 BadArgument "an argument does not fit" => "--help shows examples.";

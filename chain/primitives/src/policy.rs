@@ -90,6 +90,8 @@ policy! {
         "Parts into which a query may split its work at once.";
     replace_ms "replace" Millis 600_000, 5_000 => 86_400_000,
         "How long a member may be silent before the others have it replaced.";
+    recover_ms "recover" Millis 3_600_000, 60_000 => 604_800_000,
+        "How long a cluster may stand still before it goes on without the members that are gone.";
 }
 
 impl ClusterPolicy {
@@ -112,8 +114,22 @@ mod tests {
     #[test]
     fn the_encoding_is_frozen() {
         let policy = ClusterPolicy { version: 1, ..ClusterPolicy::DEFAULT };
-        let numbers: Vec<u64> =
-            vec![1, 67_108_864, 1_073_741_824, 10_000, 16_777_216, 16_777_216, 65_536, 16, 64, 16, 1024, 1024, 600_000];
+        let numbers: Vec<u64> = vec![
+            1,
+            67_108_864,
+            1_073_741_824,
+            10_000,
+            16_777_216,
+            16_777_216,
+            65_536,
+            16,
+            64,
+            16,
+            1024,
+            1024,
+            600_000,
+            3_600_000,
+        ];
         let bytes: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
         assert_eq!(policy.encode(), bytes);
     }

@@ -98,6 +98,8 @@ pub struct Checkpoint {
     pub epoch: u64,
     /// Number of the block in which the chain was shown it.
     pub block: u32,
+    /// When the cluster last gave a sign of life, in milliseconds since 1970: it showed a new entry, or began an epoch.
+    pub alive_ms: u64,
 }
 
 /// How a cluster gets from its present epoch to the next.

@@ -236,7 +236,7 @@ async fn anchored(
 }
 
 fn anchored_json(anchored: &Anchored) -> Value {
-    let Checkpoint { anchor, epoch, block } = anchored.checkpoint;
+    let Checkpoint { anchor, epoch, block, .. } = anchored.checkpoint;
     json!({
         "height": anchor.height, "entry": anchor.digest.to_string(), "epoch": epoch, "block": block,
         "state_confirmed_at": anchored.confirmed,

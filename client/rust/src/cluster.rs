@@ -573,16 +573,27 @@ impl Cluster {
     }
 
     /// The members, asked of the chain again if they are old or `fresh` is wanted.
+    ///
+    /// Errors: `HistoryLost`, once, if the cluster was recovered without entries that this client knows of.
     pub(crate) async fn roster(&self, fresh: bool) -> Result<Arc<Roster>, Coded> {
         let (roster, since) = self.roster.lock().clone();
         if !fresh && since.elapsed() < ROSTER_AGE {
             return Ok(roster);
         }
+        let since_epoch = roster.epoch;
         let roster = Arc::new(Roster::fetch(&self.chain, self.id, now_ms()).await?);
+        let lost = roster.epoch > since_epoch && roster.floor.height < self.height.load(Ordering::Relaxed);
+        if lost {
+            self.height.store(roster.floor.height, Ordering::Relaxed);
+        }
         self.observe(roster.checkpoint.anchor.height);
         *self.roster.lock() = (roster.clone(), Instant::now());
         let identities: Vec<_> = roster.identities.clone();
         self.seals.lock().retain(|identity, _| identities.contains(identity));
+        if lost {
+            let detail = format!("epoch {} begins at entry {}", roster.epoch, roster.floor.height);
+            return Err(Coded::new(Code::HistoryLost, detail));
+        }
         Ok(roster)
     }
 

@@ -4,7 +4,7 @@ use crate::Chain;
 use futures::future::{try_join, try_join_all};
 use phala_primitives::{
     AccountId, ClusterId, ClusterPolicy, Code, Coded, PublicKey,
-    records::{Appraisal, Checkpoint},
+    records::{Anchor, Appraisal, Checkpoint},
 };
 
 /// A member of a cluster that can be asked.
@@ -24,6 +24,8 @@ pub struct Replica {
 #[derive(Clone, Debug)]
 pub(crate) struct Roster {
     pub(crate) epoch: u64,
+    /// Where the epoch's log begins.
+    pub(crate) floor: Anchor,
     /// What the chain was shown of its log.
     pub(crate) checkpoint: Checkpoint,
     /// Identities of all members.
@@ -53,6 +55,13 @@ impl Roster {
         });
         let replicas = replicas.collect();
         let identities = record.members.iter().map(|member| member.identity).collect();
-        Ok(Self { epoch: record.epoch, checkpoint: record.checkpoint, identities, replicas, policy })
+        Ok(Self {
+            epoch: record.epoch,
+            floor: record.floor,
+            checkpoint: record.checkpoint,
+            identities,
+            replicas,
+            policy,
+        })
     }
 }

@@ -157,7 +157,7 @@ impl Start {
         tokio::select! {
             ended = look_after(&service, opened.ticking) => ended,
             ended = epochs::follow(&self, chain, keys, record, &service) => ended,
-            ended = vigil::over(&self, chain, &service) => ended,
+            error = vigil::over(&self, chain, service.replica()) => Err(error),
         }
     }
 
@@ -291,7 +291,12 @@ impl Start {
             }
             self.status.wait_for("the other members of its cluster");
             let epoch = record.epoch;
-            if self.record(chain, |record| votes(record) || record.epoch > epoch).await?.is_none() {
+            // One that never comes back must not hold up the others.
+            let next = tokio::select! {
+                next = self.record(chain, |record| votes(record) || record.epoch > epoch) => next?,
+                error = vigil::over(self, chain, replica) => return Err(error),
+            };
+            if next.is_none() {
                 return Ok(None);
             }
         }

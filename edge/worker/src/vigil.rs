@@ -4,13 +4,11 @@
 //! A sign of life is a session key that the worker's present identity has signed: a worker that runs but does not serve
 //! gives none.
 
-use crate::{
-    service::{Service, now_ms},
-    start::Start,
-};
+use crate::{service::now_ms, start::Start};
 use futures::future::join_all;
-use phala_client::{Call, Chain, Replica, session_key};
+use phala_client::{Call, Chain, Replica as Peer, session_key};
 use phala_primitives::{AccountId, Coded};
+use phala_replica::Replica;
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -22,7 +20,7 @@ const ROUND: Duration = Duration::from_secs(2);
 /// Time for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How often an accusation is made again, as long as nobody has taken the place.
-const AGAIN: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// What is known of another member.
 struct Known {
@@ -30,8 +28,8 @@ struct Known {
     accused: Option<Instant>,
 }
 
-/// Watches over the other members. Never returns but with an error.
-pub(crate) async fn over(start: &Start, chain: &Arc<Chain>, service: &Service) -> Result<(), Coded> {
+/// Watches over the other members, until the replica fails.
+pub(crate) async fn over(start: &Start, chain: &Arc<Chain>, replica: &Replica) -> Coded {
     let http = reqwest::Client::new();
     let mut known = BTreeMap::<AccountId, Known>::new();
     loop {
@@ -41,7 +39,10 @@ pub(crate) async fn over(start: &Start, chain: &Arc<Chain>, service: &Service) -
         let others: Vec<AccountId> = others.collect();
         known.retain(|worker, _| others.contains(worker));
         let answers = join_all(others.iter().map(|worker| lives(&http, chain, worker))).await;
-        let patience = Duration::from_millis(service.replica().policy()?.replace_ms);
+        let patience = match replica.policy() {
+            Ok(policy) => Duration::from_millis(policy.replace_ms),
+            Err(error) => return error,
+        };
         for (worker, alive) in others.into_iter().zip(answers) {
             let now = Instant::now();
             let member = known.entry(worker).or_insert(Known { alive: now, accused: None });
@@ -62,7 +63,7 @@ async fn lives(http: &reqwest::Client, chain: &Chain, worker: &AccountId) -> boo
     let ask = async {
         let record = chain.worker(worker).await.ok()??;
         let endpoint = String::from_utf8(record.endpoint).ok()?.trim_end_matches('/').to_owned();
-        let replica = Replica { worker: *worker, identity: record.identity, endpoint, appraisal: record.appraisal };
+        let replica = Peer { worker: *worker, identity: record.identity, endpoint, appraisal: record.appraisal };
         session_key(http, &replica, &chain.genesis(), now_ms()).await.ok()
     };
     matches!(tokio::time::timeout(ANSWER, ask).await, Ok(Some(_)))

@@ -86,16 +86,17 @@ async fn reached(net: &Devnet, code: Code) -> u64 {
     metric(&net.worker_urls(), &name).await
 }
 
-/// Sets the cluster's policy as the account that made it, and waits until every worker follows.
-async fn set_policy(net: &Devnet, person: &Person, policy: &ClusterPolicy) {
+/// Sets the cluster's policy as the account that made it, and waits until every member follows.
+pub(crate) async fn set_policy(net: &Devnet, person: &Person, policy: &ClusterPolicy) {
     let maker = Account::from_suri("//Worker//0").unwrap();
     let chain = person.cluster.chain();
     chain.submit(&maker, &Call::set_policy(0, policy)).await.unwrap();
     let version = chain.policy(0).await.unwrap().version;
+    let members = chain.cluster(0).await.unwrap().unwrap().members.len() as u64;
     let workers = net.worker_urls();
-    eventually("every worker follows the policy", Duration::from_secs(60), || async {
+    eventually("every member follows the policy", Duration::from_secs(60), || async {
         let sum = metric(&workers, "phala_worker_policy_version").await;
-        (sum == version * workers.len() as u64).then_some(())
+        (sum == version * members).then_some(())
     })
     .await;
 }

@@ -42,4 +42,5 @@ mod members;
 mod money;
 mod oracle;
 mod person;
+mod recover;
 mod restart;

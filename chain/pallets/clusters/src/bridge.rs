@@ -118,7 +118,7 @@ impl<T: Config> Pallet<T> {
         ensure!(messages.len() <= MAX_DELIVERED && rest.len() as u64 <= MAX_OUTBOX, Error::<T>::TooManyMessages);
         let before = Bridges::<T>::get(cluster);
         let mut record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
-        let crossing = Self::shown(cluster, &mut record, proof)?.header.executed.crossing;
+        let crossing = Self::shown(cluster, &mut record, proof, true)?.header.executed.crossing;
         let mut delivered = before.outbox;
         messages.iter().for_each(|message| delivered.push_outbound(&message.hash()));
         let mut all = delivered;

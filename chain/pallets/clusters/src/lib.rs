@@ -47,11 +47,7 @@ pub use pallet::*;
 #[allow(missing_docs)]
 #[frame_support::pallet]
 pub mod pallet {
-    use crate::{
-        anchor::AnchorProof,
-        bridge::{DispatchFee, MAX_DISPATCH_WEIGHT},
-    };
-    use codec::DecodeAll;
+    use crate::bridge::{DispatchFee, MAX_DISPATCH_WEIGHT};
     use frame_support::{
         pallet_prelude::*,
         traits::{
@@ -68,12 +64,12 @@ pub mod pallet {
         limits::{MAX_CODE, MAX_DELIVERED},
         records::{self, Anchor, Checkpoint, ClusterRecord, CodeRecord, ContractRecord, Member, Plan, Seal},
     };
-    use sp_runtime::{AccountId32, SaturatedConversion};
+    use sp_runtime::AccountId32;
     use std::collections::BTreeSet;
 
     /// Longest salt of a contract, in bytes.
     pub const MAX_SALT: usize = 64;
-    /// Longest encoded [`AnchorProof`], in bytes.
+    /// Longest encoded [`AnchorProof`](crate::AnchorProof), in bytes.
     pub const MAX_PROOF: usize = 16 << 10;
     /// Most workers that wait for a seat.
     pub const MAX_POOL: u32 = 1024;
@@ -81,6 +77,8 @@ pub mod pallet {
     pub const OFFER_LIFE: u32 = 1200;
     /// Blocks that a worker gets to fetch a cluster's log.
     pub const PATIENCE: u32 = 1800;
+    /// Blocks in which the members of a cluster that stands still can say that they live.
+    pub const GRACE: u32 = 30;
     /// Blocks after which a checkpoint costs nothing.
     pub const SPAN: u32 = 8;
 
@@ -182,6 +180,10 @@ pub mod pallet {
     /// Who says of whom, in a cluster's present epoch, that it does not answer: accused and accuser.
     #[pallet::storage]
     pub type Accusations<T> = StorageMap<_, Blake2_128Concat, ClusterId, Vec<(AccountId, AccountId)>, ValueQuery>;
+
+    /// The block in which it was remarked that a cluster stands still.
+    #[pallet::storage]
+    pub type StuckSince<T> = StorageMap<_, Blake2_128Concat, ClusterId, u32>;
 
     /// Code of contracts by the BLAKE2b-256 hash of its bytes.
     #[pallet::storage]
@@ -377,6 +379,16 @@ pub mod pallet {
             /// The highest that a member holds.
             floor: Anchor,
         },
+        /// A cluster that stood still goes on without members that are gone. Entries above the floor, if there were any,
+        /// are lost.
+        Recovered {
+            /// The cluster.
+            cluster: ClusterId,
+            /// The highest entry that a member of those left held.
+            floor: Anchor,
+            /// Those that are gone.
+            gone: Vec<AccountId>,
+        },
         /// A worker waits in the pool.
         WorkerOffered {
             /// The worker.
@@ -510,7 +522,7 @@ pub mod pallet {
                 epoch: 0,
                 members: members.clone(),
                 floor: Anchor::default(),
-                checkpoint: Checkpoint::default(),
+                checkpoint: Checkpoint { alive_ms: Self::now_ms(), ..Checkpoint::default() },
                 wanted: vec![],
             };
             Clusters::<T>::insert(cluster, record);
@@ -521,7 +533,7 @@ pub mod pallet {
         /// Reports the highest entry that a member holds, and that it is ready for a new epoch with the identity
         /// that it holds now. The chain plans the epoch, or starts it if every member has reported.
         ///
-        /// `proof` is an encoded [`AnchorProof`]; an anchor that equals the epoch's floor needs none.
+        /// `proof` is an encoded [`AnchorProof`](crate::AnchorProof); an anchor that equals the epoch's floor needs none.
         #[pallet::call_index(1)]
         #[pallet::weight(REJOIN.saturating_add(T::DbWeight::get().reads_writes(14, 4)))]
         pub fn rejoin(
@@ -538,33 +550,38 @@ pub mod pallet {
             let identity = Registry::<T>::active_worker(&worker).ok_or(Error::<T>::NotRegistered)?.identity;
             if anchor != record.floor {
                 ensure!(anchor.height > record.floor.height, Error::<T>::BelowFloor);
-                let proof = Self::shown(cluster, &mut record, &proof.ok_or(Error::<T>::NoProof)?)?;
+                let proof = Self::shown(cluster, &mut record, &proof.ok_or(Error::<T>::NoProof)?, false)?;
                 ensure!(proof.header.anchor() == anchor, Error::<T>::BadProof);
             }
 
             let mut rejoined = Rejoining::<T>::get(cluster);
             rejoined.retain(|other| other.worker != account);
             rejoined.push(Rejoined { worker: account, identity, anchor });
+            Rejoining::<T>::insert(cluster, &rejoined);
             Self::deposit_event(Event::MemberRejoined { cluster, worker, anchor });
             let floor = rejoined.iter().map(|other| other.anchor).chain([record.floor]);
             let floor = floor.max_by_key(|anchor| anchor.height).unwrap_or_default();
-            match Self::complete(&record, &rejoined) {
+            match Self::complete(cluster, &record) {
                 Some(members) if floor.height >= record.checkpoint.anchor.height => {
+                    let stays = |worker: &AccountId| members.iter().any(|member| member.worker == *worker);
+                    let gone = record.members.iter().map(|member| member.worker).filter(|worker| !stays(worker));
+                    let gone: Vec<AccountId> = gone.collect();
+                    if !gone.is_empty() {
+                        Self::deposit_event(Event::Recovered { cluster, floor, gone });
+                    }
                     Self::start_epoch(cluster, record, members, floor);
                 }
-                complete => {
-                    if complete.is_some() {
-                        Self::deposit_event(Event::HistoryMissing { cluster, checkpoint: record.checkpoint, floor });
-                    }
-                    Rejoining::<T>::insert(cluster, rejoined);
+                Some(_) => {
+                    Self::deposit_event(Event::HistoryMissing { cluster, checkpoint: record.checkpoint, floor });
                     Self::plan(cluster, &record);
                 }
+                None => Self::plan(cluster, &record),
             }
             Ok(())
         }
 
         /// Starts the epoch that is planned, above the entry with which its members finished the present one. `proof`
-        /// is an encoded [`AnchorProof`]. Anyone may bring it; what is new costs no fee.
+        /// is an encoded [`AnchorProof`](crate::AnchorProof). Anyone may bring it; what is new costs no fee.
         #[pallet::call_index(5)]
         #[pallet::weight(REJOIN.saturating_add(T::DbWeight::get().reads_writes(14, 6)))]
         pub fn close(origin: OriginFor<T>, cluster: ClusterId, proof: Vec<u8>) -> DispatchResultWithPostInfo {
@@ -573,7 +590,7 @@ pub mod pallet {
             let Some(Plan::Seal { members }) = Plans::<T>::get(cluster) else {
                 return Err(Error::<T>::NothingNew.into());
             };
-            let proof = Self::shown(cluster, &mut record, &proof)?;
+            let proof = Self::shown(cluster, &mut record, &proof, true)?;
             let seal = records::seal(cluster, record.epoch.saturating_add(1), &members);
             ensure!(proof.header.seal == Seal::Last(seal), Error::<T>::BadProof);
             Self::start_epoch(cluster, record, members, proof.header.anchor());
@@ -581,14 +598,14 @@ pub mod pallet {
         }
 
         /// Shows the chain a newer entry of a cluster's log, behind which the cluster never goes back. `proof` is an
-        /// encoded [`AnchorProof`]. Anyone may bring it; it costs no fee if the one before is [`SPAN`] blocks old.
+        /// encoded [`AnchorProof`](crate::AnchorProof). Anyone may bring it; it costs no fee if the one before is [`SPAN`] blocks old.
         #[pallet::call_index(6)]
         #[pallet::weight(REJOIN.saturating_add(T::DbWeight::get().reads_writes(3, 1)))]
         pub fn checkpoint(origin: OriginFor<T>, cluster: ClusterId, proof: Vec<u8>) -> DispatchResultWithPostInfo {
             ensure_signed(origin)?;
             let mut record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
             let before = record.checkpoint;
-            Self::shown(cluster, &mut record, &proof)?;
+            Self::shown(cluster, &mut record, &proof, true)?;
             ensure!(record.checkpoint != before, Error::<T>::NothingNew);
             Self::deposit_event(Event::CheckpointMoved { cluster, checkpoint: record.checkpoint });
             let due = record.checkpoint.block >= before.block.saturating_add(SPAN);
@@ -668,7 +685,7 @@ pub mod pallet {
         }
 
         /// Brings the next messages of a cluster, and with them how many of the chain's it has taken. `proof` is an
-        /// encoded [`AnchorProof`] of the entry that vouches for them and for those behind them, whose hashes are
+        /// encoded [`AnchorProof`](crate::AnchorProof) of the entry that vouches for them and for those behind them, whose hashes are
         /// `rest`. Anyone may bring them; what is new costs no fee.
         #[pallet::call_index(12)]
         #[pallet::weight(delivery_weight(messages).saturating_add(T::DbWeight::get().reads_writes(12, 300)))]
@@ -741,60 +758,6 @@ pub mod pallet {
         #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(1, 1)))]
         pub fn freeze_contract(origin: OriginFor<T>, address: AccountId) -> DispatchResult {
             Self::freeze(ensure_signed(origin)?, address)
-        }
-    }
-
-    impl<T: Config> Pallet<T> {
-        /// What an encoded [`AnchorProof`] shows of the log of the present epoch. It is the new checkpoint if it is the
-        /// newest that was shown.
-        pub(crate) fn shown(
-            cluster: ClusterId,
-            record: &mut ClusterRecord,
-            proof: &[u8],
-        ) -> Result<AnchorProof, Error<T>> {
-            ensure!(proof.len() <= MAX_PROOF, Error::<T>::NoProof);
-            let proof = AnchorProof::decode_all(&mut &*proof).map_err(|_| Error::<T>::BadProof)?;
-            let header = &proof.header;
-            // Behind the end of a log there is nothing that a replica would keep.
-            let here = header.cluster == cluster && header.seal != Seal::Behind;
-            ensure!(here && proof.proves(&Registry::<T>::genesis_hash(), record), Error::<T>::BadProof);
-            if header.height > record.checkpoint.anchor.height {
-                let block = frame_system::Pallet::<T>::block_number().saturated_into();
-                record.checkpoint = Checkpoint { anchor: proof.header.anchor(), epoch: header.epoch, block };
-                Clusters::<T>::insert(cluster, &*record);
-            }
-            Ok(proof)
-        }
-
-        /// The members of the next epoch, once each has rejoined with the identity that it holds now.
-        fn complete(record: &ClusterRecord, rejoined: &[Rejoined]) -> Option<Vec<Member>> {
-            let next = |member: &Member| {
-                let identity = rejoined.iter().find(|other| other.worker == member.worker)?.identity;
-                let current = Registry::<T>::active_worker(&AccountId32::new(member.worker.0))?.identity;
-                (identity == current).then_some(Member { worker: member.worker, identity })
-            };
-            record.members.iter().map(next).collect()
-        }
-
-        fn start_epoch(cluster: ClusterId, mut record: ClusterRecord, members: Vec<Member>, floor: Anchor) {
-            let epoch = record.epoch.saturating_add(1);
-            (record.epoch, record.floor) = (epoch, floor);
-            Self::seat(cluster, &mut record, members);
-            Epochs::<T>::insert(cluster, epoch, &record.members);
-            Clusters::<T>::insert(cluster, &record);
-            Plans::<T>::remove(cluster);
-            Self::deposit_event(Event::EpochStarted { cluster, epoch, floor });
-            // Who started once more since the epoch was planned waits for the one after it.
-            let mut rejoined = Rejoining::<T>::take(cluster);
-            rejoined.retain(|other| {
-                let current = Registry::<T>::active_worker(&AccountId32::new(other.worker.0));
-                current.is_some_and(|current| current.identity == other.identity)
-                    && !record.members.iter().any(|member| member.identity == other.identity)
-            });
-            if !rejoined.is_empty() {
-                Rejoining::<T>::insert(cluster, rejoined);
-            }
-            Self::plan(cluster, &record);
         }
     }
 }

@@ -10,18 +10,26 @@
 //! ([`rejoin`](crate::Call::rejoin)), the next epoch is planned with them. Who has not after [`PATIENCE`] blocks loses
 //! its place when the cluster gets other members the next time; an offer counts for [`OFFER_LIFE`] blocks.
 //!
+//! A cluster of which more than can be faulty are gone makes no entries, and shows none to the chain. When the chain has
+//! seen none for as long as the policy says, and for [`GRACE`] blocks after somebody remarked it, it *recovers* the cluster
+//! without those that are accused and have given no sign of life on the chain, neither a report nor an accusation: the
+//! others report what they hold, workers of the pool
+//! take the free places, and the next epoch begins at the highest entry that was reported, never below the checkpoint.
+//! What was above it is lost, and clients that know of it are told (`client/rust`). Members that merely lost sight of
+//! the chain have stopped to answer long before, so nobody is told anything that is lost this way.
+//!
 //! Invariant: a worker has at most one place: in the pool, or in one cluster as a member or wanted as one.
-//! Invariant: of the members of an epoch, more than can be faulty stay in the next.
+//! Invariant: of the members of an epoch, more than can be faulty stay in the next, unless it is recovered.
 
 use crate::pallet::{
-    Accusations, Clusters, Config, Creators, Error, Event, MAX_POOL, OFFER_LIFE, PATIENCE, Pallet, Placement, Plans,
-    Pool, Rejoined, Rejoining, WantedSince,
+    Accusations, Clusters, Config, Creators, Epochs, Error, Event, GRACE, MAX_POOL, OFFER_LIFE, PATIENCE, Pallet,
+    Placement, Plans, Policies, Pool, Rejoined, Rejoining, StuckSince, WantedSince,
 };
-use frame_support::ensure;
+use frame_support::{ensure, traits::UnixTime};
 use pallet_registry::Pallet as Registry;
 use phala_primitives::{
     AccountId, ClusterId, blake2_256, quorum,
-    records::{ClusterRecord, Member, Plan},
+    records::{Anchor, ClusterRecord, Member, Plan},
 };
 use sp_runtime::{AccountId32, DispatchResult, SaturatedConversion};
 use std::collections::BTreeSet;
@@ -46,7 +54,7 @@ impl<T: Config> Pallet<T> {
     }
 
     pub(crate) fn do_accuse(by: AccountId32, cluster: ClusterId, worker: AccountId) -> DispatchResult {
-        let record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
+        let mut record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
         let is_member = |who: &AccountId| record.members.iter().any(|member| member.worker == *who);
         let accuser = plain(&by);
         ensure!(is_member(&accuser) && is_member(&worker) && accuser != worker, Error::<T>::NotMember);
@@ -58,29 +66,80 @@ impl<T: Config> Pallet<T> {
         }
         let accusers = accusations.iter().filter(|(accused, _)| *accused == worker).count();
         let leaves = !record.wanted.is_empty() && !record.wanted.contains(&worker);
-        if accusers >= quorum(record.members.len()) && (!leaves || Self::is_late(cluster)) {
-            let size = record.members.len();
+        // Who has reported waits for the others, as the accuser may.
+        let waits = Self::has_reported(cluster, &worker);
+        if accusers >= quorum(record.members.len()) && !waits && (!leaves || Self::is_late(cluster)) {
+            let faulty = Self::faulty(&record);
             // There may be nobody to take its place. The next accusation tries again.
-            let _ = Self::want(cluster, record, Some(&worker), size);
+            let _ = Self::want(cluster, &mut record, &[worker], faulty.saturating_add(1));
+        } else {
+            Self::recover(cluster, &mut record);
         }
         Ok(())
     }
 
+    /// Has a cluster that stands still go on without the members that are silent, if it cannot with them.
+    fn recover(cluster: ClusterId, record: &mut ClusterRecord) {
+        let reporting = Plans::<T>::get(cluster) == Some(Plan::Report);
+        let silent = Self::silent(cluster, record);
+        let alive = record.members.len().saturating_sub(silent.len());
+        let stuck = reporting || alive < quorum(record.members.len());
+        let known = reporting && !record.wanted.is_empty() && !Self::is_late(cluster);
+        if silent.is_empty() || !stuck || known || !Self::stands_still(cluster, record) {
+            return;
+        }
+        // It may be the chain that stood still: everyone gets the time to say that they live.
+        let Some(since) = StuckSince::<T>::get(cluster) else {
+            StuckSince::<T>::insert(cluster, Self::now());
+            return;
+        };
+        if Self::now() < since.saturating_add(GRACE) {
+            return;
+        }
+        // There may be nobody to take their places. The next accusation tries again.
+        if Self::want(cluster, record, &silent, 1).is_ok() && !reporting {
+            Plans::<T>::insert(cluster, Plan::Report);
+            Self::deposit_event(Event::EpochPlanned { cluster, plan: Plan::Report });
+        }
+    }
+
+    /// Members that are accused and have given no sign of life on the chain in this epoch.
+    fn silent(cluster: ClusterId, record: &ClusterRecord) -> Vec<AccountId> {
+        let accusations = Accusations::<T>::get(cluster);
+        let silent = |worker: &AccountId| {
+            accusations.iter().any(|(accused, _)| accused == worker)
+                && !accusations.iter().any(|(_, accuser)| accuser == worker)
+                && !Self::has_reported(cluster, worker)
+        };
+        record.members.iter().map(|member| member.worker).filter(silent).collect()
+    }
+
+    /// Whether the chain was shown no entry of a cluster for as long as its policy says.
+    pub(crate) fn stands_still(cluster: ClusterId, record: &ClusterRecord) -> bool {
+        let patience = Policies::<T>::get(cluster).unwrap_or_default().recover_ms;
+        Self::now_ms() > record.checkpoint.alive_ms.saturating_add(patience)
+    }
+
+    fn faulty(record: &ClusterRecord) -> usize {
+        record.members.len().saturating_sub(quorum(record.members.len()))
+    }
+
     pub(crate) fn do_drain(caller: Option<AccountId32>, cluster: ClusterId, worker: AccountId) -> DispatchResult {
-        let record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
+        let mut record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
         let own = caller.as_ref().is_some_and(|caller| plain(caller) == worker);
         ensure!(own || Self::rules(&caller, cluster), Error::<T>::NotCreator);
         ensure!(record.members.iter().any(|member| member.worker == worker), Error::<T>::NotMember);
-        let size = record.members.len();
-        Self::want(cluster, record, Some(&worker), size)?;
+        let least = Self::faulty(&record).saturating_add(1);
+        Self::want(cluster, &mut record, &[worker], least)?;
         Ok(())
     }
 
     pub(crate) fn do_resize(caller: Option<AccountId32>, cluster: ClusterId, size: u32) -> DispatchResult {
-        let record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
+        let mut record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
         ensure!(Self::rules(&caller, cluster), Error::<T>::NotCreator);
         ensure!(matches!(size, 4..=7) && record.members.len() >= 4, Error::<T>::MemberCount);
-        Self::want(cluster, record, None, size as usize)?;
+        let least = Self::faulty(&record).saturating_add(1);
+        Self::want_size(cluster, &mut record, &[], size as usize, least)?;
         Ok(())
     }
 
@@ -88,35 +147,39 @@ impl<T: Config> Pallet<T> {
         caller.is_none() || *caller == Creators::<T>::get(cluster)
     }
 
-    /// Wants `size` members, without the one that goes: those that stay first, then workers of the pool. If the pool is
-    /// empty, a larger cluster becomes smaller when one goes.
-    fn want(
+    /// Wants as many members as there are, without those that go; at least so many have to stay. If the pool is empty, a
+    /// larger cluster becomes smaller.
+    fn want(cluster: ClusterId, record: &mut ClusterRecord, go: &[AccountId], least: usize) -> Result<(), Error<T>> {
+        Self::want_size(cluster, record, go, record.members.len(), least)
+    }
+
+    /// Wants `size` members: those that stay first, then workers of the pool.
+    fn want_size(
         cluster: ClusterId,
-        mut record: ClusterRecord,
-        goes: Option<&AccountId>,
+        record: &mut ClusterRecord,
+        go: &[AccountId],
         size: usize,
+        least: usize,
     ) -> Result<(), Error<T>> {
-        let members = || record.members.iter().map(|member| member.worker);
+        let now: Vec<AccountId> = record.members.iter().map(|member| member.worker).collect();
         // Who was about to leave leaves, and who was about to come still comes, unless it takes too long.
-        let base: Vec<AccountId> = if record.wanted.is_empty() { members().collect() } else { record.wanted.clone() };
+        let base: Vec<AccountId> = if record.wanted.is_empty() { now.clone() } else { record.wanted.clone() };
         let late = Self::is_late(cluster);
-        let comes = |worker: &AccountId| !late || Self::is_ready(cluster, &record, worker);
+        let comes = |worker: &AccountId| !late || Self::is_ready(cluster, record, worker);
         let mut next: Vec<AccountId> =
-            base.into_iter().filter(|worker| Some(worker) != goes && comes(worker)).collect();
-        next.sort_by_key(|worker| !members().any(|member| member == *worker));
+            base.into_iter().filter(|worker| !go.contains(worker) && comes(worker)).collect();
+        next.sort_by_key(|worker| !now.contains(worker));
         next.truncate(size);
         let mut idle = Self::idle(cluster, record.epoch);
         while next.len() < size {
             match idle.pop() {
                 Some(worker) => next.push(worker),
-                None if goes.is_some() && next.len() >= 4 => break,
+                None if !go.is_empty() && next.len() >= 4 => break,
                 None => return Err(Error::<T>::NobodyIdle),
             }
         }
-        let stay = members().filter(|member| next.contains(member)).count();
-        let faulty = record.members.len().saturating_sub(quorum(record.members.len()));
-        ensure!(stay > faulty, Error::<T>::TooManyLeave);
-        let now: BTreeSet<AccountId> = members().collect();
+        let stay = now.iter().filter(|member| next.contains(member)).count();
+        ensure!(stay >= least, Error::<T>::TooManyLeave);
         for worker in next.iter().filter(|worker| !now.contains(worker)) {
             Pool::<T>::remove(account(worker));
             Placement::<T>::insert(account(worker), cluster);
@@ -125,10 +188,10 @@ impl<T: Config> Pallet<T> {
             Placement::<T>::remove(account(worker));
         }
         record.wanted = next;
-        Clusters::<T>::insert(cluster, &record);
+        Clusters::<T>::insert(cluster, &*record);
         WantedSince::<T>::insert(cluster, Self::now());
         Self::deposit_event(Event::MembersWanted { cluster, workers: record.wanted.clone() });
-        Self::plan(cluster, &record);
+        Self::plan(cluster, record);
         Ok(())
     }
 
@@ -152,15 +215,38 @@ impl<T: Config> Pallet<T> {
 
     /// Whether a wanted worker holds the log: it is a member, or has reported with the identity that it has now.
     fn is_ready(cluster: ClusterId, record: &ClusterRecord, worker: &AccountId) -> bool {
+        record.members.iter().any(|member| member.worker == *worker) || Self::has_reported(cluster, worker)
+    }
+
+    /// Whether a worker has reported with the identity that it has now.
+    fn has_reported(cluster: ClusterId, worker: &AccountId) -> bool {
         let present = Self::present(worker).map(|member| member.identity);
         let reported = |other: &Rejoined| other.worker == *worker && Some(other.identity) == present;
-        record.members.iter().any(|member| member.worker == *worker)
-            || Rejoining::<T>::get(cluster).iter().any(reported)
+        Rejoining::<T>::get(cluster).iter().any(reported)
+    }
+
+    /// The members of the next epoch once all have reported: those of the present one; or, of a cluster that stands
+    /// still, those that are wanted.
+    pub(crate) fn complete(cluster: ClusterId, record: &ClusterRecord) -> Option<Vec<Member>> {
+        let all = |workers: &[AccountId]| {
+            let reported = |worker| Self::present(worker).filter(|_| Self::has_reported(cluster, worker));
+            workers.iter().map(reported).collect::<Option<Vec<Member>>>()
+        };
+        let members: Vec<AccountId> = record.members.iter().map(|member| member.worker).collect();
+        all(&members).or_else(|| {
+            let reporting = Plans::<T>::get(cluster) == Some(Plan::Report);
+            let recovers = reporting && !record.wanted.is_empty() && Self::stands_still(cluster, record);
+            recovers.then(|| all(&record.wanted)).flatten()
+        })
     }
 
     /// Whether the workers that a cluster is to get have had time enough to fetch its log.
     fn is_late(cluster: ClusterId) -> bool {
         WantedSince::<T>::get(cluster).is_some_and(|since| Self::now() > since.saturating_add(PATIENCE))
+    }
+
+    pub(crate) fn now_ms() -> u64 {
+        u64::try_from(<T as pallet_registry::Config>::Time::now().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn now() -> u32 {
@@ -202,9 +288,31 @@ impl<T: Config> Pallet<T> {
         }
     }
 
+    /// Begins the next epoch: with these members, above this entry.
+    pub(crate) fn start_epoch(cluster: ClusterId, mut record: ClusterRecord, members: Vec<Member>, floor: Anchor) {
+        let epoch = record.epoch.saturating_add(1);
+        (record.epoch, record.floor) = (epoch, floor);
+        record.checkpoint.alive_ms = Self::now_ms();
+        Self::seat(cluster, &mut record, members);
+        Epochs::<T>::insert(cluster, epoch, &record.members);
+        Clusters::<T>::insert(cluster, &record);
+        Plans::<T>::remove(cluster);
+        Self::deposit_event(Event::EpochStarted { cluster, epoch, floor });
+        // Who started once more since the epoch was planned waits for the one after it.
+        let mut rejoined = Rejoining::<T>::take(cluster);
+        rejoined.retain(|other| {
+            Self::present(&other.worker).is_some_and(|now| now.identity == other.identity)
+                && !record.members.iter().any(|member| member.identity == other.identity)
+        });
+        if !rejoined.is_empty() {
+            Rejoining::<T>::insert(cluster, rejoined);
+        }
+        Self::plan(cluster, &record);
+    }
+
     /// Gives the members of a new epoch their seats, and those of the one before that are not among them up. What was
     /// wanted is, or still to come.
-    pub(crate) fn seat(cluster: ClusterId, record: &mut ClusterRecord, members: Vec<Member>) {
+    fn seat(cluster: ClusterId, record: &mut ClusterRecord, members: Vec<Member>) {
         let workers: BTreeSet<AccountId> = members.iter().map(|member| member.worker).collect();
         for member in record.members.iter().filter(|member| !workers.contains(&member.worker)) {
             Placement::<T>::remove(account(&member.worker));
@@ -214,6 +322,7 @@ impl<T: Config> Pallet<T> {
             WantedSince::<T>::remove(cluster);
         }
         Accusations::<T>::remove(cluster);
+        StuckSince::<T>::remove(cluster);
         record.members = members;
     }
 }

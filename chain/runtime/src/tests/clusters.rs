@@ -26,7 +26,7 @@ pub(super) fn with_cluster(test: impl FnOnce()) {
 }
 
 /// An entry of cluster 0 and its certificate by the first `signers` members of the start.
-fn finalised(epoch: u64, height: u64, start: u8, signers: usize) -> (Anchor, Vec<u8>) {
+pub(super) fn finalised(epoch: u64, height: u64, start: u8, signers: usize) -> (Anchor, Vec<u8>) {
     sealing(epoch, height, start, signers, Seal::Open)
 }
 
@@ -220,7 +220,8 @@ fn a_cluster_never_goes_back_behind_what_the_chain_was_shown() {
         assert_eq!(show(low.clone()), Err(Error::<Runtime>::NothingNew.into()));
         System::set_block_number(1 + pallet_clusters::SPAN);
         assert_eq!(show(high.clone()), Ok(Pays::No));
-        assert_eq!(record().checkpoint, Checkpoint { anchor: high.0, epoch: 0, block: 1 + pallet_clusters::SPAN });
+        let block = 1 + pallet_clusters::SPAN;
+        assert_eq!(record().checkpoint, Checkpoint { anchor: high.0, epoch: 0, block, alive_ms: NOW });
         assert_eq!(show(low.clone()), Err(Error::<Runtime>::NothingNew.into()));
 
         // The disks of all have lost it: they wait for one that has not.

@@ -1,11 +1,11 @@
 use super::{
-    clusters::{certified_by, header, key, with_cluster},
+    clusters::{certified_by, finalised, header, key, with_cluster},
     *,
 };
 use frame_support::{assert_noop, assert_ok};
-use pallet_clusters::{AnchorProof, Clusters as Stored, Error, OFFER_LIFE, PATIENCE, Placement, Plans, Pool};
+use pallet_clusters::{AnchorProof, Clusters as Stored, Error, GRACE, OFFER_LIFE, PATIENCE, Placement, Plans, Pool};
 use phala_primitives::{
-    EntryHeader,
+    ClusterPolicy, EntryHeader,
     records::{Anchor, ClusterRecord, Plan, Seal, seal},
 };
 
@@ -172,6 +172,115 @@ fn who_does_not_come_loses_its_place_and_old_offers_do_not_count() {
         assert_ok!(Clusters::offer(signed(4)));
         assert_ok!(Clusters::resize(creator(), 0, 5));
         assert_eq!(record().wanted.len(), 5);
+    });
+}
+
+/// Lets time pass in which the chain is shown nothing: as long as the policy says.
+fn stand_still() {
+    let policy = ClusterPolicy { recover_ms: 60_000, ..ClusterPolicy::DEFAULT };
+    assert_ok!(Clusters::set_policy(creator(), 0, policy));
+    pallet_timestamp::Now::<Runtime>::mutate(|now| *now += 60_001);
+}
+
+fn pass(blocks: u32) {
+    System::set_block_number(System::block_number() + blocks);
+}
+
+fn reports(index: u32, height: u64) {
+    let (anchor, proof) = finalised(0, height, 0, 3);
+    assert_ok!(Clusters::rejoin(signed(index), 0, anchor, Some(proof)));
+}
+
+#[test]
+fn those_left_go_on_when_too_many_are_gone() {
+    with_cluster(|| {
+        offer(4..7);
+        let accusations = || {
+            for (by, accused) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
+                assert_ok!(accuse(by, accused));
+            }
+        };
+        accusations();
+        assert_eq!((record().wanted, Plans::<Runtime>::get(0)), (vec![], None), "it may be slow");
+        stand_still();
+        accusations();
+        assert_eq!((record().wanted, Plans::<Runtime>::get(0)), (vec![], None), "so may the chain");
+        pass(GRACE);
+        accusations();
+        let wanted = record().wanted;
+        assert_eq!(
+            (&wanted[..2], wanted.len(), Plans::<Runtime>::get(0)),
+            (&[0, 1].map(plain)[..], 4, Some(Plan::Report))
+        );
+        let new: Vec<u32> = (4..7).filter(|index| wanted.contains(&plain(*index))).collect();
+        reports(0, 20);
+        reports(1, 18);
+        reports(new[0], 10);
+        assert_eq!(record().epoch, 0);
+        reports(new[1], 10);
+        assert_eq!((record().epoch, record().floor), (1, finalised(0, 20, 0, 3).0));
+        assert_eq!(members(), sorted([0, 1, new[0], new[1]]));
+        let gone = vec![plain(2), plain(3)];
+        let floor = record().floor;
+        System::assert_has_event(pallet_clusters::Event::Recovered { cluster: 0, floor, gone }.into());
+    });
+}
+
+#[test]
+fn one_that_never_comes_back_does_not_hold_up_a_cluster_that_restarted() {
+    with_cluster(|| {
+        offer(4..5);
+        (0..3).for_each(|index| {
+            register(&worker(index), &key(index, 1)).unwrap();
+            reports(index, 10 + u64::from(index));
+        });
+        assert_eq!(Plans::<Runtime>::get(0), Some(Plan::Report));
+        assert_ok!(accuse(0, 3));
+        assert!(record().wanted.is_empty());
+        stand_still();
+        assert_ok!(accuse(1, 3));
+        pass(GRACE);
+        assert_ok!(accuse(1, 3));
+        assert_eq!(record().wanted, [0, 1, 2, 4].map(plain));
+        reports(4, 12);
+        assert_eq!((record().epoch, record().floor.height), (1, 12));
+        assert_eq!(members(), sorted([0, 1, 2, 4]));
+    });
+}
+
+#[test]
+fn a_cluster_that_shows_an_entry_is_not_recovered() {
+    with_cluster(|| {
+        offer(4..6);
+        stand_still();
+        for _ in 0..2 {
+            for (by, accused) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
+                assert_ok!(accuse(by, accused));
+            }
+            pass(GRACE);
+        }
+        assert_eq!(Plans::<Runtime>::get(0), Some(Plan::Report));
+        // They were away, and are back.
+        assert_ok!(Clusters::checkpoint(creator(), 0, finalised(0, 20, 0, 3).1));
+        [0, 1, 4, 5].into_iter().for_each(|index| reports(index, 20));
+        assert_eq!(record().epoch, 0);
+        [2, 3].into_iter().for_each(|index| reports(index, 20));
+        assert_eq!((record().epoch, members()), (1, sorted(0..4)));
+    });
+}
+
+#[test]
+fn nobody_takes_a_cluster_over_by_accusing_those_who_live() {
+    with_cluster(|| {
+        offer(4..7);
+        let all = |by: u32| (0..4).filter(|other| *other != by).for_each(|other| accuse(by, other).unwrap());
+        all(3);
+        stand_still();
+        // The others accuse whom they miss, and show so that they live.
+        (0..3).for_each(|by| accuse(by, (by + 1) % 3).unwrap());
+        pass(GRACE);
+        all(3);
+        assert_eq!((record().wanted, Plans::<Runtime>::get(0)), (vec![], None));
     });
 }
 

@@ -33,7 +33,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
 };
 use tokio::task::JoinHandle;
@@ -168,6 +168,7 @@ pub(super) enum Behaviour {
 struct Log {
     genesis: Hash,
     identities: Vec<SigningKey>,
+    epoch: AtomicU64,
     done: Mutex<BTreeMap<CommandId, (EntryHeader, Outcome)>>,
     executions: AtomicUsize,
 }
@@ -191,10 +192,15 @@ impl FakeCluster {
     pub(super) async fn start(chain: &FakeChain, behaviours: [Behaviour; 4]) -> Arc<Self> {
         let genesis = chain.genesis();
         let identities: Vec<_> = (0..4).map(|index| SigningKey::from_bytes(&[50 + index; 32])).collect();
-        let log =
-            Log { genesis, identities: identities.clone(), done: Mutex::default(), executions: Default::default() };
+        let log = Log {
+            genesis,
+            identities: identities.clone(),
+            epoch: AtomicU64::new(3),
+            done: Mutex::default(),
+            executions: Default::default(),
+        };
         let log = Arc::new(log);
-        let (mut workers, mut members) = (vec![], vec![]);
+        let mut workers = vec![];
         for (index, (identity, behaviour)) in identities.into_iter().zip(behaviours).enumerate() {
             let account = AccountId([index as u8 + 1; 32]);
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -206,7 +212,6 @@ impl FakeCluster {
                 storage::worker(&account),
                 WorkerRecord { operator, identity: key, recipient, endpoint, peer, appraisal },
             );
-            members.push(Member { worker: account, identity: key });
             let place = Place { genesis, worker: account, cluster: CLUSTER, replay_window: 1000 };
             let cache = Arc::new(CertificateCache::new(10));
             let acceptor = Acceptor::new(place, Arc::new(identity.clone()), cache, now_ms(), &mut SystemRng);
@@ -228,18 +233,23 @@ impl FakeCluster {
         }
         let deployer = AccountId::default();
         chain.put(storage::contract(&CONTRACT), ContractRecord::new(CLUSTER, Hash::ZERO, deployer, false));
-        chain.put(keys::epoch(CLUSTER, 3), &members);
-        chain.put(
-            storage::cluster(CLUSTER),
-            ClusterRecord {
-                epoch: 3,
-                members,
-                floor: Anchor::default(),
-                checkpoint: Checkpoint::default(),
-                wanted: vec![],
-            },
-        );
-        Arc::new(Self { log, workers })
+        let cluster = Self { log, workers };
+        cluster.begin(chain, 3, Anchor::default());
+        Arc::new(cluster)
+    }
+
+    /// Begins an epoch above this entry.
+    pub(super) fn begin(&self, chain: &FakeChain, epoch: u64, floor: Anchor) {
+        let member = |(worker, _): &(Arc<Worker>, _)| Member {
+            worker: worker.account,
+            identity: worker.identity.verifying_key().to_bytes(),
+        };
+        let members: Vec<_> = self.workers.iter().map(member).collect();
+        self.log.epoch.store(epoch, Ordering::Relaxed);
+        chain.put(keys::epoch(CLUSTER, epoch), &members);
+        let checkpoint = Checkpoint { anchor: floor, ..Checkpoint::default() };
+        let record = ClusterRecord { epoch, members, floor, checkpoint, wanted: vec![] };
+        chain.put(storage::cluster(CLUSTER), record);
     }
 
     pub(super) fn worker(&self, index: usize) -> AccountId {
@@ -301,7 +311,7 @@ impl Worker {
             request_id,
             query_hash: query.hash(),
             cluster: CLUSTER,
-            epoch: 3,
+            epoch: self.log.epoch.load(Ordering::Relaxed),
             height: query.min_height,
             entry: Hash::ZERO,
             entry_time_ms: now_ms(),

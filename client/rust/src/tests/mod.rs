@@ -5,7 +5,7 @@ mod fakes;
 use crate::{Account, Action, Chain, Cluster, Contract, Scope, Session};
 use fakes::{Behaviour, CONTRACT, FakeChain, FakeCluster};
 use futures::future::join_all;
-use phala_primitives::{AccountId, Code, Hash};
+use phala_primitives::{AccountId, Code, Hash, records::Anchor};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -67,6 +67,29 @@ async fn an_outcome_without_a_quorum_is_not_believed() {
     let setup = setup([Behaviour::NoQuorum; 4]).await;
     let error = setup.contract.call(vec![1], 1000).await.unwrap_err();
     assert_eq!(error.known(), Some(Code::BadReceipt), "{error}");
+}
+
+#[tokio::test]
+async fn who_knows_of_more_than_was_recovered_is_told_once() {
+    let setup = setup([Behaviour::Honest; 4]).await;
+    for _ in 0..3 {
+        setup.contract.call(vec![1, 2], 1000).await.unwrap();
+    }
+    let cluster = setup.contract.cluster();
+    let begin = |epoch, height| {
+        let floor = Anchor { height, digest: Hash([1; 32]) };
+        setup.cluster.begin(&setup.chain, epoch, floor);
+    };
+    begin(4, 3);
+    cluster.roster(true).await.unwrap();
+    begin(5, 2);
+    let error = cluster.roster(true).await.unwrap_err();
+    assert_eq!(error.known(), Some(Code::HistoryLost), "{error}");
+    cluster.roster(true).await.unwrap();
+    begin(6, 2);
+    cluster.roster(true).await.unwrap();
+    // It does not wait for what is lost.
+    assert_eq!(cluster.query_of(CONTRACT, vec![]).min_height, 2);
 }
 
 #[tokio::test]
