@@ -26,24 +26,31 @@ pub enum InvariantId {
     Callback,
     /// A reply's receipt verifies against what the chain says of the cluster.
     Receipt,
+    /// The cluster is linearizable, in the order of its log: what was acknowledged before something else was asked for
+    /// is below it, and a read tells what the entries up to its height make of an account.
+    Linear,
     /// The sum of all balances changes only by what events report: here, by fees that are burnt.
     Supply,
     /// What a node has taken as final it never gives up, not even by dying.
     Heights,
+    /// The same seed and plan give the same run.
+    Determinism,
     /// When all faults are over, all nodes move on and all clients are answered, within [`BOUND_MS`].
     Liveness,
 }
 
 impl InvariantId {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Agreement,
         Self::Durability,
         Self::Once,
         Self::Callback,
         Self::Receipt,
+        Self::Linear,
         Self::Supply,
         Self::Heights,
+        Self::Determinism,
         Self::Liveness,
     ];
 
@@ -53,9 +60,10 @@ impl InvariantId {
             Self::Agreement => "I1",
             Self::Durability => "I2",
             Self::Once | Self::Callback => "I3",
-            Self::Receipt => "I5",
+            Self::Receipt | Self::Linear => "I5",
             Self::Supply => "I7",
             Self::Heights => "I8",
+            Self::Determinism => "D",
             Self::Liveness => "L",
         }
     }
@@ -91,6 +99,14 @@ struct Transfer {
 struct Ack {
     at_ms: u64,
     outcome: Hash,
+    height: u64,
+}
+
+struct Read {
+    since_ms: u64,
+    account: u32,
+    amount: u128,
+    height: u64,
 }
 
 struct Found {
@@ -113,6 +129,7 @@ struct Book {
     promised: BTreeSet<u32>,
     called: BTreeMap<(u32, u32), u64>,
     heights: BTreeMap<Place, Vec<(u64, u64)>>,
+    reads: Vec<Read>,
     healed: Option<u64>,
     violations: Vec<Violation>,
 }
@@ -123,6 +140,7 @@ pub fn check(history: &[Seen]) -> Vec<Violation> {
     book.agreement(history);
     book.durability();
     book.once();
+    book.linear();
     book.callbacks();
     book.supply();
     book.never_back();
@@ -156,11 +174,18 @@ impl Book {
             Event::Sent { log, number, from, to, amount } => {
                 self.sent.insert((log, number), Transfer { at_ms, from, to, amount });
             }
-            Event::Acknowledged { log, number, outcome, proven } => {
+            Event::Acknowledged { log, number, outcome, proven, height } => {
                 if !proven {
                     self.violated(InvariantId::Receipt, format!("of transfer {number} ({log:?})"));
                 }
-                self.acks.insert((log, number), Ack { at_ms, outcome });
+                self.acks.insert((log, number), Ack { at_ms, outcome, height });
+            }
+            Event::Read { since_ms, account, amount, height } => {
+                self.reads.push(Read { since_ms, account, amount, height });
+            }
+            Event::OtherDisk { member } => {
+                // It cannot hold what was on the one before.
+                self.heights.insert((Log::Cluster, member), vec![]);
             }
             Event::Healed => self.healed = Some(at_ms),
             Event::Stuck { what } => self.violated(InvariantId::Liveness, what),
@@ -244,6 +269,65 @@ impl Book {
             }
         }
         wrong.into_iter().for_each(|detail| self.violated(InvariantId::Once, detail));
+    }
+
+    /// The order of the log agrees with the order in which clients asked and were answered, and reads with the log.
+    fn linear(&mut self) {
+        let mut wrong = vec![];
+        let cluster = || self.acks.range((Log::Cluster, 0)..=(Log::Cluster, u32::MAX));
+        // Height below which nothing new can be, at each time: by when it was acknowledged.
+        let mut known: Vec<(u64, u64)> = cluster().map(|(_, ack)| (ack.at_ms, ack.height)).collect();
+        known.sort_unstable();
+        let mut highest = 0;
+        for (_, height) in &mut known {
+            highest = highest.max(*height);
+            *height = highest;
+        }
+        let floor = |before_ms: u64| {
+            let count = known.partition_point(|(at_ms, _)| *at_ms < before_ms);
+            count.checked_sub(1).and_then(|last| known.get(last)).map_or(0, |(_, height)| *height)
+        };
+        for (name, ack) in cluster() {
+            let least = self.sent.get(name).map_or(0, |sent| floor(sent.at_ms));
+            if ack.height < least {
+                wrong.push(format!("transfer {} is in entry {}, below {least}, known before", name.1, ack.height));
+            }
+        }
+        for read in &self.reads {
+            let least = floor(read.since_ms);
+            if read.height < least {
+                wrong.push(format!("a read at {} ms saw entry {}, below {least}", read.since_ms, read.height));
+            }
+            if let Some(due) = self.due_at(read.account, read.height)
+                && due != read.amount
+            {
+                let Read { account, amount, height, .. } = read;
+                wrong.push(format!("account {account} had {due} at entry {height}, and a read told {amount}"));
+            }
+        }
+        wrong.into_iter().for_each(|detail| self.violated(InvariantId::Linear, detail));
+    }
+
+    /// What an account of the cluster has after the entry of this height, if that is known: where a transfer is that was
+    /// never acknowledged, nobody knows.
+    fn due_at(&self, account: u32, height: u64) -> Option<u128> {
+        let mut amount = self.endowed.get(&(Log::Cluster, account)).copied().unwrap_or(0);
+        let (mut gained, mut spent) = (0u128, 0u128);
+        for (name, transfer) in self.sent.range((Log::Cluster, 0)..=(Log::Cluster, u32::MAX)) {
+            let ack = self.acks.get(name)?;
+            let moved = self.found.iter().any(|(((log, _), number), found)| (*log, *number) == *name && found.moved);
+            if ack.height > height || !moved {
+                continue;
+            }
+            if transfer.to == account {
+                gained = gained.checked_add(transfer.amount)?;
+            }
+            if transfer.from == account {
+                spent = spent.checked_add(transfer.amount)?;
+            }
+        }
+        amount = amount.checked_add(gained)?;
+        amount.checked_sub(spent)
     }
 
     fn callbacks(&mut self) {

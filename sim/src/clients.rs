@@ -7,16 +7,19 @@ use crate::{
     chain::Chain,
     cluster::{CLUSTER, Served},
     history::{Event, History},
-    plan::Log,
+    plan::{Log, Mistake},
     rng::Seeded,
 };
-use codec::Encode;
+use codec::{DecodeAll, Encode};
 use futures::future::{Either, select};
 use parking_lot::Mutex;
 use phala_consensus::Sim;
 use phala_primitives::{AccountId, Hash};
+use phala_replica::Replica;
 use phala_runtime::RuntimeCall;
-use phala_session::{Action, Answer, Command, CommandReceipt, Credentials, Outcome, SignedCommand};
+use phala_session::{
+    Action, Answer, Command, CommandReceipt, Credentials, Freshness, Outcome, Output, Query, SignedCommand,
+};
 use rand_core::Rng as _;
 use std::{
     pin::pin,
@@ -43,11 +46,15 @@ const LIFE_MS: u64 = 500_000;
 /// `PSP22::transfer`.
 const TRANSFER: [u8; 4] = [0xdb, 0x20, 0xf9, 0xf5];
 
+/// `PSP22::balance_of`.
+const BALANCE_OF: [u8; 4] = [0x65, 0x68, 0x38, 0x2f];
+
 /// What all clients share.
 pub(crate) struct Office {
     pub(crate) sim: Sim,
     pub(crate) seed: u64,
     pub(crate) loss: f64,
+    pub(crate) mistake: Option<Mistake>,
     pub(crate) history: History,
     pub(crate) chain: Arc<Chain>,
     pub(crate) served: Arc<Served>,
@@ -108,7 +115,7 @@ impl Office {
     }
 
     /// Has a command executed, however often it must be sent. Returns the outcome, and whether its receipt proves it.
-    pub(crate) async fn order(&self, command: SignedCommand) -> (Outcome, bool) {
+    pub(crate) async fn order(&self, command: SignedCommand) -> (Outcome, bool, u64) {
         let mut last = None;
         loop {
             let Some((member, replica)) = self.served.any(&self.sim, last) else {
@@ -136,7 +143,7 @@ impl Office {
                 && !self.lost()
             {
                 let proven = self.proven(&receipt, &command.hash(), &outcome);
-                return (outcome, proven);
+                return (outcome, proven, receipt.header.height);
             }
         }
     }
@@ -157,8 +164,8 @@ impl Office {
         let number = push(&self.commands, (self.accounts[from].id(), command.command.id));
         let log = Log::Cluster;
         self.see(Event::Sent { log, number, from: from as u32, to: to as u32, amount });
-        let (outcome, proven) = self.order(command).await;
-        self.see(Event::Acknowledged { log, number, outcome: outcome.hash(), proven });
+        let (outcome, proven, height) = self.order(command).await;
+        self.see(Event::Acknowledged { log, number, outcome: outcome.hash(), proven, height });
     }
 
     /// Moves money of the chain from one account to another, and tells the history.
@@ -184,9 +191,45 @@ impl Office {
                 self.sim.sleep_ms(LOOK_MS).await;
                 let next = self.chain.any().and_then(|node| audit::account(&node, &self.accounts[from]));
                 if next.is_some_and(|(next, _)| next > nonce) {
-                    self.see(Event::Acknowledged { log, number, outcome: Hash::ZERO, proven: true });
+                    self.see(Event::Acknowledged { log, number, outcome: Hash::ZERO, proven: true, height: 0 });
                     return;
                 }
+            }
+        }
+    }
+
+    /// What an account has, by a replica's state and the receipt's height.
+    pub(crate) fn balance(&self, replica: &Replica, account: usize) -> Option<(u128, u64)> {
+        let data = (BALANCE_OF, self.accounts[account].id()).encode();
+        let query = Query { contract: *self.token.lock(), data, value: 0, min_height: 0, freshness: Freshness::Any };
+        match replica.query(self.accounts[account].id(), [1; 16], &query, self.sim.now_ms()) {
+            Ok(Answer::Query { output, receipt }) => Some((self.amount(&output)?, receipt.height)),
+            _ => None,
+        }
+    }
+
+    /// The amount that the token tells. Ink puts `Ok` of its language errors in front.
+    pub(crate) fn amount(&self, output: &Output) -> Option<u128> {
+        let (0, amount) = output.data.split_first()? else { return None };
+        u128::decode_all(&mut &*amount).ok()
+    }
+
+    /// A client that reads with everything that was acknowledged before, until all is quiet.
+    pub(crate) async fn read(self: Arc<Self>) {
+        while !self.quiet.load(Ordering::SeqCst) {
+            self.sim.sleep_ms(self.between(50, 300)).await;
+            let Some((_, replica)) = self.served.any(&self.sim, None) else { continue };
+            let since_ms = self.sim.now_ms();
+            if self.mistake != Some(Mistake::StaleRead) {
+                let Ok(ticket) = replica.barrier(since_ms) else { continue };
+                let late = pin!(self.sim.sleep_ms(ANSWER_MS));
+                if !matches!(select(ticket, late).await, Either::Left((Ok(Ok(_)), _))) {
+                    continue;
+                }
+            }
+            let account = self.between(0, CLIENTS as u64) as usize;
+            if let Some((amount, height)) = self.balance(&replica, account) {
+                self.see(Event::Read { since_ms, account: account as u32, amount, height });
             }
         }
     }

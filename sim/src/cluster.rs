@@ -2,10 +2,11 @@
 //!
 //! A replica that died has lost its vote with its keys. When it comes back, it registers keys of a new start and asks for
 //! a seat; the other three finish the epoch's log with the entry that the chain has planned, and all enter the epoch
-//! that the chain then begins, who is behind after catching up from the others' logs.
+//! that the chain then begins, who is behind after catching up from the others' logs. When one does not come back, the
+//! others accuse it, and a fifth worker takes its place the same way.
 //!
-//! When all four come back at once, nobody can finish the log: they report to the chain how far their logs go, and it
-//! goes on from the highest entry.
+//! When two or more come back at once, nobody can finish the log: all members report to the chain how far their logs go,
+//! and it goes on from the highest entry.
 
 use crate::{
     account::Account,
@@ -26,7 +27,7 @@ use phala_node::Node;
 use phala_pink::{HttpError, HttpRequest, HttpResult, Outside, Pink};
 use phala_primitives::{
     AccountId, ClusterId, Hash, PublicKey,
-    records::{self, ClusterRecord, Plan, WorkerRecord, cluster_namespace},
+    records::{self, Anchor, ClusterRecord, Plan, WorkerRecord, cluster_namespace},
     storage,
 };
 use phala_replica::{Config, EntryLog, MemoryLog, Replica};
@@ -48,6 +49,8 @@ const ALL: [usize; MEMBERS] = [0, 1, 2, 3];
 /// How long three members may take to finish an epoch's log, and how often it is looked whether they have.
 const SEALING_MS: u64 = 60_000;
 const LOOK_MS: u64 = 20;
+/// Entries that are forgotten when somebody makes the mistake to forget some.
+const FORGOTTEN: u64 = 8;
 
 /// One for all replicas of all runs: it only caches what it compiled.
 static ENGINE: LazyLock<Result<Engine, String>> = LazyLock::new(|| {
@@ -79,11 +82,16 @@ struct Keys {
 
 /// One worker with its disk, and what runs on it.
 struct Seat {
-    worker: Account,
+    /// Number of its account.
+    worker: usize,
     machine: SimTee,
     disk: Disk,
     log: Arc<MemoryLog>,
+    /// Disk and log as they were when the load began.
+    old: Option<(Disk, Arc<MemoryLog>)>,
     starts: u32,
+    /// How often it entered an epoch: each time with a consensus that remembers nothing.
+    seats: u32,
     /// Of the present start.
     keys: Option<Keys>,
     running: Option<(Arc<Replica>, LogHandle)>,
@@ -140,6 +148,8 @@ pub(crate) struct Cluster {
     chain: Arc<Chain>,
     history: History,
     service: DevKeyService,
+    /// Accounts of the workers: those of the members, and one more that waits.
+    workers: Vec<Account>,
     seats: Vec<Seat>,
     pub(crate) served: Arc<Served>,
 }
@@ -167,13 +177,20 @@ pub(crate) fn vendor(seed: u64) -> SimVendor {
     SimVendor::from_seed(&Seeded::new(seed, "vendor").bytes())
 }
 
-fn worker(seed: u64, member: usize) -> Account {
-    Account::new(seed, &format!("worker {member}"))
+/// The workers' accounts: one more than there are members.
+pub(crate) fn workers(seed: u64) -> Vec<Account> {
+    (0..=MEMBERS).map(|number| Account::new(seed, &format!("worker {number}"))).collect()
 }
 
-/// Ids of the workers' accounts.
-pub(crate) fn workers(seed: u64) -> Vec<AccountId> {
-    (0..MEMBERS).map(|member| worker(seed, member).id()).collect()
+/// Another log that holds the same.
+fn copy(log: &MemoryLog) -> Arc<MemoryLog> {
+    let same = MemoryLog::default();
+    let (low, high) = log.range().unwrap_or((1, 0));
+    for height in low..=high {
+        // In memory it does not fail.
+        let _ = log.read(height).map(|entry| entry.map(|entry| same.append(height, &entry)));
+    }
+    Arc::new(same)
 }
 
 fn identities(record: &ClusterRecord) -> Vec<PublicKey> {
@@ -190,11 +207,13 @@ impl Cluster {
     ) -> Result<Self, Stuck> {
         let mut rng = Seeded::new(seed, "machines");
         let mut seat = |member| Seat {
-            worker: worker(seed, member),
+            worker: member,
             machine: vendor(seed).machine(&rng.bytes(), Hash([1; 32])),
             disk: Disk::default(),
             log: Arc::default(),
+            old: None,
             starts: 0,
+            seats: 0,
             keys: None,
             running: None,
         };
@@ -204,11 +223,12 @@ impl Cluster {
             chain: chain.clone(),
             history: history.clone(),
             service: DevKeyService::generate(&mut Seeded::new(seed, "master secret")),
+            workers: workers(seed),
             seats: (0..MEMBERS).map(&mut seat).collect(),
             served: Arc::default(),
         };
         cluster.register(&ALL).await?;
-        let workers = cluster.seats.iter().map(|seat| seat.worker.frame()).collect();
+        let workers = ALL.iter().map(|member| cluster.worker(*member).frame()).collect();
         let create = RuntimeCall::Clusters(pallet_clusters::Call::create_cluster { workers });
         let exists = |node: &Node| Chain::read::<ClusterRecord>(node, &storage::cluster(CLUSTER));
         let record = chain.perform("the cluster", vec![(owner, create)], exists).await?;
@@ -225,45 +245,164 @@ impl Cluster {
         self.seats[member].disk = self.seats[member].disk.crash();
     }
 
-    /// A worker that died starts anew. The others finish the epoch, and all go on in another.
-    pub(crate) async fn restart_one(&mut self, member: usize) -> Result<(), Stuck> {
+    /// Keeps what the disks hold now, for hosts that want to go back to it.
+    pub(crate) fn remember(&mut self) {
+        for seat in &mut self.seats {
+            seat.old = Some((seat.disk.copy(), copy(&seat.log)));
+        }
+    }
+
+    /// Puts a member's disk back to what was remembered.
+    pub(crate) fn roll_back(&mut self, member: usize) {
+        let seat = &mut self.seats[member];
+        if let Some((disk, log)) = &seat.old {
+            (seat.disk, seat.log) = (disk.copy(), copy(log));
+        }
+        self.history.add(self.sim.now_ms(), Event::OtherDisk { member: member as u32 });
+    }
+
+    /// Lets all members forget the newest entries of their logs.
+    pub(crate) fn forget(&mut self) {
+        for seat in &mut self.seats {
+            if let Some((low, high)) = seat.log.range() {
+                let _ = seat.log.truncate(high.saturating_sub(FORGOTTEN).max(low));
+            }
+        }
+    }
+
+    /// Workers that died come back, and all go on in another epoch.
+    pub(crate) async fn restart(&mut self, back: &[usize]) -> Result<(), Stuck> {
+        self.register(back).await?;
+        let old = self.record()?;
+        let mut fresh = BTreeMap::new();
+        for member in back {
+            let replica = self.open(*member, &old)?;
+            self.catch_up(*member, &replica, &old.floor)?;
+            fresh.insert(*member, replica);
+        }
+        self.rejoin_and_go_on(&old, fresh).await
+    }
+
+    /// A worker died for good. The others accuse it, and another takes its place, with nothing.
+    pub(crate) async fn replace(&mut self, member: usize) -> Result<(), Stuck> {
+        let gone = self.worker(member).id();
+        let machine = vendor(self.seed).machine(&Seeded::new(self.seed, "spare machine").bytes(), Hash([1; 32]));
+        let seat = &mut self.seats[member];
+        (seat.worker, seat.machine, seat.starts) = (MEMBERS, machine, 0);
+        (seat.disk, seat.log, seat.old) = (Disk::default(), Arc::default(), None);
+        self.history.add(self.sim.now_ms(), Event::OtherDisk { member: member as u32 });
         self.register(&[member]).await?;
-        let old = self.chain.cluster(CLUSTER).ok_or_else(|| stuck("the cluster is gone from the chain"))?;
-        let fresh = self.open(member, &old)?;
-        let planned = |node: &Node| Chain::read::<Plan>(node, &storage::plan(CLUSTER));
-        let call = self.rejoin(member, &fresh)?;
-        let Plan::Seal { members } = self.chain.perform("the plan of the next epoch", vec![call], planned).await?
-        else {
-            return Err(stuck("three members are enough to finish an epoch"));
+        let offer = RuntimeCall::Clusters(pallet_clusters::Call::offer {});
+        let waits = |node: &Node| Chain::read::<u32>(node, &storage::pool(&self.worker(member).id()));
+        self.chain.perform("the pool", vec![(self.worker(member), offer)], waits).await?;
+        let accuse = || RuntimeCall::Clusters(pallet_clusters::Call::accuse { cluster: CLUSTER, worker: gone });
+        let accusers = ALL.iter().filter(|other| **other != member);
+        let calls = accusers.map(|other| (self.worker(*other), accuse())).collect();
+        let wanted = |node: &Node| {
+            Chain::read::<ClusterRecord>(node, &storage::cluster(CLUSTER)).filter(|record| !record.wanted.is_empty())
         };
-        let others = || self.seats.iter().filter_map(|seat| seat.running.as_ref());
-        others().for_each(|(replica, _)| replica.seal(records::seal(CLUSTER, old.epoch + 1, &members)));
-        let mut sealed = None;
+        let old = self.chain.perform("another member", calls, wanted).await?;
+        let replica = self.open(member, &old)?;
+        self.catch_up(member, &replica, &old.checkpoint.anchor)?;
+        self.rejoin_and_go_on(&old, BTreeMap::from([(member, replica)])).await
+    }
+
+    /// Some members tell the chain how far their logs go. The others finish the epoch, if they can, or tell it, too; and
+    /// all go on in the next.
+    async fn rejoin_and_go_on(
+        &mut self,
+        old: &ClusterRecord,
+        fresh: BTreeMap<usize, Arc<Replica>>,
+    ) -> Result<(), Stuck> {
+        let calls = fresh.iter().map(|(member, replica)| self.rejoin(*member, replica)).collect::<Result<_, _>>()?;
+        let (several, before) = (fresh.len() > 1, old.epoch);
+        let planned = |node: &Node| {
+            let record = Chain::read::<ClusterRecord>(node, &storage::cluster(CLUSTER))?;
+            let plan = Chain::read::<Plan>(node, &storage::plan(CLUSTER));
+            // The first of several that come back may be planned for before the second is there.
+            let settled = plan.filter(|plan| !several || *plan == Plan::Report);
+            if record.epoch > before { Some(None) } else { settled.map(Some) }
+        };
+        let plan = self.chain.perform("the plan of the next epoch", calls, planned).await?;
+        let others: BTreeMap<usize, _> = self
+            .seats
+            .iter_mut()
+            .enumerate()
+            .filter(|(member, _)| !fresh.contains_key(member))
+            .filter_map(|(member, seat)| Some((member, seat.running.take()?)))
+            .collect();
+        if others.len() + fresh.len() != MEMBERS {
+            return Err(stuck("one more member does not run"));
+        }
+        let call = match plan {
+            None => None,
+            Some(Plan::Seal { members }) => Some(self.seal(old, &members, &others).await?),
+            Some(Plan::Report) => None,
+        };
+        let reports = call.is_none();
+        if reports {
+            for (_, log) in others.values() {
+                log.stop();
+                log.stopped().await;
+            }
+        }
+        let mut calls = vec![];
+        match call {
+            Some(call) => calls.push((self.worker(*fresh.keys().next().unwrap_or(&0)), call)),
+            None => {
+                for (member, (replica, _)) in &others {
+                    calls.push(self.rejoin(*member, replica)?);
+                }
+            }
+        }
+        let record = self.chain.perform("the next epoch", calls, self.begun(old)).await?;
+        let mut opened: BTreeMap<usize, Arc<Replica>> = fresh;
+        for (member, (replica, log)) in others {
+            log.stop();
+            log.stopped().await;
+            opened.insert(member, replica);
+        }
+        self.enter(opened.into_values().collect(), &record).await
+    }
+
+    /// The members that run finish the epoch's log. Returns what tells the chain.
+    async fn seal(
+        &self,
+        old: &ClusterRecord,
+        members: &[records::Member],
+        running: &BTreeMap<usize, (Arc<Replica>, LogHandle)>,
+    ) -> Result<RuntimeCall, Stuck> {
+        let replicas = || running.values().map(|(replica, _)| replica);
+        replicas().for_each(|replica| replica.seal(records::seal(CLUSTER, old.epoch + 1, members)));
         for _ in 0..SEALING_MS / LOOK_MS {
             self.sim.sleep_ms(LOOK_MS).await;
-            sealed = others().find_map(|(replica, _)| replica.sealed().ok().flatten());
-            if sealed.is_some() {
-                break;
+            if let Some(held) = replicas().find_map(|replica| replica.sealed().ok().flatten()) {
+                let proof = held.proof.ok_or_else(|| stuck("the end of the log is lost"))?.encode();
+                return Ok(RuntimeCall::Clusters(pallet_clusters::Call::close { cluster: CLUSTER, proof }));
             }
         }
-        let held = sealed.ok_or_else(|| stuck("the epoch's log is not finished"))?;
-        let proof = held.proof.ok_or_else(|| stuck("the end of the log is lost"))?.encode();
-        let close = pallet_clusters::Call::close { cluster: CLUSTER, proof };
-        let calls = vec![(&self.seats[member].worker, RuntimeCall::Clusters(close))];
-        let record = self.chain.perform("the next epoch", calls, self.begun(&old)).await?;
-        let mut opened = vec![];
-        for (at, seat) in self.seats.iter_mut().enumerate() {
-            match seat.running.take() {
-                Some((replica, log)) => {
-                    log.stop();
-                    log.stopped().await;
-                    opened.push(replica);
-                }
-                None if at == member => opened.push(fresh.clone()),
-                None => return Err(stuck("a second replica does not run")),
-            }
+        Err(stuck("the epoch's log is not finished"))
+    }
+
+    /// The mistake: members come back with the keys of their last start, on empty disks, and vote in the epoch in which
+    /// they voted. A disk that is merely old is refused by the replica itself: it holds more than the epoch's floor.
+    pub(crate) async fn vote_again(&mut self, back: &[usize]) -> Result<(), Stuck> {
+        let record = self.record()?;
+        for member in back {
+            let seat = &mut self.seats[*member];
+            (seat.disk, seat.log) = (Disk::default(), Arc::default());
+            let replica = self.open(*member, &record)?;
+            self.take_seat(*member, replica, &record).await?;
         }
-        self.enter(opened, &record).await
+        Ok(())
+    }
+
+    fn record(&self) -> Result<ClusterRecord, Stuck> {
+        self.chain.cluster(CLUSTER).ok_or_else(|| stuck("the cluster is gone from the chain"))
+    }
+
+    fn worker(&self, member: usize) -> &Account {
+        &self.workers[self.seats[member].worker]
     }
 
     /// Whether the chain has begun another epoch.
@@ -279,25 +418,7 @@ impl Cluster {
         let held = replica.anchor().map_err(stuck)?;
         let proof = held.proof.map(|proof| proof.encode());
         let call = pallet_clusters::Call::rejoin { cluster: CLUSTER, anchor: held.anchor, proof };
-        Ok((&self.seats[member].worker, RuntimeCall::Clusters(call)))
-    }
-
-    /// All workers start anew, and go on in another epoch.
-    pub(crate) async fn restart_all(&mut self) -> Result<(), Stuck> {
-        for member in 0..MEMBERS {
-            if let Some((_, log)) = &self.seats[member].running {
-                log.stop();
-                log.stopped().await;
-            }
-            self.crash(member).await;
-        }
-        self.register(&ALL).await?;
-        let old = self.chain.cluster(CLUSTER).ok_or_else(|| stuck("the cluster is gone from the chain"))?;
-        let opened: Vec<_> = ALL.iter().map(|member| self.open(*member, &old)).collect::<Result<_, _>>()?;
-        let calls = ALL.iter().zip(&opened).map(|(member, replica)| self.rejoin(*member, replica));
-        let calls = calls.collect::<Result<_, _>>()?;
-        let record = self.chain.perform("the next epoch", calls, self.begun(&old)).await?;
-        self.enter(opened, &record).await
+        Ok((self.worker(member), RuntimeCall::Clusters(call)))
     }
 
     /// Makes keys of a new start for some workers and registers them.
@@ -306,7 +427,7 @@ impl Cluster {
         for member in members {
             let seat = &mut self.seats[*member];
             seat.starts += 1;
-            let mut rng = Seeded::new(self.seed, &format!("start {} of worker {member}", seat.starts));
+            let mut rng = Seeded::new(self.seed, &format!("start {} of worker {}", seat.starts, seat.worker));
             let identity = SigningKey::from_bytes(&rng.bytes());
             let recipient = RecipientKey::generate(&mut rng);
             keys.push(public(&identity));
@@ -317,7 +438,8 @@ impl Cluster {
             let seat = &self.seats[*member];
             let Keys { identity, recipient } = seat.keys()?;
             let (own, to) = (public(identity), recipient.public());
-            let report = identity_report_data(&self.chain.genesis, &seat.worker.id(), &own, &to);
+            let worker = self.worker(*member);
+            let report = identity_report_data(&self.chain.genesis, &worker.id(), &own, &to);
             let call = pallet_registry::Call::register_worker {
                 identity: own,
                 recipient: to,
@@ -325,12 +447,12 @@ impl Cluster {
                 peer: b"simulated:1".to_vec(),
                 evidence: seat.machine.quote(&report).map_err(stuck)?,
             };
-            calls.push((&seat.worker, RuntimeCall::Registry(call)));
+            calls.push((worker, RuntimeCall::Registry(call)));
         }
         let known = |node: &Node| {
-            let of = |seat: &Seat| Chain::read::<WorkerRecord>(node, &storage::worker(&seat.worker.id()));
+            let of = |at: usize| Chain::read::<WorkerRecord>(node, &storage::worker(&self.worker(at).id()));
             let mut pairs = members.iter().zip(&keys);
-            pairs.all(|(at, own)| of(&self.seats[*at]).is_some_and(|record| record.identity == *own)).then_some(())
+            pairs.all(|(at, own)| of(*at).is_some_and(|record| record.identity == *own)).then_some(())
         };
         self.chain.perform("the workers' registration", calls, known).await
     }
@@ -344,7 +466,7 @@ impl Cluster {
             cluster: CLUSTER,
             identity: Arc::new(own.identity.clone()),
             validators: self.chain.validators(),
-            keys: self.keys(seat, own, record)?,
+            keys: self.keys(member, record)?,
             certificates: Arc::new(CertificateCache::new(256)),
             engine: ENGINE.clone().map_err(stuck)?,
             cache: Arc::default(),
@@ -358,9 +480,10 @@ impl Cluster {
     }
 
     /// The cluster's keys, released to a worker.
-    fn keys(&self, seat: &Seat, own: &Keys, record: &ClusterRecord) -> Result<ClusterKeys, Stuck> {
-        let (genesis, to) = (self.chain.genesis, own.recipient.public());
-        let request = KeyRequest::sign(genesis, CLUSTER, record.epoch, seat.worker.id(), to, &own.identity);
+    fn keys(&self, member: usize, record: &ClusterRecord) -> Result<ClusterKeys, Stuck> {
+        let own = self.seats[member].keys()?;
+        let (genesis, to, worker) = (self.chain.genesis, own.recipient.public(), self.worker(member).id());
+        let request = KeyRequest::sign(genesis, CLUSTER, record.epoch, worker, to, &own.identity);
         let furthest = self.chain.live().into_iter().max_by_key(|node| node.head().number);
         let view = View(&self.chain, furthest.ok_or_else(|| stuck("no validator runs"))?);
         let mut rng = Seeded::new(self.seed, "release");
@@ -370,45 +493,51 @@ impl Cluster {
 
     /// Makes the replicas members of an epoch and starts its log.
     async fn enter(&mut self, opened: Vec<Arc<Replica>>, record: &ClusterRecord) -> Result<(), Stuck> {
-        let members = identities(record);
-        self.served.members.lock().insert(record.epoch, members.clone());
+        self.served.members.lock().insert(record.epoch, identities(record));
         for (member, replica) in opened.into_iter().enumerate() {
-            self.catch_up(member, &replica, record)?;
-            replica.enter(record.epoch, &members, &record.floor).map_err(stuck)?;
-            let (seat, own) = (&self.seats[member], self.seats[member].keys()?);
-            let key = self.keys(seat, own, record)?.log(record.epoch).map_err(stuck)?;
-            let app = ReplicaApp::new(replica.clone(), &key, member, &self.sim, &self.history).map_err(stuck)?;
-            let peers = members.iter().copied().map(peer).collect();
-            let namespace = cluster_namespace(&self.chain.genesis, CLUSTER);
-            let secret = Secret::new(own.identity.to_bytes());
-            let partition = format!("cluster-{}", record.epoch);
-            let config = LogConfig::cluster(secret, peers, record.epoch, namespace, partition);
-            let log = self.sim.start(HOSTS + member, config, app.clone()).await.map_err(stuck)?;
-            app.attach(log.clone());
-            self.seats[member].running = Some((replica.clone(), log));
-            self.served.replicas.lock().insert(member, replica);
+            self.catch_up(member, &replica, &record.floor)?;
+            self.take_seat(member, replica, record).await?;
         }
         Ok(())
     }
 
-    /// Fetches from the others' logs what a replica lacks up to the epoch's floor.
-    fn catch_up(&self, member: usize, replica: &Replica, record: &ClusterRecord) -> Result<(), Stuck> {
+    /// Makes a replica that holds the floor a member of the epoch.
+    async fn take_seat(&mut self, member: usize, replica: Arc<Replica>, record: &ClusterRecord) -> Result<(), Stuck> {
+        let members = identities(record);
+        replica.enter(record.epoch, &members, &record.floor).map_err(stuck)?;
+        let key = self.keys(member, record)?.log(record.epoch).map_err(stuck)?;
+        let app = ReplicaApp::new(replica.clone(), &key, member, &self.sim, &self.history).map_err(stuck)?;
+        let peers = members.iter().copied().map(peer).collect();
+        let namespace = cluster_namespace(&self.chain.genesis, CLUSTER);
+        let seat = &mut self.seats[member];
+        let secret = Secret::new(seat.keys()?.identity.to_bytes());
+        seat.seats += 1;
+        let partition = format!("cluster-{}-{}", record.epoch, seat.seats);
+        let config = LogConfig::cluster(secret, peers, record.epoch, namespace, partition);
+        let log = self.sim.start(HOSTS + member, config, app.clone()).await.map_err(stuck)?;
+        app.attach(log.clone());
+        self.seats[member].running = Some((replica.clone(), log));
+        self.served.replicas.lock().insert(member, replica);
+        Ok(())
+    }
+
+    /// Fetches from the others' logs what a replica lacks up to an entry.
+    fn catch_up(&self, member: usize, replica: &Replica, to: &Anchor) -> Result<(), Stuck> {
         for other in (0..MEMBERS).filter(|other| *other != member) {
             let from = replica.applied().height + 1;
-            if from > record.floor.height {
+            if from > to.height {
                 return Ok(());
             }
             let log = &self.seats[other].log;
-            let entries: Vec<_> =
-                (from..=record.floor.height).map_while(|height| log.read(height).ok().flatten()).collect();
-            replica.catch_up(&entries, &record.floor).map_err(stuck)?;
+            let entries: Vec<_> = (from..=to.height).map_while(|height| log.read(height).ok().flatten()).collect();
+            replica.catch_up(&entries, to).map_err(stuck)?;
         }
         Ok(())
     }
 
     /// The workers' accounts.
     pub(crate) fn accounts(&self) -> impl Iterator<Item = &Account> {
-        self.seats.iter().map(|seat| &seat.worker)
+        self.workers.iter()
     }
 
     /// The host numbers of validator and replica of this number.

@@ -21,6 +21,12 @@ fn end(offset: u64, length: usize, total: usize) -> io::Result<(usize, usize)> {
 }
 
 impl Disk {
+    /// Another disk that holds the same, all of it synced.
+    pub(crate) fn copy(&self) -> Self {
+        let bytes = self.0.lock().bytes.clone();
+        Self(Arc::new(Mutex::new(Contents { bytes, undo: vec![] })))
+    }
+
     /// What a new start finds after the machine died. The dead one's handles keep a disk of their own.
     pub(crate) fn crash(&self) -> Self {
         let contents = self.0.lock();

@@ -38,7 +38,7 @@ impl Office {
             let data = [&function.to_le_bytes()[..], &[0xfe], &arguments, &callback].concat();
             let command = self.command(client, Action::Call { contract: *self.errand.lock(), data });
             self.see(Event::Asked { number });
-            let (outcome, _) = self.order(command).await;
+            let (outcome, ..) = self.order(command).await;
             if outcome.result.is_ok_and(|output| !output.reverted()) {
                 self.see(Event::Promised { number });
             }

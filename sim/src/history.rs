@@ -63,6 +63,25 @@ pub enum Event {
         outcome: Hash,
         /// Whether the receipt proved it; a block is its own receipt.
         proven: bool,
+        /// Height of the entry that holds it; zero on the chain.
+        height: u64,
+    },
+    /// A client read what an account of the cluster has, with everything that was acknowledged before.
+    Read {
+        /// When it asked.
+        since_ms: u64,
+        /// Whose.
+        account: u32,
+        /// What it was told.
+        amount: u128,
+        /// Height of the state, by the receipt.
+        height: u64,
+    },
+    /// A member of the cluster goes on from another disk than it had: an older one, or, if another worker takes its place,
+    /// an empty one.
+    OtherDisk {
+        /// Which member of the cluster.
+        member: u32,
     },
     /// The last fault is over.
     Healed,

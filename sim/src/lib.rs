@@ -35,5 +35,5 @@ mod tests;
 
 pub use check::{BOUND_MS, InvariantId, Violation, check};
 pub use history::{Event, Seen};
-pub use plan::{Log, MEMBERS, Moment, Partition, Plan};
-pub use run::{Report, run};
+pub use plan::{Crash, Log, MEMBERS, Mistake, Partition, Plan, Return, Trouble};
+pub use run::{Report, run, shrink};

@@ -2,12 +2,14 @@
 
 use crate::rng::Seeded;
 use rand_core::Rng as _;
+use serde::{Deserialize, Serialize};
 
 /// Members of each log.
 pub const MEMBERS: usize = 4;
 
 /// One of the two logs.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, codec::Encode)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, codec::Encode, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Log {
     /// The chain of the validators.
     Chain,
@@ -16,7 +18,7 @@ pub enum Log {
 }
 
 /// The network falls in two. A pair of the same number, one of each log, is on the same side.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Partition {
     /// When it begins, in milliseconds since the load began.
     pub at_ms: u64,
@@ -24,21 +26,52 @@ pub struct Partition {
     pub until_ms: u64,
     /// Members on one side; the others are on the other.
     pub side: Vec<usize>,
+    /// Whether only what this side sends is lost, and what the other one sends arrives.
+    pub one_way: bool,
 }
 
-/// A member of a log, at a time in milliseconds since the load began.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Moment {
-    /// When.
+/// A machine dies, between two steps of it, and something becomes of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Crash {
+    /// When, in milliseconds since the load began.
     pub at_ms: u64,
     /// Of which log.
     pub log: Log,
     /// Which member.
     pub member: usize,
+    /// When it comes back. Must be after the last partition has healed, because a replica's restart waits for the chain.
+    pub until_ms: u64,
+    /// With what.
+    pub back: Return,
+}
+
+/// How a machine that died comes back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Return {
+    /// With what it had synced to its disk.
+    Disk,
+    /// A worker with its disk as it was when the load began, and one that lost its newest writes at that: as a host gives
+    /// it that wants the cluster to forget.
+    OldDisk,
+    /// It does not; another worker takes its place, with nothing.
+    Another,
+}
+
+/// A mistake that the simulation makes on purpose, so that it can be seen that it is found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mistake {
+    /// A worker that comes back has kept its keys and votes in the epoch in which it voted before.
+    DoubleVote,
+    /// Members forget the newest entries of their logs when an epoch ends.
+    LostEntry,
+    /// A read that is to see everything does not wait.
+    StaleRead,
 }
 
 /// What the network and the machines do in a run.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// Share of messages lost throughout, from 0 to 1; between members, and between clients and members.
     pub loss: f64,
@@ -48,41 +81,191 @@ pub struct Plan {
     pub jitter_ms: u64,
     /// When the network falls in two. They must not overlap.
     pub partitions: Vec<Partition>,
-    /// When a machine dies, between two steps of it. What it has not synced to its disk is gone.
-    pub crashes: Vec<Moment>,
-    /// When it is started again. All must come after the last partition has healed, because a replica's restart waits
-    /// for the chain.
-    pub restarts: Vec<Moment>,
-    /// Whether all workers die and start anew when one of them does.
-    pub blackout: bool,
+    /// When machines die. Workers that come back at the same time come back together.
+    pub crashes: Vec<Crash>,
     /// How long clients go on after the last of these, in milliseconds.
     pub calm_ms: u64,
+    /// What is done wrong on purpose.
+    pub mistake: Option<Mistake>,
+}
+
+/// A kind of trouble; when it comes, and whom it meets, follows from a seed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Trouble {
+    /// None: a network as on a good day.
+    Calm,
+    /// Long and uneven delays, by which messages overtake each other, and every fifth one lost.
+    Rough,
+    /// Three times in a row two members cannot reach the other two.
+    Parted,
+    /// One member is not heard by the others, and hears them; then it is the other way round.
+    OneWay,
+    /// Loss, a partition, and in each log one member that crashes and comes back.
+    Mixed,
+    /// A worker crashes again and again.
+    Crashes,
+    /// All workers lose power at once.
+    Blackout,
+    /// Two workers, more than may be faulty, come back with old disks.
+    Rollback,
+    /// A worker dies for good and is replaced.
+    Replaced,
+}
+
+impl Trouble {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Calm,
+        Self::Rough,
+        Self::Parted,
+        Self::OneWay,
+        Self::Mixed,
+        Self::Crashes,
+        Self::Blackout,
+        Self::Rollback,
+        Self::Replaced,
+    ];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Rough => "rough",
+            Self::Parted => "parted",
+            Self::OneWay => "one-way",
+            Self::Mixed => "mixed",
+            Self::Crashes => "crashes",
+            Self::Blackout => "blackout",
+            Self::Rollback => "rollback",
+            Self::Replaced => "replaced",
+        }
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|trouble| trouble.name() == name)
+    }
+
+    /// The plan of a seed.
+    pub fn plan(self, seed: u64) -> Plan {
+        Draw(Seeded::new(seed, &format!("plan {}", self.name()))).plan(self)
+    }
+}
+
+struct Draw(Seeded);
+
+impl Draw {
+    fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.0.next_u64() % (high - low)
+    }
+
+    fn member(&mut self) -> usize {
+        self.between(0, MEMBERS as u64) as usize
+    }
+
+    /// Another than this one.
+    fn other(&mut self, than: usize) -> usize {
+        (than + 1 + self.between(0, MEMBERS as u64 - 1) as usize) % MEMBERS
+    }
+
+    fn crash(&mut self, log: Log, from_ms: u64, back: Return) -> Crash {
+        let at_ms = from_ms + self.between(500, 4_000);
+        Crash { at_ms, log, member: self.member(), until_ms: at_ms + self.between(1_000, 4_000), back }
+    }
+
+    fn partition(&mut self, from_ms: u64, side: Vec<usize>, one_way: bool) -> Partition {
+        let at_ms = from_ms + self.between(500, 2_500);
+        Partition { at_ms, until_ms: at_ms + self.between(1_500, 5_000), side, one_way }
+    }
+
+    /// Two members.
+    fn half(&mut self) -> Vec<usize> {
+        let one = self.member();
+        vec![one, self.other(one)]
+    }
+
+    fn plan(&mut self, trouble: Trouble) -> Plan {
+        let (latency_ms, jitter_ms) = (self.between(2, 15), self.between(0, 6));
+        let (partitions, crashes) = (vec![], vec![]);
+        let mut plan = Plan { loss: 0.0, latency_ms, jitter_ms, partitions, crashes, calm_ms: 2_000, mistake: None };
+        match trouble {
+            Trouble::Calm => plan.calm_ms = 6_000,
+            Trouble::Rough => {
+                let jitter_ms = self.between(10, 60);
+                plan = Plan { loss: 0.2, latency_ms: 50, jitter_ms, calm_ms: 8_000, ..plan };
+            }
+            Trouble::Parted => {
+                let mut from_ms = 0;
+                for _ in 0..3 {
+                    let side = self.half();
+                    let partition = self.partition(from_ms, side, false);
+                    from_ms = partition.until_ms;
+                    plan.partitions.push(partition);
+                }
+            }
+            Trouble::OneWay => {
+                let one = self.member();
+                let mute = self.partition(0, vec![one], true);
+                let others = (0..MEMBERS).filter(|member| *member != one).collect();
+                let deaf = self.partition(mute.until_ms, others, true);
+                plan.partitions = vec![mute, deaf];
+            }
+            Trouble::Mixed => {
+                let side = self.half();
+                let partition = self.partition(500, side, false);
+                let healed = partition.until_ms;
+                plan.loss = 0.1;
+                plan.partitions.push(partition);
+                plan.crashes =
+                    vec![self.crash(Log::Chain, healed, Return::Disk), self.crash(Log::Cluster, healed, Return::Disk)];
+            }
+            Trouble::Crashes => {
+                let mut from_ms = 0;
+                for _ in 0..3 {
+                    let crash = self.crash(Log::Cluster, from_ms, Return::Disk);
+                    // The epoch that it waits for takes a while to begin.
+                    from_ms = crash.until_ms + 2_000;
+                    plan.crashes.push(crash);
+                }
+            }
+            Trouble::Blackout => {
+                let first = self.crash(Log::Cluster, 1_000, Return::Disk);
+                plan.loss = 0.05;
+                plan.crashes = (0..MEMBERS).map(|member| Crash { member, ..first }).collect();
+            }
+            Trouble::Rollback => {
+                let first = self.crash(Log::Cluster, 2_000, Return::OldDisk);
+                let second = self.other(first.member);
+                plan.crashes = vec![first, Crash { member: second, ..first }];
+            }
+            Trouble::Replaced => {
+                plan.loss = 0.05;
+                plan.crashes = vec![self.crash(Log::Cluster, 1_000, Return::Another)];
+            }
+        }
+        plan
+    }
 }
 
 impl Plan {
-    /// The plan of a seed: 10 % loss throughout, both logs parted 2|2 and healed, and in each log one member that
-    /// crashes and comes back, in half of the seeds with all other workers. When, and who, follows from the seed.
-    pub fn of_seed(seed: u64) -> Self {
-        let mut rng = Seeded::new(seed, "plan");
-        let mut between = |low: u64, high: u64| low + rng.next_u64() % (high - low);
-        let cut = between(1_000, 3_000);
-        let healed = cut + between(2_000, 5_000);
-        let partner = 1 + between(0, 3) as usize;
-        let partition = Partition { at_ms: cut, until_ms: healed, side: vec![0, partner] };
-        let mut crash = |log| Moment { log, member: between(0, 4) as usize, at_ms: healed + between(500, 5_000) };
-        let (validator, replica) = (crash(Log::Chain), crash(Log::Cluster));
-        let mut restart = |moment: Moment| Moment { at_ms: moment.at_ms + between(2_000, 5_000), ..moment };
-        let restarts = vec![restart(validator), restart(replica)];
-        let (latency_ms, jitter_ms) = (between(2, 15), between(0, 6));
-        Self {
-            loss: 0.1,
-            latency_ms,
-            jitter_ms,
-            partitions: vec![partition],
-            crashes: vec![validator, replica],
-            restarts,
-            blackout: between(0, 2) == 0,
-            calm_ms: 2_000,
+    /// Plans that leave something out of this one, to find a short one that goes wrong as well.
+    pub fn shorter(&self) -> Vec<Self> {
+        let mut plans = vec![];
+        for at in 0..self.partitions.len() {
+            let mut plan = self.clone();
+            plan.partitions.remove(at);
+            plans.push(plan);
         }
+        for at in 0..self.crashes.len() {
+            let mut plan = self.clone();
+            plan.crashes.remove(at);
+            plans.push(plan);
+        }
+        for plan in [Self { loss: 0.0, ..self.clone() }, Self { jitter_ms: 0, ..self.clone() }] {
+            if plan != *self {
+                plans.push(plan);
+            }
+        }
+        plans
     }
 }

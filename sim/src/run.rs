@@ -9,7 +9,7 @@ use crate::{
     cluster::{self, CLUSTER, Cluster},
     errands,
     history::{Event, History, trace},
-    plan::{Log, MEMBERS, Moment, Plan},
+    plan::{Crash, Log, MEMBERS, Mistake, Partition, Plan, Return},
 };
 use codec::Encode;
 use futures::future::join_all;
@@ -22,6 +22,7 @@ use phala_replica::Replica;
 use phala_runtime::RuntimeCall;
 use phala_session::{Action, Answer, Freshness, Query};
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, atomic::AtomicBool, atomic::Ordering},
@@ -37,8 +38,6 @@ const ENDOWMENT: u128 = 100_000 * PHA;
 const BUNDLE: &str = include_str!("../../contracts/fixtures/psp22.contract");
 /// The token's constructor.
 const NEW: [u8; 4] = [0x9b, 0xae, 0x9d, 0x5e];
-/// `PSP22::balance_of`.
-const BALANCE_OF: [u8; 4] = [0x65, 0x68, 0x38, 0x2f];
 /// `PSP22::total_supply`.
 const TOTAL_SUPPLY: [u8; 4] = [0x16, 0x2d, 0xf8, 0xc2];
 
@@ -55,6 +54,8 @@ pub struct Report {
     pub transfers: usize,
     /// Commands that were acknowledged by the cluster.
     pub commands: usize,
+    /// Reads that were answered.
+    pub reads: usize,
     /// Everything that happened, as one hash: the same seed and plan give the same.
     pub digest: String,
     /// Invariants that did not hold.
@@ -90,9 +91,20 @@ pub fn run(seed: u64, plan: &Plan) -> Report {
         cluster,
         transfers: acknowledged(Log::Chain),
         commands: acknowledged(Log::Cluster),
+        reads: seen.iter().filter(|(_, event)| matches!(event, Event::Read { .. })).count(),
         digest: hex::encode(&digest.0[..16]),
         violations,
     }
+}
+
+/// The shortest plan that can be made of this one by leaving things out, under which the invariant still does not hold.
+pub fn shrink(seed: u64, plan: &Plan, broken: InvariantId) -> Plan {
+    let breaks = |plan: &Plan| run(seed, plan).violations.iter().any(|violation| violation.invariant == broken);
+    let mut shortest = plan.clone();
+    while let Some(shorter) = shortest.shorter().into_iter().find(breaks) {
+        shortest = shorter;
+    }
+    shortest
 }
 
 async fn scenario(sim: &Sim, seed: u64, plan: &Plan, history: &History) -> Result<(), Stuck> {
@@ -101,10 +113,11 @@ async fn scenario(sim: &Sim, seed: u64, plan: &Plan, history: &History) -> Resul
     let memory = Path::new("/dev/shm");
     let disks = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.map_err(stuck)?;
     let folder = |member: usize| {
-        let crashes = plan.crashes.iter().any(|moment| moment.log == Log::Chain && moment.member == member);
+        let crashes = plan.crashes.iter().any(|crash| crash.log == Log::Chain && crash.member == member);
         crashes.then(|| disks.path().join(member.to_string()))
     };
-    let owned: Vec<AccountId> = accounts.iter().map(Account::id).chain(cluster::workers(seed)).collect();
+    let workers = cluster::workers(seed);
+    let owned: Vec<AccountId> = accounts.iter().chain(&workers).map(Account::id).collect();
     for account in 0..owned.len() as u32 {
         history.add(sim.now_ms(), Event::Endowed { log: Log::Chain, account, amount: ENDOWMENT });
     }
@@ -123,6 +136,7 @@ async fn scenario(sim: &Sim, seed: u64, plan: &Plan, history: &History) -> Resul
         sim: sim.clone(),
         seed,
         loss: plan.loss,
+        mistake: plan.mistake,
         history: history.clone(),
         chain: chain.clone(),
         served: cluster.served.clone(),
@@ -138,6 +152,8 @@ async fn scenario(sim: &Sim, seed: u64, plan: &Plan, history: &History) -> Resul
     deploy(&office).await?;
     let busy = begin(&office);
     sim.spawn(office.clone().outside());
+    sim.spawn(office.clone().read());
+    cluster.remember();
     faults(sim, plan, &chain, &mut cluster).await?;
     settle(&office, plan, &busy).await;
     compare(&office, &cluster)
@@ -200,7 +216,7 @@ async fn place(office: &Arc<Office>, what: &str, code: Vec<u8>, data: Vec<u8>) -
 }
 
 async fn succeed(office: &Office, what: &str, action: Action) -> Result<(), Stuck> {
-    let (outcome, proven) = office.order(office.command(Office::OWNER, action)).await;
+    let (outcome, proven, _) = office.order(office.command(Office::OWNER, action)).await;
     match outcome.result {
         Ok(output) if !output.reverted() && proven => Ok(()),
         other => Err(stuck(format!("{what} failed: {other:?}"))),
@@ -232,39 +248,74 @@ fn begin(office: &Arc<Office>) -> Vec<Arc<AtomicBool>> {
 }
 
 enum Step {
-    Part(Vec<usize>),
+    Part(Partition),
     Heal,
-    Crash(Moment),
-    Restart(Moment),
+    Crash(Crash),
+    /// All that come back at this time.
+    Return(Vec<Crash>),
 }
 
 /// Everything that the plan has, in the order of time.
-async fn faults(sim: &Sim, plan: &Plan, chain: &Chain, cluster: &mut Cluster) -> Result<(), Stuck> {
+fn steps(plan: &Plan) -> Vec<(u64, Step)> {
     let mut steps = vec![];
     for partition in &plan.partitions {
-        steps.push((partition.at_ms, Step::Part(partition.side.clone())));
+        steps.push((partition.at_ms, Step::Part(partition.clone())));
         steps.push((partition.until_ms, Step::Heal));
     }
-    steps.extend(plan.crashes.iter().map(|moment| (moment.at_ms, Step::Crash(*moment))));
-    steps.extend(plan.restarts.iter().map(|moment| (moment.at_ms, Step::Restart(*moment))));
+    let mut returns = BTreeMap::<u64, Vec<Crash>>::new();
+    for crash in &plan.crashes {
+        steps.push((crash.at_ms, Step::Crash(*crash)));
+        returns.entry(crash.until_ms).or_default().push(*crash);
+    }
+    steps.extend(returns.into_iter().map(|(at_ms, back)| (at_ms, Step::Return(back))));
     steps.sort_by_key(|(at_ms, _)| *at_ms);
+    steps
+}
+
+async fn faults(sim: &Sim, plan: &Plan, chain: &Chain, cluster: &mut Cluster) -> Result<(), Stuck> {
     let start = sim.now_ms();
-    for (at_ms, step) in steps {
+    for (at_ms, step) in steps(plan) {
         sim.sleep_ms((start + at_ms).saturating_sub(sim.now_ms())).await;
         match step {
-            Step::Part(side) => {
-                let side: Vec<usize> = side.into_iter().flat_map(Cluster::hosts).collect();
-                sim.partition(&[side.as_slice()]).await;
+            Step::Part(Partition { side, one_way, .. }) => {
+                let hosts = |member: usize| Cluster::hosts(member);
+                let others: Vec<usize> = (0..MEMBERS).filter(|member| !side.contains(member)).flat_map(hosts).collect();
+                let side: Vec<usize> = side.into_iter().flat_map(hosts).collect();
+                if one_way { sim.deafen(&side, &others).await } else { sim.partition(&[side.as_slice()]).await }
             }
             Step::Heal => sim.heal().await,
-            Step::Crash(Moment { log: Log::Chain, member, .. }) => chain.crash(member).await?,
-            Step::Crash(Moment { log: Log::Cluster, member, .. }) => cluster.crash(member).await,
-            Step::Restart(Moment { log: Log::Chain, member, .. }) => chain.start_one(member).await?,
-            Step::Restart(Moment { log: Log::Cluster, .. }) if plan.blackout => cluster.restart_all().await?,
-            Step::Restart(Moment { log: Log::Cluster, member, .. }) => cluster.restart_one(member).await?,
+            Step::Crash(Crash { log: Log::Chain, member, .. }) => chain.crash(member).await?,
+            Step::Crash(Crash { log: Log::Cluster, member, .. }) => cluster.crash(member).await,
+            Step::Return(back) => come_back(back, plan, chain, cluster).await?,
         }
     }
     Ok(())
+}
+
+async fn come_back(back: Vec<Crash>, plan: &Plan, chain: &Chain, cluster: &mut Cluster) -> Result<(), Stuck> {
+    let (validators, workers): (Vec<_>, Vec<_>) = back.into_iter().partition(|crash| crash.log == Log::Chain);
+    for crash in validators {
+        chain.start_one(crash.member).await?;
+    }
+    let mut again = vec![];
+    for Crash { member, back, .. } in workers {
+        match back {
+            Return::Another => cluster.replace(member).await?,
+            Return::OldDisk => {
+                cluster.roll_back(member);
+                again.push(member);
+            }
+            Return::Disk => again.push(member),
+        }
+    }
+    if plan.mistake == Some(Mistake::LostEntry) {
+        cluster.forget();
+    }
+    match plan.mistake {
+        _ if again.is_empty() => Ok(()),
+        Some(Mistake::DoubleVote) => cluster.vote_again(&again).await,
+        _ => cluster.restart(&again).await,
+    }
 }
 
 /// Lets all come to rest after the faults: what is under way is finished, and all members move on.
@@ -319,22 +370,21 @@ fn compare(office: &Office, cluster: &Cluster) -> Result<(), Stuck> {
 /// What one replica tells of the token.
 fn tokens(office: &Office, replica: &Replica, member: u32) -> Result<(), Stuck> {
     let (now, log) = (office.sim.now_ms(), Log::Cluster);
-    let ask = |data: Vec<u8>| {
-        let query = Query { contract: *office.token.lock(), data, value: 0, min_height: 0, freshness: Freshness::Any };
-        match replica.query(office.accounts[0].id(), [1; 16], &query, now).map_err(stuck)? {
-            // Ink puts `Ok` of its language errors in front.
-            Answer::Query { output, .. } => match output.data.split_first() {
-                Some((0, amount)) => <u128 as codec::DecodeAll>::decode_all(&mut &*amount).map_err(stuck),
-                _ => Err(stuck(format!("the token says {output:?}"))),
-            },
-            _ => Err(stuck("a query was answered as something else")),
-        }
+    let query = Query {
+        contract: *office.token.lock(),
+        data: TOTAL_SUPPLY.to_vec(),
+        value: 0,
+        min_height: 0,
+        freshness: Freshness::Any,
     };
-    let total = ask(TOTAL_SUPPLY.to_vec())?;
+    let total = match replica.query(office.accounts[0].id(), [1; 16], &query, now).map_err(stuck)? {
+        Answer::Query { output, .. } => office.amount(&output).ok_or_else(|| stuck("the token says nothing"))?,
+        _ => return Err(stuck("a query was answered as something else")),
+    };
     office.history.add(now, Event::Supply { log, member, total });
-    for (account, number) in office.accounts.iter().zip(0u32..) {
-        let amount = ask((BALANCE_OF, account.id()).encode())?;
-        office.history.add(now, Event::Balance { log, member, account: number, amount });
+    for account in 0..office.accounts.len() {
+        let (amount, _) = office.balance(replica, account).ok_or_else(|| stuck("the token says nothing"))?;
+        office.history.add(now, Event::Balance { log, member, account: account as u32, amount });
     }
     for ((account, id), number) in office.commands.lock().iter().zip(0u32..) {
         let outcome = match replica.outcome(account, id) {

@@ -10,12 +10,10 @@ use crate::{
 };
 use codec::{DecodeAll, Encode};
 use phala_primitives::{AccountId, Code, Coded, EntryHeader, Finality, Hash, RequestId, merkle};
-use phala_session::{
-    Action, Answer, CommandId, CommandReceipt, Freshness, Outcome, Output, Query, QueryReceipt, SystemRng, random_id,
-};
+use phala_session::{Action, Answer, CommandId, CommandReceipt, Freshness, Outcome, Output, Query, QueryReceipt};
 use phala_state::Snapshot;
 use phala_vm::{BlockInfo, Caller, Entry, Invocation, Mode, QueryLoad};
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 impl Replica {
     /// Answers a read-only call of an account that may make it. What the contract writes is discarded. Blocks the
@@ -91,7 +89,8 @@ impl Replica {
     /// Orders an entry that does nothing. When the ticket resolves, this replica has executed everything that was final
     /// anywhere when this was called, which is how a [`Freshness::Linearizable`] query begins.
     pub fn barrier(&self, now_ms: u64) -> Result<Ticket, Coded> {
-        self.command(&("phala/barrier/v1", random_id(&mut SystemRng)), Action::Barrier, now_ms)
+        let number = self.barriers.fetch_add(1, Ordering::Relaxed);
+        self.command(&("phala/barrier/v1", number), Action::Barrier, now_ms)
     }
 
     /// Ticks of the engine in this time.

@@ -32,7 +32,12 @@ use phala_primitives::{
 use phala_session::{Action, CertificateCache, Command, CommandId, Credentials, Outcome, Scope, SignedCommand};
 use phala_state::{Applied, Commit, Durability, State, StateKeys, StorageBackend};
 use phala_vm::Engine;
-use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc, task::Poll};
+use std::{
+    collections::BTreeSet,
+    num::NonZeroUsize,
+    sync::{Arc, atomic::AtomicU64},
+    task::Poll,
+};
 
 /// Decoded entries that are kept between proposal and execution.
 const DECODED: NonZeroUsize = NonZeroUsize::new(16).unwrap();
@@ -125,6 +130,8 @@ pub struct Replica {
     forward: RwLock<Option<Forward>>,
     on_upload: RwLock<Option<OnUpload>>,
     heights: Mutex<Vec<(u64, oneshot::Sender<()>)>>,
+    /// Barriers that this start has ordered: each has a name of its own.
+    pub(crate) barriers: AtomicU64,
     /// With what the epoch's log is to be finished.
     pub(crate) sealing: RwLock<Option<Hash>>,
 }
@@ -170,6 +177,7 @@ impl Replica {
             forward: RwLock::default(),
             on_upload: RwLock::default(),
             heights: Mutex::default(),
+            barriers: AtomicU64::new(0),
             sealing: RwLock::default(),
         };
         replica.replay(known)?;

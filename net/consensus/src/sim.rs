@@ -13,7 +13,7 @@ use commonware_utils::{NZUsize, Probability, probability};
 use parking_lot::Mutex;
 use rand_core::Rng as _;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     num::NonZeroUsize,
     sync::Arc,
@@ -79,13 +79,16 @@ struct World {
     links: BTreeMap<(usize, usize), Link>,
     /// Group of each host while the network is parted.
     parted: Option<BTreeMap<usize, usize>>,
+    /// From which host nothing reaches which.
+    deaf: BTreeSet<(usize, usize)>,
     running: Vec<Running>,
 }
 
 impl World {
-    /// The link between two hosts, if they are connected now.
+    /// The link from one host to another, if what it sends arrives now.
     fn link(&self, a: usize, b: usize) -> Option<Link> {
-        let connected = self.parted.as_ref().is_none_or(|groups| groups.get(&a) == groups.get(&b));
+        let together = self.parted.as_ref().is_none_or(|groups| groups.get(&a) == groups.get(&b));
+        let connected = together && !self.deaf.contains(&(a, b));
         let link = self.links.get(&(a.min(b), a.max(b))).copied().unwrap_or_default();
         connected.then_some(link)
     }
@@ -175,9 +178,20 @@ impl Sim {
         self.relink().await;
     }
 
-    /// Ends a partition.
+    /// Lets nothing pass from these hosts to those, while the other direction works.
+    pub async fn deafen(&self, from: &[usize], to: &[usize]) {
+        let pairs = from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to)));
+        self.world.lock().deaf.extend(pairs);
+        self.relink().await;
+    }
+
+    /// Ends all partitions.
     pub async fn heal(&self) {
-        self.world.lock().parted = None;
+        {
+            let mut world = self.world.lock();
+            world.parted = None;
+            world.deaf.clear();
+        }
         self.relink().await;
     }
 

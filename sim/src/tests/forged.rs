@@ -39,7 +39,16 @@ fn truth() -> History {
     for (log, fee) in [(Log::Chain, 1), (Log::Cluster, 0)] {
         let outcome = if log == Log::Chain { Hash::ZERO } else { OUTCOME };
         at(15, Event::Sent { log, number: 0, from: 0, to: 1, amount: 30 });
-        at(25, Event::Acknowledged { log, number: 0, outcome, proven: true });
+        at(
+            25,
+            Event::Acknowledged {
+                log,
+                number: 0,
+                outcome,
+                proven: true,
+                height: if log == Log::Cluster { 3 } else { 0 },
+            },
+        );
         for member in 0..MEMBERS as u32 {
             at(90, Event::Found { log, member, number: 0, times: 1, outcome, moved: true });
             at(90, Event::Fees { log, member, account: 0, amount: fee });
