@@ -15,7 +15,8 @@
 //! What does running as a contract cost? The second table answers, see `compute`: kernels natively, as a query, as a
 //! command, and on an interpreter. How contracts share the cores, and what a second core brings, is measured on the
 //! engine alone, too; the former also on a whole worker, with what a query gains that splits its work. How steadily
-//! contracts tick is measured on a whole network, see `ticks`.
+//! contracts tick is measured on a whole network, see `ticks`, and how long that stands still when the leader of the
+//! cluster dies, see `failover`.
 //!
 //! The tables go to stderr, the figures to `target/bench.json` of the checkout and, as JSON, to stdout.
 
@@ -23,6 +24,7 @@
 
 mod compute;
 mod contracts;
+mod failover;
 mod fairness;
 mod load;
 mod native;
@@ -83,6 +85,15 @@ enum Part {
         #[arg(long, default_value_t = TICKS.time.as_secs())]
         time: u64,
     },
+    /// Measure only how long a cluster stands still when its leader dies, and add that to the figures.
+    Failover {
+        /// How often it is killed.
+        #[arg(long, default_value_t = FAILOVER.kills)]
+        kills: usize,
+        /// Commands in a second.
+        #[arg(long, default_value_t = FAILOVER.per_second)]
+        rate: u32,
+    },
     /// Be the native server (started by the measurement itself).
     #[command(hide = true)]
     Native {
@@ -93,6 +104,9 @@ enum Part {
 
 /// What is measured of ticks: a whole number of milliseconds that is no slower than 60 Hz.
 const TICKS: ticks::Plan = ticks::Plan { contracts: 100, period_ms: 16, time: Duration::from_secs(60) };
+
+/// What is measured of leaders that die.
+const FAILOVER: failover::Plan = failover::Plan { kills: 20, per_second: 500 };
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -118,14 +132,23 @@ async fn main() -> Result<()> {
             add(&figures)?;
             return print(&figures);
         }
+        Some(Part::Failover { kills, rate }) => {
+            let figures = failover::measure(failover::Plan { kills, per_second: rate }).await?;
+            eprintln!("{}", failover::table(&figures));
+            add(&figures)?;
+            return print(&figures);
+        }
         None => {}
     }
     let figures = compare(&options).await?;
     eprintln!("{}\n\n{}", report::table(&figures), compute::table(&figures.engine.compute));
     let ticks = ticks::measure(TICKS).await?;
     eprintln!("{}", ticks::table(&ticks));
+    let failover = failover::measure(FAILOVER).await?;
+    eprintln!("{}", failover::table(&failover));
     add(&figures)?;
-    print(&add(&ticks)?)
+    add(&ticks)?;
+    print(&add(&failover)?)
 }
 
 /// Where the figures are kept.

@@ -30,7 +30,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("tests", &["chain/primitives", "enclave/session", "client", "edge/devnet"]),
     ("benches/interpreter", &["chain/primitives", "enclave/vm"]),
     ("benches/kernels", &[]),
-    ("benches", &["chain/primitives", "enclave/session", "enclave/vm", "client/rust", "benches"]),
+    ("benches", &["chain/primitives", "enclave/session", "enclave/vm", "client/rust", "edge/devnet", "benches"]),
     ("xtask", &[]),
 ];
 
