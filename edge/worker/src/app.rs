@@ -26,6 +26,10 @@ impl EntryLog for EntryFile {
         EntryFile::truncate(self, from)
     }
 
+    fn prune(&self, below: u64) -> io::Result<()> {
+        EntryFile::prune(self, below)
+    }
+
     fn sync(&self) -> io::Result<()> {
         EntryFile::sync(self)
     }

@@ -9,7 +9,7 @@
 
 use crate::{
     service::{Present, Service, now_ms},
-    start::{Keys, Start},
+    start::{Keys, Start, blocking},
 };
 use codec::Encode;
 use phala_client::{Call, Chain};
@@ -31,6 +31,8 @@ const LOOK: u32 = 8;
 const TURN: usize = 3;
 /// How long it is one member's turn to show the chain a newer entry, in milliseconds: as long as two looks.
 const CHECKPOINT_TURN_MS: u64 = 16_000;
+/// Entries that the consensus of the epoch keeps for members that lag.
+const BACKFILL: u64 = 1 << 16;
 /// Blocks after which the chain is shown a newer entry. It costs nothing by then.
 const CHECKPOINT: u32 = 12;
 
@@ -161,12 +163,21 @@ impl Seat<'_> {
         if record.epoch > self.record.epoch {
             return self.enter(record).await;
         }
+        self.prune(&record).await?;
         if !self.reported
             && let Err(error) = self.checkpoint(&record).await
         {
             tracing::info!(%error, "the checkpoint stays as it is");
         }
         Ok(Advance::Stays)
+    }
+
+    /// Lets go of old entries that the chain has seen the like of.
+    async fn prune(&self, record: &ClusterRecord) -> Result<(), Coded> {
+        let (replica, shown) = (self.replica().clone(), record.checkpoint.anchor.height);
+        let below = blocking(move || replica.prune(shown)).await?;
+        self.service.present().log.prune(below.saturating_sub(BACKFILL));
+        Ok(())
     }
 
     async fn checkpoint(&self, record: &ClusterRecord) -> Result<(), Coded> {

@@ -6,6 +6,7 @@
 //! | `POST /v1/call` | an envelope; answered with a response, both as octets |
 //! | `GET /v1/session` | WebSocket: first message an envelope that opens a session, answered with a response, then frames |
 //! | `GET /v1/entries?from=&to=` | entries of the command log for a replica that lags: certified headers, encrypted bodies |
+//! | `POST /v1/copy` | a newcomer's sealed question for the state, answered with its outline or pieces of it, sealed |
 //! | `/v1/hooks/{contract}/{path}` | any HTTP request for a contract, in the clear, see [`crate::hooks`] |
 //! | `GET /livez`, `/readyz`, `/metrics` | for whoever runs it |
 //!
@@ -16,7 +17,8 @@ use crate::{
     budget::Lease,
     follow::{self, Follows, Reply},
     hooks,
-    service::{Reception, Service},
+    service::{Reception, Service, now_ms},
+    start::blocking,
     worker::Status,
 };
 use axum::{
@@ -36,6 +38,7 @@ use phala_primitives::{
     Code, Coded,
     limits::{MAX_MESSAGE, MAX_SESSION_REQUEST},
 };
+use phala_replica::Answer;
 use phala_session::{Call, FrameCall, Sender, ServerReceiver, ServerSession};
 use serde::Deserialize;
 use serde_json::json;
@@ -60,6 +63,9 @@ const MAX_ENTRIES: u64 = 64;
 /// Answers to a peer end once they hold this much.
 const MAX_ENTRIES_BYTES: usize = 4 << 20;
 
+/// Time for an answer to a newcomer.
+const COPY_TIMEOUT: Duration = Duration::from_secs(35);
+
 /// The routes of a worker.
 pub(crate) fn router(status: Arc<Status>) -> Router {
     Router::new()
@@ -67,6 +73,7 @@ pub(crate) fn router(status: Arc<Status>) -> Router {
         .route("/v1/call", post(call))
         .route("/v1/session", get(session))
         .route("/v1/entries", get(entries))
+        .route("/v1/copy", post(copy))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -336,6 +343,27 @@ async fn entries(State(status): State<Arc<Status>>, Query(range): Query<Range>) 
     match tokio::task::spawn_blocking(read).await {
         Ok(bytes) => octets(bytes).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// Answers a newcomer; in its own time, if the state that it asks for is yet to come.
+async fn copy(State(status): State<Arc<Status>>, question: Bytes) -> Response {
+    let Some(service) = status.service() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    let Ok(_turn) = status.copying.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    let answered = async {
+        loop {
+            let (replica, question) = (service.replica().clone(), question.clone());
+            match blocking(move || replica.asked(&question, now_ms())).await? {
+                Answer::Now(bytes) => return Ok::<_, Coded>(bytes),
+                // It may be cancelled with the replica.
+                Answer::Later(next) => drop(next.await),
+            }
+        }
+    };
+    match tokio::time::timeout(COPY_TIMEOUT, answered).await {
+        Ok(Ok(bytes)) => octets(bytes).into_response(),
+        Ok(Err(error)) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }
 

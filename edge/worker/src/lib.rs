@@ -9,6 +9,7 @@ mod app;
 mod barrier;
 mod bridge;
 mod budget;
+mod copies;
 mod door;
 mod egress;
 mod entries;

@@ -3,6 +3,7 @@
 use crate::{
     app::LogApp,
     bridge::{self, Bridge},
+    copies::{self, Files, Sources},
     egress::Egress,
     entries::EntryFile,
     epochs,
@@ -50,6 +51,8 @@ pub(crate) const RECONNECT: Duration = Duration::from_millis(500);
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// Session certificates that a worker remembers as checked.
 const CERTIFICATES: usize = 65_536;
+/// Entries that a start executes instead of taking the state that they lead to.
+const FAR: u64 = 2048;
 /// How often all peers are asked for what is missing.
 const ROUNDS: usize = 20;
 /// Time for one answer of a peer, and its largest size in bytes.
@@ -106,11 +109,26 @@ impl Start {
 
     /// Serves until the worker has no seat any more.
     pub(crate) async fn run(self, chain: &Arc<Chain>, keys: &Keys) -> Result<(), Coded> {
-        self.status.wait_for("the cluster's keys");
-        let Some((record, cluster_keys)) = self.admitted(chain, keys).await? else { return Ok(()) };
-        self.status.wait_for("its state");
-        let opened = self.open(chain, keys, &record, cluster_keys).await?;
-        let Some(record) = self.enter(chain, keys, &opened.replica).await? else { return Ok(()) };
+        let mut above = None;
+        let (opened, record) = loop {
+            self.status.wait_for("the cluster's keys");
+            let Some((record, cluster_keys)) = self.admitted(chain, keys).await? else { return Ok(()) };
+            self.status.wait_for("its state");
+            let opened = self.open(chain, keys, &record, cluster_keys).await?;
+            if above.is_none() && self.is_far(&record, &opened.replica) {
+                self.status.wait_for("the state of its cluster");
+                above = Some(self.copy(chain, &record, &opened.replica).await.unwrap_or_else(|error| {
+                    tracing::info!(%error, "takes the log instead of the state");
+                    Anchor::default()
+                }));
+                self.status.withdraw();
+                continue;
+            }
+            match self.enter(chain, keys, &opened.replica, above.unwrap_or_default()).await? {
+                Some(record) => break (opened, record),
+                None => return Ok(()),
+            }
+        };
         // No entry should wait for the compiler; but the cluster need not wait for all code.
         let _ = tokio::time::timeout(COMPILING, opened.compiling).await;
         self.status.wait_for("the cluster's consensus");
@@ -262,12 +280,14 @@ impl Start {
     }
 
     /// Becomes a member of an epoch that counts on this start's identity: the present one, or one that begins after this
-    /// worker has told the chain how far its log goes. `None` if it loses its place before.
+    /// worker has told the chain how far its log goes. `above` is an entry up to which others' logs go in any case. `None`
+    /// if it loses its place before.
     async fn enter(
         &self,
         chain: &Arc<Chain>,
         keys: &Keys,
         replica: &Arc<Replica>,
+        above: Anchor,
     ) -> Result<Option<ClusterRecord>, Coded> {
         let votes = |record: &ClusterRecord| record.members.iter().any(|member| member.identity == keys.public());
         loop {
@@ -278,7 +298,8 @@ impl Start {
                 return Ok(Some(record));
             }
             // What the others are far ahead of is fetched before they wait for it.
-            let behind = if self.has_seat(&record) { record.floor } else { record.checkpoint.anchor };
+            let shown = if self.has_seat(&record) { record.floor } else { record.checkpoint.anchor };
+            let behind = if shown.height > above.height { shown } else { above };
             if replica.applied().height < behind.height {
                 self.status.wait_for("the log of its cluster");
                 self.catch_up(chain, &record, &behind, replica).await?;
@@ -325,6 +346,35 @@ impl Start {
         replica.enter(record.epoch, &members, &record.floor)
     }
 
+    /// Whether what the chain was shown is far above what this start found on its disk.
+    fn is_far(&self, record: &ClusterRecord, replica: &Replica) -> bool {
+        let shown = record.floor.height.max(record.checkpoint.anchor.height);
+        replica.applied().height.saturating_add(FAR) < shown
+    }
+
+    /// Replaces the state of a replica, which is of no use then, by that of the others.
+    async fn copy(&self, chain: &Chain, record: &ClusterRecord, replica: &Replica) -> Result<Anchor, Coded> {
+        let from = Sources {
+            urls: self.peers(chain, record).await?,
+            epoch: record.epoch,
+            members: record.members.iter().map(|member| member.identity).collect(),
+            shown: if record.floor.height > record.checkpoint.anchor.height { record.floor } else { record.checkpoint.anchor },
+        };
+        let files = Files { state: self.path("state"), entries: self.path("entries") };
+        copies::take(replica.newcomer(), from, files).await
+    }
+
+    /// Where the other members serve.
+    async fn peers(&self, chain: &Chain, record: &ClusterRecord) -> Result<Vec<String>, Coded> {
+        let mut peers = vec![];
+        for member in record.members.iter().filter(|member| member.worker != self.worker()) {
+            if let Some(worker) = chain.worker(&member.worker).await? {
+                peers.extend(String::from_utf8(worker.endpoint));
+            }
+        }
+        Ok(peers)
+    }
+
     /// Takes what is missing up to an entry from the other members' logs.
     async fn catch_up(
         &self,
@@ -334,12 +384,7 @@ impl Start {
         replica: &Arc<Replica>,
     ) -> Result<(), Coded> {
         let http = reqwest::Client::new();
-        let mut peers = vec![];
-        for member in record.members.iter().filter(|member| member.worker != self.worker()) {
-            if let Some(worker) = chain.worker(&member.worker).await? {
-                peers.extend(String::from_utf8(worker.endpoint));
-            }
-        }
+        let peers = self.peers(chain, record).await?;
         for peer in peers.iter().cycle().take(peers.len() * ROUNDS) {
             let mut height = replica.applied().height;
             while height < to.height {
@@ -472,22 +517,28 @@ fn compile(replica: &Arc<Replica>, engine: Engine) -> Result<JoinHandle<()>, Cod
 }
 
 /// Runs work that blocks off the threads that serve sockets.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Coded> + Send + 'static) -> Result<T, Coded> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Coded> + Send + 'static) -> Result<T, Coded> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Code::Internal.into()))
 }
 
 /// Entries of a peer's log; what they are worth is for the replica to say.
 async fn fetch(http: &reqwest::Client, peer: &str, from: u64, to: u64) -> Option<Vec<Vec<u8>>> {
     let url = format!("{peer}/v1/entries?from={from}&to={to}");
-    let mut response = http.get(url).timeout(FETCH).send().await.ok()?.error_for_status().ok()?;
+    let bytes = read(http.get(url).timeout(FETCH).send().await.ok()?, MAX_FETCH).await?;
+    Vec::decode_all(&mut bytes.as_slice()).ok().filter(|entries: &Vec<_>| !entries.is_empty())
+}
+
+/// A peer's answer, if it is one and no longer than that.
+pub(crate) async fn read(response: reqwest::Response, limit: usize) -> Option<Vec<u8>> {
+    let mut response = response.error_for_status().ok()?;
     let mut bytes = vec![];
     while let Some(chunk) = response.chunk().await.ok()? {
-        if bytes.len() + chunk.len() > MAX_FETCH {
+        if bytes.len() + chunk.len() > limit {
             return None;
         }
         bytes.extend_from_slice(&chunk);
     }
-    Vec::decode_all(&mut bytes.as_slice()).ok().filter(|entries: &Vec<_>| !entries.is_empty())
+    Some(bytes)
 }
 
 /// Brings the cluster what the chain says that its contracts may use, whenever this member leads.

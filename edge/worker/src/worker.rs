@@ -37,7 +37,11 @@ use phala_consensus::{LogHandle, Runtime};
 use phala_keys::{KeyRequest, SealedKeys};
 use phala_primitives::{AccountId, Code, Coded, Hash};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Brings a request to whoever releases keys, and the sealed answer back. Nothing on the way is trusted.
@@ -71,6 +75,8 @@ pub struct WorkerConfig {
     pub runtime: Arc<Runtime>,
 }
 
+/// Answers to newcomers that are made at once; each may hold some MiB.
+const COPYING: usize = 8;
 /// What a worker that failed waits for.
 const FAILED: &str = "its operator";
 
@@ -84,6 +90,8 @@ pub(crate) struct Status {
     service: Mutex<Option<Arc<Service>>>,
     entries: Mutex<Option<Arc<EntryFile>>>,
     failure: Mutex<Option<Coded>>,
+    /// Permits to answer newcomers.
+    pub(crate) copying: Semaphore,
 }
 
 impl Status {
@@ -193,6 +201,7 @@ impl Worker {
             service: Mutex::new(None),
             entries: Mutex::new(None),
             failure: Mutex::new(None),
+            copying: Semaphore::new(COPYING),
         });
         let log = Arc::<Mutex<Option<LogHandle>>>::default();
         let id = config.account.id();

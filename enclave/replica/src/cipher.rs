@@ -18,6 +18,10 @@ pub(crate) enum What {
     Body,
     /// Entry in the entry log.
     Record,
+    /// Question of a newcomer, in place of the height its time.
+    Ask,
+    /// Answer to it, likewise.
+    Copy,
 }
 
 /// Seals and opens under the cluster's log keys.
@@ -50,6 +54,8 @@ impl LogCipher {
         let domain = match what {
             What::Body => "phala/entry/v1",
             What::Record => "phala/record/v1",
+            What::Ask => "phala/copy/ask/v1",
+            What::Copy => "phala/copy/v1",
         };
         Aad::from((domain, self.cluster, epoch, height).encode())
     }

@@ -17,6 +17,8 @@ pub trait EntryLog: Send + Sync + 'static {
     fn range(&self) -> Option<(u64, u64)>;
     /// Removes every entry from this height up.
     fn truncate(&self, from: u64) -> io::Result<()>;
+    /// May remove entries below this height; an entry stays if one below it does.
+    fn prune(&self, below: u64) -> io::Result<()>;
     /// Makes all that was appended survive the death of the machine.
     fn sync(&self) -> io::Result<()>;
 }
@@ -46,6 +48,12 @@ impl EntryLog for MemoryLog {
 
     fn truncate(&self, from: u64) -> io::Result<()> {
         self.0.lock().split_off(&from);
+        Ok(())
+    }
+
+    fn prune(&self, below: u64) -> io::Result<()> {
+        let mut entries = self.0.lock();
+        *entries = entries.split_off(&below);
         Ok(())
     }
 
@@ -116,6 +124,10 @@ impl Journal {
 
     pub(crate) fn truncate(&self, from: u64) -> Result<(), Coded> {
         self.log.truncate(from).map_err(|error| failed(&error))
+    }
+
+    pub(crate) fn prune(&self, below: u64) -> Result<(), Coded> {
+        self.log.prune(below).map_err(|error| failed(&error))
     }
 
     pub(crate) fn sync(&self) -> Result<(), Coded> {

@@ -25,6 +25,8 @@
 //! [`Replica::enter`] makes the replica a member of the epoch. The epoch's first entry builds on a block that names
 //! floor and epoch ([`Replica::genesis`]).
 //!
+//! A replica to which that is too far takes the state of others instead, and the log from there on: [`copies`].
+//!
 //! # Invariants
 //! - Entries are executed in order of height without gaps; each names the digest of the one before or, the first of an
 //!   epoch, of the epoch's genesis block.
@@ -39,6 +41,7 @@ mod block;
 pub mod bridge;
 mod check;
 mod cipher;
+mod copies;
 mod entry;
 pub mod execute;
 pub mod hooks;
@@ -57,6 +60,7 @@ mod replica;
 mod upload;
 mod world;
 
+pub use copies::{Answer, LONGEST_MS, Newcomer, Offer};
 pub use journal::{EntryLog, MemoryLog};
 pub use pool::{MAX_POOL_BYTES, MAX_POOL_COMMANDS, MAX_POOL_PER_ACCOUNT, MAX_POOL_PER_HOOK};
 pub use recover::Held;

@@ -6,6 +6,7 @@ use crate::{
     bridge::{Memory, Traffic},
     check::{Checker, Key, id_taken, is_hook, key},
     cipher::LogCipher,
+    copies::Copies,
     entry::{Before, Entries, MAX_LAG},
     execute::{Executor, Ordered},
     jobs::{Jobs, Wanted},
@@ -134,6 +135,8 @@ pub struct Replica {
     pub(crate) barriers: AtomicU64,
     /// With what the epoch's log is to be finished.
     pub(crate) sealing: RwLock<Option<Hash>>,
+    /// What is kept for newcomers.
+    pub(crate) copies: Mutex<Copies>,
 }
 
 impl Replica {
@@ -179,6 +182,7 @@ impl Replica {
             heights: Mutex::default(),
             barriers: AtomicU64::new(0),
             sealing: RwLock::default(),
+            copies: Mutex::default(),
         };
         replica.replay(known)?;
         Ok(replica)
@@ -541,6 +545,7 @@ impl Replica {
         for (contract, op) in &effects.cache {
             self.cache.apply(*contract, op, header.time_ms);
         }
+        self.copies.lock().executed(header, finality, || self.state.snapshot())?;
         self.memory.vouch(header, finality);
         self.answer(&Final::new(header, finality, &decoded.commands, root), &effects.done, effects.reached);
         Ok(())
@@ -601,6 +606,7 @@ impl Replica {
         times.looked_ms = now_ms;
         drop(times);
         self.kept.expire(now_ms);
+        self.copies.lock().expire(now_ms);
         let mut pool = self.pool.lock();
         pool.expire(now_ms);
         let overdue = pool.overdue(now_ms);

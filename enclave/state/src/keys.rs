@@ -24,9 +24,11 @@ impl StateKeys {
         hasher.finalize().into()
     }
 
-    /// What the leaf of a value says about it. The path is part of it, so that equal values at two places differ.
-    pub(crate) fn commitment(&self, path: &[u8; 32], value: &[u8]) -> [u8; 32] {
+    /// What the leaf of a value says about it. Space and path are part of it: equal values at two places differ, and
+    /// whoever gets values from another knows where they belong.
+    pub(crate) fn commitment(&self, space: &[u8; 32], path: &[u8; 32], value: &[u8]) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_keyed(&self.commit);
+        hasher.update(space);
         hasher.update(path);
         hasher.update(value);
         hasher.finalize().into()

@@ -14,6 +14,10 @@
 //!    a keyed hash of (space, key) and the commitment a keyed hash of the value. Equal content has an equal root,
 //!    whatever the history; root and proofs say nothing about keys and values to those without the store's keys.
 //!
+//! # Copies
+//! A replica that has nothing, or fell far behind, takes the state from others in pieces, each checked against the root:
+//! [`outline`], [`restore`].
+//!
 //! # Commits
 //! One commit is one log entry: height, digest, changes. A `Fast` commit is atomic and visible at once but is lost
 //! when the process dies before the next `Durable` one, which is why the caller must be able to repeat it (from the
@@ -24,13 +28,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod keys;
+mod outline;
+mod restore;
 mod sealed;
 mod store;
 mod tree;
 
 pub use keys::StateKeys;
+pub use outline::{Item, Outline, PIECES, Subtree};
 pub use redb::StorageBackend;
 pub use redb::backends::{FileBackend, InMemoryBackend};
+pub use restore::Restore;
 pub use store::{Applied, Changes, Commit, Durability, Path, Snapshot, Space, State, StateError};
 pub use tree::{EMPTY_ROOT, Proof};
 

@@ -1,7 +1,8 @@
 //! The store: commits by one writer, snapshots for many readers.
 
 use crate::{
-    StateKeys,
+    Item, Outline, StateKeys,
+    outline::paths_of,
     sealed::Sealed,
     tree::{self, EMPTY_ROOT, Nodes, Proof, Tree},
 };
@@ -28,7 +29,8 @@ pub type Changes = BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>;
 /// Memory for pages of the database.
 const CACHE: usize = 24 << 20;
 /// Changes when what is stored does.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// Space and value by path.
 const VALUES: TableDefinition<'static, [u8; 32], &'static [u8]> = TableDefinition::new("values");
 const NODES: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("nodes");
 const META: TableDefinition<'static, (), &'static [u8]> = TableDefinition::new("meta");
@@ -157,13 +159,15 @@ pub struct Commit {
 }
 
 #[derive(Clone, Encode, Decode)]
-struct Meta {
-    format: u32,
-    applied: Applied,
+pub(crate) struct Meta {
+    pub(crate) format: u32,
+    pub(crate) applied: Applied,
     /// Version of the tree; `None` as long as nothing was ever written.
-    version: Option<u64>,
+    pub(crate) version: Option<u64>,
     /// The caller's.
-    note: Vec<u8>,
+    pub(crate) note: Vec<u8>,
+    /// Whether pieces of it may be missing.
+    pub(crate) restoring: bool,
 }
 
 impl Meta {
@@ -172,7 +176,27 @@ impl Meta {
         applied: Applied { height: 0, root: EMPTY_ROOT, digest: Hash::ZERO },
         version: None,
         note: vec![],
+        restoring: false,
     };
+}
+
+/// One value to be written.
+pub(crate) struct Write<'a> {
+    pub(crate) space: Space,
+    pub(crate) path: Path,
+    /// `None` removes it.
+    pub(crate) value: Option<&'a [u8]>,
+}
+
+impl Write<'_> {
+    pub(crate) fn remove(space: Space, path: Path) -> Self {
+        Self { space, path, value: None }
+    }
+}
+
+/// Takes a row of the values apart.
+fn space_and_value(row: &[u8]) -> Result<(&Space, &[u8]), StateError> {
+    row.split_first_chunk().ok_or_else(|| altered("a value is cut"))
 }
 
 /// The state at one height. Cheap to share, safe to read from many threads; it keeps the pages of its height from
@@ -218,8 +242,27 @@ impl Snapshot {
 
     /// The value of a key, if it has one.
     pub fn get(&self, space: &Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        let path = self.0.keys.path(space, key);
-        Ok(self.0.values.get(path)?.map(|value| value.value().to_vec()))
+        self.at(&self.0.keys.path(space, key))
+    }
+
+    fn at(&self, path: &Path) -> Result<Option<Vec<u8>>, StateError> {
+        self.0.values.get(path)?.map(|row| Ok(space_and_value(row.value())?.1.to_vec())).transpose()
+    }
+
+    /// What the state looks like from afar.
+    pub fn outline(&self) -> Result<Outline, StateError> {
+        Outline::read(&self.0.nodes)
+    }
+
+    /// All values of a piece of the state, in order of their paths.
+    pub fn piece(&self, piece: u16) -> Result<Vec<Item>, StateError> {
+        let (first, last) = paths_of(piece);
+        let row = |row: Result<(redb::AccessGuard<'_, [u8; 32]>, redb::AccessGuard<'_, &'static [u8]>), _>| {
+            let (path, stored) = row?;
+            let (space, value) = space_and_value(stored.value())?;
+            Ok(Item { space: *space, path: path.value(), value: value.to_vec() })
+        };
+        self.0.values.range(first..=last)?.map(row).collect()
     }
 
     /// Whether a key has a value.
@@ -253,7 +296,7 @@ impl Snapshot {
     pub fn values(&self, space: &Space, limit: usize) -> Result<Vec<Vec<u8>>, StateError> {
         let mut values = vec![];
         for path in self.paths(space, limit)? {
-            values.extend(self.0.values.get(path)?.map(|value| value.value().to_vec()));
+            values.extend(self.at(&path)?);
         }
         Ok(values)
     }
@@ -269,7 +312,9 @@ impl Snapshot {
     }
 
     fn commitment(&self, path: &[u8; 32]) -> Result<Option<[u8; 32]>, StateError> {
-        Ok(self.0.values.get(path)?.map(|value| self.0.keys.commitment(path, value.value())))
+        let Some(row) = self.0.values.get(path)? else { return Ok(None) };
+        let (space, value) = space_and_value(row.value())?;
+        Ok(Some(self.0.keys.commitment(space, path, value)))
     }
 
     /// Number of nodes of the tree that are stored.
@@ -293,6 +338,15 @@ pub struct State {
 impl State {
     /// Opens the store in a file of the host, or makes one if the file is empty. The whole content is checked.
     pub fn open(backend: impl StorageBackend, keys: StateKeys) -> Result<Self, StateError> {
+        let state = Self::open_any(backend, keys)?;
+        if state.snapshot().0.meta.restoring {
+            return Err(altered("it was not restored to its end"));
+        }
+        Ok(state)
+    }
+
+    /// As [`State::open`], but it may be one that is not restored to its end.
+    pub(crate) fn open_any(backend: impl StorageBackend, keys: StateKeys) -> Result<Self, StateError> {
         let sealed = Sealed::open(backend, &keys)?;
         let fresh = sealed.len()? == 0;
         let mut builder = Database::builder();
@@ -345,18 +399,40 @@ impl State {
         self.durable.load(Ordering::Acquire)
     }
 
+    /// Keys of the store.
+    pub fn keys(&self) -> &StateKeys {
+        &self.keys
+    }
+
     /// Applies one entry and returns the new root. On an error nothing has changed.
     pub fn commit(&self, commit: Commit) -> Result<Hash, StateError> {
+        let Commit { height, digest, changes, removals, note, durability } = commit;
+        let changed = changes.iter().map(|((space, key), value)| Write {
+            space: *space,
+            path: self.keys.path(space, key),
+            value: value.as_deref(),
+        });
+        let removed = removals.iter().map(|(space, path)| Write::remove(*space, *path));
+        let follows = |last: u64| if last == 0 { height > 0 } else { last.checked_add(1) == Some(height) };
+        self.replace(changed.chain(removed), durability, |before, version, root| {
+            if !follows(before.applied.height) {
+                return Err(StateError::Height { applied: before.applied.height, got: height });
+            }
+            Ok(Meta { format: FORMAT, applied: Applied { height, root, digest }, version, note, restoring: false })
+        })
+    }
+
+    /// Writes values and what `meta` makes of the description before, the tree's version and its root, in one commit.
+    pub(crate) fn replace<'a>(
+        &self,
+        writes: impl Iterator<Item = Write<'a>>,
+        durability: Durability,
+        meta: impl FnOnce(&Meta, Option<u64>, Hash) -> Result<Meta, StateError>,
+    ) -> Result<Hash, StateError> {
         let _only = self.writer.lock();
         let before = self.snapshot();
-        let (applied, version) = (before.0.meta.applied, before.0.meta.version);
-        let follows =
-            if applied.height == 0 { commit.height > 0 } else { applied.height.checked_add(1) == Some(commit.height) };
-        if !follows {
-            return Err(StateError::Height { applied: applied.height, got: commit.height });
-        }
         let mut txn = self.db.begin_write()?;
-        txn.set_durability(match commit.durability {
+        txn.set_durability(match durability {
             Durability::Fast => redb::Durability::None,
             Durability::Durable => redb::Durability::Immediate,
         })
@@ -364,41 +440,45 @@ impl State {
         // In one phase, the header may be written before what it leads to. Who is killed in between leaves a database
         // that finds out by reading what is not there; but a block that was never written cannot be opened.
         txn.set_two_phase_commit(true);
-        let (root, version) = match commit.changes.is_empty() && commit.removals.is_empty() {
-            true => (applied.root, version),
-            false => self.write(&txn, &before, &commit)?,
-        };
-        {
+        let (root, version) = self.write(&txn, &before, writes)?;
+        let meta = meta(&before.0.meta, version, root)?;
+        let height = meta.applied.height;
+        if !meta.restoring {
+            if before.0.meta.restoring {
+                // Of whatever lay here before.
+                txn.delete_table(ROOTS)?;
+            }
             let mut roots = txn.open_table(ROOTS)?;
-            roots.insert(commit.height, root.0)?;
-            roots.remove(commit.height.saturating_sub(REMEMBERED))?;
+            roots.insert(height, meta.applied.root.0)?;
+            roots.remove(height.saturating_sub(REMEMBERED))?;
         }
-        let applied = Applied { height: commit.height, root, digest: commit.digest };
-        let meta = Meta { format: FORMAT, applied, version, note: commit.note };
         txn.open_table(META)?.insert((), meta.encode().as_slice())?;
         txn.commit()?;
         *self.latest.write() = Snapshot::open(&self.db, &self.keys)?;
-        if commit.durability == Durability::Durable {
-            self.durable.store(commit.height, Ordering::Release);
+        if durability == Durability::Durable {
+            self.durable.store(height, Ordering::Release);
         }
         Ok(root)
     }
 
     /// Writes values and the tree above them; returns its root and version.
-    fn write(
+    fn write<'a>(
         &self,
         txn: &redb::WriteTransaction,
         before: &Snapshot,
-        commit: &Commit,
+        writes: impl Iterator<Item = Write<'a>>,
     ) -> Result<(Hash, Option<u64>), StateError> {
-        let mut leaves = Vec::with_capacity(commit.changes.len() + commit.removals.len());
+        let mut leaves = vec![];
         let (mut values, mut paths) = (txn.open_table(VALUES)?, txn.open_table(PATHS)?);
-        let changes = commit.changes.iter().map(|((space, key), value)| (space, self.keys.path(space, key), value));
-        for (space, path, value) in changes.chain(commit.removals.iter().map(|(space, path)| (space, *path, &None))) {
+        let mut row = vec![];
+        for Write { space, path, value } in writes {
             match value {
                 Some(value) => {
-                    if values.insert(path, value.as_slice())?.is_none() {
-                        paths.insert(of_space(space, &path), ())?;
+                    row.clear();
+                    row.extend_from_slice(&space);
+                    row.extend_from_slice(value);
+                    if values.insert(path, row.as_slice())?.is_none() {
+                        paths.insert(of_space(&space, &path), ())?;
                     }
                 }
                 None => {
@@ -406,10 +486,10 @@ impl State {
                     if values.remove(path)?.is_none() {
                         continue;
                     }
-                    paths.remove(of_space(space, &path))?;
+                    paths.remove(of_space(&space, &path))?;
                 }
             }
-            let leaf = value.as_ref().map(|value| self.keys.commitment(&path, value).to_vec());
+            let leaf = value.map(|value| self.keys.commitment(&space, &path, value).to_vec());
             leaves.push((KeyHash(path), leaf));
         }
         if leaves.is_empty() {

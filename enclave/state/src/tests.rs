@@ -464,3 +464,122 @@ fn a_process_killed_at_any_write_leaves_a_store_that_opens() {
         step(&mut bytes, next);
     }
 }
+
+/// A state that grew through many commits, and one that shrank to a single value.
+fn originals() -> Vec<State> {
+    let (large, small, empty) = (open(&Disk::default()), open(&Disk::default()), open(&Disk::default()));
+    let mut random = Random(21);
+    for _ in 0..30 {
+        commit(&large, random.changes(40), Durability::Fast);
+    }
+    let many = (0..6000u32).map(|n| (([9; 32], n.to_be_bytes().to_vec()), Some(vec![n as u8; 20])));
+    commit(&large, many.collect(), Durability::Fast);
+    commit(&small, set(1, b"only", b"one"), Durability::Fast);
+    commit(&small, set(2, b"passing", b"by"), Durability::Fast);
+    commit(&small, BTreeMap::from([(([2; 32], b"passing".to_vec()), None)]), Durability::Fast);
+    commit(&empty, Changes::new(), Durability::Fast);
+    vec![large, small, empty]
+}
+
+fn restore(disk: &Disk, outline: &Outline) -> Restore {
+    Restore::open(disk.clone(), keys(), outline.clone()).unwrap()
+}
+
+#[test]
+fn a_state_is_copied_in_pieces_that_are_checked_one_by_one() {
+    for original in originals() {
+        let snapshot = original.snapshot();
+        let (outline, root) = (snapshot.outline().unwrap(), snapshot.applied().root);
+        assert_eq!(outline.root(), Some(root));
+        assert_eq!(codec::DecodeAll::decode_all(&mut codec::Encode::encode(&outline).as_slice()), Ok(outline.clone()));
+        // In an order of its own, and with the death of the process in between.
+        let mut disk = Disk::default();
+        let mut copy = restore(&disk, &outline);
+        let mut missing = copy.missing().unwrap();
+        missing.sort_by_key(|piece| piece.wrapping_mul(40503));
+        let half = missing.len() / 2;
+        for (count, piece) in missing.into_iter().enumerate() {
+            if count == half {
+                drop(copy);
+                disk = disk.crash();
+                assert!(matches!(State::open(disk.clone(), keys()), Err(StateError::Altered(_))), "it is not whole");
+                copy = restore(&disk, &outline);
+            }
+            copy.put(&[(piece, snapshot.piece(piece).unwrap())]).unwrap();
+        }
+        for piece in copy.missing().unwrap() {
+            copy.put(&[(piece, snapshot.piece(piece).unwrap())]).unwrap();
+        }
+        copy.finish(77, Hash([7; 32]), b"note".to_vec()).unwrap();
+        let copy = open(&disk.crash());
+        assert_eq!(copy.applied(), Applied { height: 77, root, digest: Hash([7; 32]) });
+        assert_eq!(copy.snapshot().note(), b"note");
+        for space in [[0; 32], [1; 32], [2; 32], [9; 32]] {
+            assert_eq!(copy.snapshot().paths(&space, 9999).unwrap(), snapshot.paths(&space, 9999).unwrap());
+            assert!(copy.snapshot().values(&space, 9999).unwrap() == snapshot.values(&space, 9999).unwrap());
+        }
+        // It goes on as the original does.
+        let next = || set(3, b"next", b"entry");
+        assert_eq!(commit(&copy, next(), Durability::Fast), commit(&original, next(), Durability::Fast));
+    }
+}
+
+#[test]
+fn what_is_not_the_piece_of_the_outline_is_refused() {
+    let original = originals().remove(0);
+    let (snapshot, disk) = (original.snapshot(), Disk::default());
+    let copy = restore(&disk, &snapshot.outline().unwrap());
+    let piece = (0..PIECES).find(|piece| snapshot.piece(*piece).unwrap().len() > 2).unwrap();
+    let good = snapshot.piece(piece).unwrap();
+    let changed = |change: &dyn Fn(&mut Vec<Item>)| {
+        let mut items = good.clone();
+        change(&mut items);
+        items
+    };
+    let other = snapshot.piece((piece + 1) % PIECES).unwrap();
+    let bad = [
+        vec![],
+        changed(&|items| drop(items.pop())),
+        changed(&|items| items.swap(0, 1)),
+        changed(&|items| items.push(items[2].clone())),
+        changed(&|items| items[0].value.push(0)),
+        changed(&|items| items[1].space = [77; 32]),
+        changed(&|items| items[1].path[31] ^= 1),
+        changed(&|items| items.extend(other.clone())),
+    ];
+    for (case, items) in bad.into_iter().enumerate() {
+        assert!(matches!(copy.put(&[(piece, items)]), Err(StateError::Altered(_))), "case {case}");
+    }
+    copy.put(&[(piece, good)]).unwrap();
+    assert!(!copy.missing().unwrap().contains(&piece));
+    assert!(matches!(copy.finish(1, Hash::ZERO, vec![]), Err(StateError::Altered(_))), "pieces are missing");
+    let cut = Outline::clone(&snapshot.outline().unwrap());
+    let cut: Vec<Subtree> = codec::Decode::decode(&mut codec::Encode::encode(&cut).as_slice()).unwrap();
+    let cut: Outline = codec::Decode::decode(&mut codec::Encode::encode(&cut[1..].to_vec()).as_slice()).unwrap();
+    assert_eq!(cut.root(), None);
+}
+
+#[test]
+fn an_older_state_is_brought_up_to_date_by_what_has_changed() {
+    let original = originals().remove(0);
+    let disk = Disk::default();
+    let (before, old) = (original.snapshot(), restore(&disk, &original.snapshot().outline().unwrap()));
+    for piece in old.missing().unwrap() {
+        old.put(&[(piece, before.piece(piece).unwrap())]).unwrap();
+    }
+    old.finish(500, Hash([5; 32]), vec![]).unwrap();
+    let changes = (0..50u32).map(|n| (([9; 32], n.to_be_bytes().to_vec()), (n % 2 == 0).then(|| vec![1; 9])));
+    commit(&original, changes.collect(), Durability::Fast);
+    let now = original.snapshot();
+    let newer = restore(&disk, &now.outline().unwrap());
+    let missing = newer.missing().unwrap();
+    assert!((1..=50).contains(&missing.len()), "{} pieces", missing.len());
+    for piece in missing {
+        newer.put(&[(piece, now.piece(piece).unwrap())]).unwrap();
+    }
+    newer.finish(900, Hash([9; 32]), vec![]).unwrap();
+    let newer = open(&disk);
+    assert_eq!(newer.applied().root, now.applied().root);
+    assert_eq!(newer.snapshot().paths(&[9; 32], 9999).unwrap().len(), 5975);
+    assert_eq!(newer.snapshot().root_at(500).unwrap(), None, "roots of what lay there before are forgotten");
+}

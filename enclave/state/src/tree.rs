@@ -45,17 +45,30 @@ pub(crate) struct Nodes<'a, T> {
     pub(crate) leaf: Leaf<'a>,
 }
 
-/// A node's place in the tree: its nibbles.
-fn place(key: &NodeKey) -> Result<Vec<u8>, StateError> {
-    borsh::to_vec(key.nibble_path()).map_err(|_| StateError::Tree("a node's place cannot be encoded".into()))
+/// Under what a node is stored: one byte for each nibble on the way to it.
+fn place(key: &NodeKey) -> Vec<u8> {
+    key.nibble_path().nibbles().map(u8::from).collect()
+}
+
+fn parse(stored: &[u8]) -> Result<(u64, Node), StateError> {
+    let (version, node) = stored.split_first_chunk::<8>().ok_or_else(|| altered("a node of the tree is cut"))?;
+    let node = Node::try_from_slice(node).map_err(|_| altered("a node of the tree is malformed"))?;
+    Ok((u64::from_be_bytes(*version), node))
+}
+
+/// The node at a place, whatever its version.
+pub(crate) fn read_node(
+    nodes: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    place: &[u8],
+) -> Result<Option<Node>, StateError> {
+    nodes.get(place)?.map(|stored| Ok(parse(stored.value())?.1)).transpose()
 }
 
 impl<T: ReadableTable<&'static [u8], &'static [u8]>> TreeReader for Nodes<'_, T> {
     fn get_node_option(&self, key: &NodeKey) -> anyhow::Result<Option<Node>> {
-        let Some(stored) = self.nodes.get(place(key)?.as_slice())? else { return Ok(None) };
-        let (version, node) =
-            stored.value().split_first_chunk::<8>().ok_or_else(|| altered("a node of the tree is cut"))?;
-        Ok((u64::from_be_bytes(*version) == key.version()).then(|| Node::try_from_slice(node)).transpose()?)
+        let Some(stored) = self.nodes.get(place(key).as_slice())? else { return Ok(None) };
+        let (version, node) = parse(stored.value())?;
+        Ok((version == key.version()).then_some(node))
     }
 
     fn get_value_option(&self, _newest: Version, key: KeyHash) -> anyhow::Result<Option<OwnedValue>> {
@@ -74,12 +87,12 @@ pub(crate) fn apply(
     stale: &StaleNodeIndexBatch,
 ) -> Result<(), StateError> {
     for index in stale {
-        table.remove(place(&index.node_key)?.as_slice())?;
+        table.remove(place(&index.node_key).as_slice())?;
     }
     for (key, node) in batch.nodes() {
         let mut bytes = key.version().to_be_bytes().to_vec();
         borsh::to_writer(&mut bytes, node).map_err(|_| StateError::Tree("a node cannot be encoded".into()))?;
-        table.insert(place(key)?.as_slice(), bytes.as_slice())?;
+        table.insert(place(key).as_slice(), bytes.as_slice())?;
     }
     Ok(())
 }
@@ -92,7 +105,7 @@ impl Proof {
     /// Whether `value` is what (space, key) holds in the state with this root; `None`: it holds nothing.
     pub fn verify(&self, keys: &StateKeys, root: &Hash, space: &[u8; 32], key: &[u8], value: Option<&[u8]>) -> bool {
         let path = keys.path(space, key);
-        let leaf = value.map(|value| keys.commitment(&path, value));
+        let leaf = value.map(|value| keys.commitment(space, &path, value));
         self.0.verify(RootHash(root.0), KeyHash(path), leaf).is_ok()
     }
 }

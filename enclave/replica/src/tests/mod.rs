@@ -1,6 +1,7 @@
 mod chain;
 mod cluster;
 mod contracts;
+mod copies;
 mod jobs;
 mod log;
 mod money;
