@@ -130,7 +130,11 @@ async fn ask(http: &reqwest::Client, url: &str, question: Vec<u8>, time: Duratio
 }
 
 /// The newest state that most members offer, and which ones they are.
-async fn offers(http: &reqwest::Client, newcomer: &Newcomer, from: &Sources) -> Result<(Offer, VecDeque<String>), Coded> {
+async fn offers(
+    http: &reqwest::Client,
+    newcomer: &Newcomer,
+    from: &Sources,
+) -> Result<(Offer, VecDeque<String>), Coded> {
     let sent_ms = now_ms();
     let question = newcomer.ask_offer(from.epoch, sent_ms.saturating_add(AHEAD_MS), sent_ms)?;
     let question = &question;
@@ -145,7 +149,8 @@ async fn offers(http: &reqwest::Client, newcomer: &Newcomer, from: &Sources) -> 
         }
     });
     let offers: Vec<(String, Offer)> = join_all(asked).await.into_iter().flatten().collect();
-    let weight = |offer: &Offer| (offers.iter().filter(|(_, other)| other.of() == offer.of()).count(), offer.of().height);
+    let weight =
+        |offer: &Offer| (offers.iter().filter(|(_, other)| other.of() == offer.of()).count(), offer.of().height);
     let best = offers.iter().map(|(_, offer)| offer).max_by_key(|offer| weight(offer)).cloned();
     let best = best.ok_or_else(|| Coded::new(Code::NotReady, "no member of the cluster offers its state"))?;
     let urls = offers.iter().filter(|(_, offer)| offer.of() == best.of()).map(|(url, _)| url.clone()).collect();
@@ -181,7 +186,12 @@ impl Transfer {
         let (mut runs, all) = (runs(&missing), missing.len());
         let mut under_way = FuturesUnordered::new();
         let (mut bytes, mut done, mut told, begun) = (0usize, 0usize, Instant::now(), Instant::now());
-        tracing::info!(height = self.offer.of().height, pieces = all, members = urls.len(), "takes the cluster's state");
+        tracing::info!(
+            height = self.offer.of().height,
+            pieces = all,
+            members = urls.len(),
+            "takes the cluster's state"
+        );
         loop {
             while under_way.len() < PARALLEL
                 && let Some(url) = urls.front().cloned()
@@ -224,7 +234,8 @@ impl Transfer {
             let question = self.newcomer.ask_pieces(self.epoch, &self.offer, run.clone(), now_ms())?;
             let answer = ask(&self.http, &url, question, PIECES).await;
             let answer = answer.ok_or_else(|| Coded::new(Code::NotReady, "it does not answer"))?;
-            let (newcomer, restore, run, size) = (self.newcomer.clone(), self.restore.clone(), run.clone(), answer.len());
+            let (newcomer, restore, run, size) =
+                (self.newcomer.clone(), self.restore.clone(), run.clone(), answer.len());
             blocking(move || {
                 let pieces: Vec<(u16, Vec<Item>)> = newcomer.pieces(&answer)?;
                 let asked = pieces.iter().zip(run.clone()).all(|((piece, _), wanted)| *piece == wanted);

@@ -88,7 +88,8 @@ impl EntryFile {
 
     fn with(folder: &Path, sizes: Sizes) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+        let mut paths: Vec<PathBuf> =
+            std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
         // The names have as many digits as the largest height.
         paths.sort();
         let mut inner = Inner::default();

@@ -358,7 +358,11 @@ impl Start {
             urls: self.peers(chain, record).await?,
             epoch: record.epoch,
             members: record.members.iter().map(|member| member.identity).collect(),
-            shown: if record.floor.height > record.checkpoint.anchor.height { record.floor } else { record.checkpoint.anchor },
+            shown: if record.floor.height > record.checkpoint.anchor.height {
+                record.floor
+            } else {
+                record.checkpoint.anchor
+            },
         };
         let files = Files { state: self.path("state"), entries: self.path("entries") };
         copies::take(replica.newcomer(), from, files).await
@@ -517,7 +521,9 @@ fn compile(replica: &Arc<Replica>, engine: Engine) -> Result<JoinHandle<()>, Cod
 }
 
 /// Runs work that blocks off the threads that serve sockets.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Coded> + Send + 'static) -> Result<T, Coded> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Coded> + Send + 'static,
+) -> Result<T, Coded> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Code::Internal.into()))
 }
 

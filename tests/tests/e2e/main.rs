@@ -12,6 +12,7 @@
 //! - [`later`]: answers and timers that call contracts back, while servers fail and workers die, one or all;
 //! - [`hooks`]: HTTP requests of others that reach contracts;
 //! - [`follow`]: logs that are followed while workers die;
+//! - [`copies`]: newcomers that take the state of the others;
 //! - [`full_disk`]: a worker whose disk is full;
 //! - [`money`]: from the chain into the cluster and back, while a worker dies;
 //! - [`oracle`]: what Phala adds to contracts: HTTP, keys, the log, random numbers.
@@ -24,6 +25,7 @@
 mod bad_contracts;
 mod canary;
 mod contracts;
+mod copies;
 mod crash;
 mod devloop;
 mod failover;
