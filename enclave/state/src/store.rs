@@ -257,12 +257,13 @@ impl Snapshot {
     /// All values of a piece of the state, in order of their paths.
     pub fn piece(&self, piece: u16) -> Result<Vec<Item>, StateError> {
         let (first, last) = paths_of(piece);
-        let row = |row: Result<(redb::AccessGuard<'_, [u8; 32]>, redb::AccessGuard<'_, &'static [u8]>), _>| {
+        let mut items = vec![];
+        for row in self.0.values.range(first..=last)? {
             let (path, stored) = row?;
             let (space, value) = space_and_value(stored.value())?;
-            Ok(Item { space: *space, path: path.value(), value: value.to_vec() })
-        };
-        self.0.values.range(first..=last)?.map(row).collect()
+            items.push(Item { space: *space, path: path.value(), value: value.to_vec() });
+        }
+        Ok(items)
     }
 
     /// Whether a key has a value.
