@@ -3,9 +3,12 @@
 use super::cluster::*;
 use crate::{Answer, EntryLog, Newcomer, Offer};
 use codec::{Decode, Encode};
-use phala_primitives::{Code, Coded, records::Anchor};
-use phala_state::PIECES;
+use phala_primitives::{Code, Coded, EntryHeader, Finality, records::Anchor};
+use phala_state::{PIECES, Subtree};
 use std::sync::Arc;
+
+/// What an offer is made of.
+type Parts = (Vec<EntryHeader>, Finality, Vec<Subtree>);
 
 fn now(answer: Result<Answer, Coded>) -> Vec<u8> {
     match answer.unwrap() {
@@ -25,7 +28,9 @@ impl Cluster {
         for member in members {
             assert!(matches!(self.replicas[*member].asked(&question, self.now), Ok(Answer::Later(_))));
         }
-        (0..5).for_each(|_| drop(self.step(0)));
+        for _ in 0..5 {
+            self.step(0);
+        }
         question
     }
 
@@ -101,18 +106,15 @@ fn an_offer_is_believed_only_with_a_quorums_word_for_the_root() {
     // A broken member has the cluster's keys, and seals what it likes.
     let seal = |offer: &Offer| {
         let cipher = &cluster.replicas[3].entries.cipher;
-        super::super::copies::seal_answer(cipher, cluster.epoch, cluster.now, &offer.encode())
+        crate::copies::seal_answer(cipher, cluster.epoch, cluster.now, &offer.encode())
     };
     assert!(cluster.believed(&newcomer, &seal(&good)).is_ok());
-    let (headers, finality, outline) = Decode::decode(&mut good.encode().as_slice()).unwrap();
-    let parts: (Vec<phala_primitives::EntryHeader>, phala_primitives::Finality, Vec<phala_state::Subtree>) =
-        (headers, finality, outline);
-    type Parts = (Vec<phala_primitives::EntryHeader>, phala_primitives::Finality, Vec<phala_state::Subtree>);
+    let parts: Parts = Decode::decode(&mut good.encode().as_slice()).unwrap();
     let changes: [&dyn Fn(&mut Parts); 6] = [
-        &|(_, _, outline)| outline[7] = phala_state::Subtree::Leaf([7; 32].into()),
-        &|(_, _, outline)| drop(outline.pop()),
+        &|(_, _, outline)| outline[7] = Subtree::Leaf([7; 32].into()),
+        &|(_, _, outline)| outline.truncate(4095),
         &|(headers, ..)| headers.truncate(1),
-        &|(headers, ..)| drop(headers.remove(0)),
+        &|(headers, ..)| headers.rotate_left(1),
         &|(headers, ..)| headers[0].time_ms += 1,
         &|(headers, ..)| headers.last_mut().unwrap().executed.height += 1,
     ];
