@@ -52,10 +52,12 @@ pub(crate) struct ChainHead {
 }
 
 impl ChainHead {
-    /// Takes note of a verified head.
+    /// Takes note of a verified head. One that is no higher than the last says nothing of the present: whoever carries the
+    /// chain may show it again and again.
     pub(crate) fn set(&self, number: u32) {
-        self.number.fetch_max(number, Ordering::Relaxed);
-        self.seen_ms.store(now_ms(), Ordering::Relaxed);
+        if self.number.fetch_max(number, Ordering::Relaxed) < number {
+            self.seen_ms.store(now_ms(), Ordering::Relaxed);
+        }
     }
 
     /// Height of the head, or an error if it is too old to judge requests by.
@@ -351,5 +353,24 @@ impl Service {
             Ok(Err(_)) => Err(Coded::new(Code::NoQuorum, "the replica stops")),
             Err(_) => Err(Coded::new(Code::NoQuorum, format!("within {} s", COMMAND_TIMEOUT.as_secs()))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_that_is_shown_again_is_no_news() {
+        let head = ChainHead::default();
+        assert!(head.fresh().is_err());
+        head.set(7);
+        assert_eq!(head.fresh(), Ok(7));
+        head.seen_ms.store(now_ms() - MAX_HEAD_AGE_MS - 1, Ordering::Relaxed);
+        head.set(7);
+        head.set(6);
+        assert_eq!(head.fresh().unwrap_err().known(), Some(Code::StaleHead));
+        head.set(8);
+        assert_eq!(head.fresh(), Ok(8));
     }
 }
