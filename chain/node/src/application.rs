@@ -72,6 +72,9 @@ impl Node {
         if time > at.now_ms.saturating_add(AHEAD_MS) || time < at.now_ms.saturating_sub(BEHIND_MS) {
             return Err(Refusal::Time { time, now: at.now_ms });
         }
+        if block::proposed(&parsed.header).is_none_or(|proposed| proposed.time_ms != time) {
+            return Err(Refusal::Header);
+        }
         self.follow(ancestry)?;
         if self.header_of(&Hash(parsed.header.parent_hash.0))?.number.checked_add(1) != Some(parsed.header.number) {
             return Err(Refusal::Header);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use codec::{Compact, Decode, DecodeAll, DecodeLimit, Encode};
-use phala_primitives::{Block, Hash, blake2_256};
+use phala_primitives::{Block, ENGINE, Hash, Proposed, blake2_256};
 use phala_runtime::{AccountId, Header, MAX_BLOCK_LENGTH, RuntimeCall, UncheckedExtrinsic, VERSION};
 use sp_core::H256;
 use sp_runtime::{
@@ -11,9 +11,7 @@ use sp_runtime::{
     traits::{BlakeTwo256, Hash as _},
 };
 
-/// Names our item in a header's digest.
-const ENGINE: [u8; 4] = *b"phal";
-/// Largest encoded header, in bytes. Ours have about 130.
+/// Largest encoded header, in bytes. Ours have about 140.
 const MAX_HEADER: usize = 1024;
 /// Most extrinsics in a block.
 const MAX_EXTRINSICS: u32 = 16_384;
@@ -35,7 +33,7 @@ pub(crate) fn parse(block: &Block) -> Option<Parsed> {
         return None;
     }
     let header = Header::decode_all(&mut &*block.header).ok()?;
-    view(&header)?;
+    proposed(&header)?;
     let extrinsics = split(&block.body)?;
     (header.extrinsics_root == root(&extrinsics)).then(|| Parsed { hash: block.digest(), header, extrinsics })
 }
@@ -61,15 +59,15 @@ pub(crate) fn root(extrinsics: &[Vec<u8>]) -> H256 {
     BlakeTwo256::ordered_trie_root(extrinsics.to_vec(), VERSION.extrinsics_root_state_version())
 }
 
-/// The digest of a header proposed in this view.
-pub(crate) fn digest(view: u64) -> Digest {
-    Digest { logs: vec![DigestItem::PreRuntime(ENGINE, view.encode())] }
+/// The digest of a header.
+pub(crate) fn digest(proposed: Proposed) -> Digest {
+    Digest { logs: vec![DigestItem::PreRuntime(ENGINE, proposed.encode())] }
 }
 
-/// The view in which a header was proposed. `None` if the digest is not ours; that of the genesis is empty.
-pub(crate) fn view(header: &Header) -> Option<u64> {
+/// Where and when a block was proposed, by its header. `None` if the digest is not ours; that of the genesis is empty.
+pub(crate) fn proposed(header: &Header) -> Option<Proposed> {
     match header.digest.logs.as_slice() {
-        [DigestItem::PreRuntime(ENGINE, view)] => u64::decode_all(&mut view.as_slice()).ok(),
+        [DigestItem::PreRuntime(ENGINE, item)] => Proposed::decode_all(&mut item.as_slice()).ok(),
         _ => None,
     }
 }

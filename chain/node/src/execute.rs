@@ -9,7 +9,7 @@ use crate::{
     trie::{Delta, State},
 };
 use codec::Encode;
-use phala_primitives::Hash;
+use phala_primitives::{Hash, Proposed};
 use phala_runtime::{AccountId, Executive, Header, Runtime, System, Timestamp};
 use sp_core::storage::StateVersion;
 use sp_core::{Blake2Hasher, H256};
@@ -132,11 +132,11 @@ pub(crate) fn build(parent: &State, plan: &Plan, queues: Vec<Queue>) -> Result<B
     let current = Cell::new(None);
     let (mut extrinsics, mut invalid) = (vec![], vec![]);
     let header = run(parent, &mut overlay, || {
-        let digest = block::digest(plan.view);
+        let now = plan.now_ms.max(Timestamp::get().saturating_add(1));
+        let digest = block::digest(Proposed { view: plan.view, time_ms: now });
         let parent = H256(plan.parent.0);
         let header = Header::new(plan.number, Default::default(), Default::default(), parent, digest);
         Executive::initialize_block(&header);
-        let now = plan.now_ms.max(Timestamp::get().saturating_add(1));
         let timestamp = block::timestamp(now);
         extrinsics.push(timestamp.encode());
         // The mandatory inherent: its failure would be an error of the runtime.

@@ -105,6 +105,7 @@ codes! {
     3011 NoReplica "no replica of the cluster answers" => "See which workers run: `phala doctor`. A command keeps its id: send it again, it executes at most once.";
     3012 StaleState "the state of the replica is older than the query allows" => "Allow more time: a cluster without commands makes an entry about five times a second.";
     3013 Contradiction "replicas answer the query differently" => "Ask again; if the contract does not change all the time, a replica is faulty or hostile.";
+    3030 LogMissing "the cluster's log on the disks at hand ends below what the chain was shown" => "Start a member with its newest disk: nothing that was acknowledged is given up for an old one.";
     4001 PoolFull "the node's pool of extrinsics is full" => "Wait for the next block, or add a tip.";
     4002 BadExtrinsic "the extrinsic is not valid" => "The message says why: nonce, balance, signature or era.";
     4003 NoNode "no node of the chain answers" => "Start `phala dev`, or give its address with --url.";
@@ -120,6 +121,7 @@ codes! {
     4020 BadPolicy "the policy has a value that is out of its range, or the account may not set it" => "`phala cluster policy --help` names the ranges; only the account that made the cluster sets its policy.";
     4021 NoIdleWorker "no worker waits that could take the place" => "Start one more worker: without a seat it offers itself.";
     4022 HistoryLost "the cluster was recovered without entries that it had acknowledged" => "Read what is there, and send again what is missing; the chain's event `Recovered` says where it goes on.";
+    4030 StaleNode "the newest block that the node shows is too old" => "Use another node: this one is cut off, or hides what is new. If all do, check this machine's clock.";
     5001 NoWasmTarget "the Rust target wasm32v1-none is not installed" => "rustup target add wasm32v1-none";
     5002 BuildFailed "the contract does not compile" => "Read the compiler's message above.";
     5003 BadArgument "an argument does not fit" => "--help shows examples.";

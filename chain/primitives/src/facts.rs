@@ -19,6 +19,19 @@ impl FinalizedHead {
     }
 }
 
+/// Names our item in the digest of a header of the chain.
+pub const ENGINE: [u8; 4] = *b"phal";
+
+/// What that item holds: where and when a block was proposed. Validators vote for no block whose time is not the one
+/// that it sets on the chain, nor far from their own.
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode, Debug)]
+pub struct Proposed {
+    /// View of the chain's log.
+    pub view: u64,
+    /// The block's time, in milliseconds since 1970.
+    pub time_ms: u64,
+}
+
 /// One entry of the chain's storage, provable to anyone who knows the validators.
 #[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
 pub struct Fact {

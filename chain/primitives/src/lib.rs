@@ -22,7 +22,7 @@ pub use account::{AccountId, AddressError, SS58_PREFIX};
 pub use certificate::{Certificate, CertificateError, Finality, MAX_DESCENDANTS, quorum};
 pub use codes::{Code, Coded};
 pub use entry::{EntryHeader, Executed};
-pub use facts::{Fact, FinalizedHead};
+pub use facts::{ENGINE, Fact, FinalizedHead, Proposed};
 pub use hash::{Hash, blake2_256};
 pub use log::{Block, Position, Shape, Verdict};
 pub use policy::ClusterPolicy;

@@ -2,6 +2,7 @@
 
 use crate::{
     Account, Call,
+    cluster::now_ms,
     events::{Event, Metadata},
     extrinsic::{self, Terms},
     keys,
@@ -27,6 +28,9 @@ use tokio::{sync::OnceCell, time::timeout};
 
 /// How long an extrinsic may take until it is final.
 const FINALITY: Duration = Duration::from_secs(60);
+/// Age of the newest head above which it is not believed to say who the members of a cluster are. Workers stop to answer
+/// when theirs is half as old.
+const MAX_AGE: Duration = Duration::from_secs(60);
 /// Age at which the newest head is asked for again.
 const HEAD_AGE: Duration = Duration::from_secs(30);
 
@@ -144,6 +148,23 @@ impl Chain {
     pub fn head(&self) -> (u32, Hash) {
         let light = self.light.lock();
         (light.number(), light.hash())
+    }
+
+    /// When the newest block that was shown to be final was proposed, in milliseconds since 1970; 0 if that is the genesis.
+    pub fn time_ms(&self) -> u64 {
+        self.light.lock().time_ms()
+    }
+
+    /// Checks that the node does not hide what is new: that the newest block is young, by this machine's clock.
+    ///
+    /// Errors: `StaleNode`.
+    pub fn check_age(&self) -> Result<(), Coded> {
+        let age = Duration::from_millis(now_ms().saturating_sub(self.time_ms()));
+        if age > MAX_AGE {
+            let detail = format!("block {} is {} s old", self.head().0, age.as_secs());
+            return Err(Coded::new(Code::StaleNode, detail));
+        }
+        Ok(())
     }
 
     /// Asks for the newest head and verifies it.

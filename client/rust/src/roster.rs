@@ -38,12 +38,13 @@ pub(crate) struct Roster {
 
 impl Roster {
     /// Reads it from the chain. A member is left out if its appraisal has ended, or if it has restarted since the
-    /// epoch began: its new identity has no vote yet.
+    /// epoch began: its new identity has no vote yet. A node that shows an old chain is not believed.
     pub(crate) async fn fetch(chain: &Chain, cluster: ClusterId, now_ms: u64) -> Result<Self, Coded> {
         let missing = || Coded::new(Code::NoSuchCluster, format!("cluster {cluster}"));
         let record = chain.cluster(cluster).await?.ok_or_else(missing)?;
         let workers = try_join_all(record.members.iter().map(|member| chain.worker(&member.worker)));
         let (workers, policy) = try_join(workers, chain.policy(cluster)).await?;
+        chain.check_age()?;
         let replicas = record.members.iter().zip(workers).filter_map(|(member, worker)| {
             let worker = worker?;
             if worker.identity != member.identity || worker.appraisal.expires <= now_ms {

@@ -123,7 +123,13 @@ impl Session {
         let failed = match timeout(SILENCE, &mut first).await {
             Ok(Ok(answer)) => return Ok((worker, answer)),
             Ok(Err(error)) if !elsewhere(&error) => return Err(error),
-            Ok(Err(error)) => Some(error),
+            Ok(Err(error)) => {
+                // It has lost the chain, and answers nothing until it finds it again.
+                if error.known() == Some(Code::StaleHead) {
+                    connection.give_up();
+                }
+                Some(error)
+            }
             Err(_) => None,
         };
         let others = pin!(self.cluster.ask_others(ask, &worker));

@@ -20,7 +20,7 @@ use std::{
 };
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-const FORMAT: &str = "phala devnet 1\n";
+const FORMAT: &str = "phala devnet 2\n";
 
 /// Seeds from which the network's simulated and validators' keys are made.
 #[derive(Encode, Decode, Zeroize, ZeroizeOnDrop)]
@@ -72,8 +72,7 @@ impl Folder {
         };
         let path =
             temporary.as_ref().map_or_else(|| path.unwrap_or(Path::new(".")), tempfile::TempDir::path).to_owned();
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(&path).map_err(|e| unusable(&path, e))?;
+        make(&path)?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -98,7 +97,7 @@ impl Folder {
     /// A folder below, created if needed.
     pub fn below(&self, name: &str) -> Result<PathBuf, Coded> {
         let path = self.path.join(name);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|e| unusable(&path, e))?;
+        make(&path)?;
         Ok(path)
     }
 
@@ -119,8 +118,13 @@ impl Folder {
     }
 }
 
+/// Makes a folder that only its owner may look into, unless it is there.
+pub(crate) fn make(path: &Path) -> Result<(), Coded> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| unusable(path, e))
+}
+
 /// Writes a file that did not exist so that it is there whole or not at all.
-fn write_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(content)?;

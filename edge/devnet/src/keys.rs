@@ -37,6 +37,8 @@ impl KeyDelivery for KeyHouse {
                 worker: (request.worker, self.chain.worker(&request.worker).await?),
                 cluster: (request.cluster, self.chain.cluster(request.cluster).await?),
             };
+            // A node that hides the present must not get keys released to members of the past.
+            self.chain.check_age()?;
             self.service.release(&request, &seen, &mut SystemRng)
         })
     }

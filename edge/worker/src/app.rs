@@ -1,6 +1,6 @@
 //! Joins a replica, which knows no network, to the log of its cluster.
 
-use crate::entries::EntryFile;
+use crate::{entries::EntryFile, service::ChainHead};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
@@ -38,15 +38,16 @@ impl EntryLog for EntryFile {
 /// A replica as the application of its cluster's log.
 pub(crate) struct LogApp {
     replica: Arc<Replica>,
+    head: Arc<ChainHead>,
     genesis: Block,
     log: RwLock<Option<LogHandle>>,
 }
 
 impl LogApp {
     /// An application for a replica that has entered its epoch.
-    pub(crate) fn new(replica: Arc<Replica>) -> Result<Self, Coded> {
+    pub(crate) fn new(replica: Arc<Replica>, head: Arc<ChainHead>) -> Result<Self, Coded> {
         let genesis = replica.genesis()?;
-        Ok(Self { replica, genesis, log: RwLock::new(None) })
+        Ok(Self { replica, head, genesis, log: RwLock::new(None) })
     }
 
     /// Lets the replica send to the other members, and stop taking part if it fails.
@@ -73,6 +74,8 @@ impl Application for LogApp {
     }
 
     fn propose(&self, at: Position, ancestry: &[Block]) -> Option<Block> {
+        // A leader that has lost the chain does not know whether the log is to end. Others may lead.
+        self.head.fresh().ok()?;
         self.replica.propose(at, ancestry)
     }
 

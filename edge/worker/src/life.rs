@@ -117,11 +117,12 @@ impl Life {
 
 /// Follows the chain for as long as the worker lives. Each head is verified before it counts.
 async fn follow(chain: Arc<Chain>, status: Arc<Status>) {
-    status.head.set(chain.head().0);
+    let see = || status.head.set(chain.head().0, chain.time_ms());
+    see();
     loop {
         if let Ok(mut heads) = chain.heads().await {
-            while let Ok((header, _)) = heads.next().await {
-                status.head.set(header.number);
+            while heads.next().await.is_ok() {
+                see();
             }
         }
         tokio::time::sleep(RECONNECT).await;

@@ -48,21 +48,20 @@ pub fn now_ms() -> u64 {
 #[derive(Debug, Default)]
 pub(crate) struct ChainHead {
     number: AtomicU32,
-    seen_ms: AtomicU64,
+    time_ms: AtomicU64,
 }
 
 impl ChainHead {
-    /// Takes note of a verified head. One that is no higher than the last says nothing of the present: whoever carries the
-    /// chain may show it again and again.
-    pub(crate) fn set(&self, number: u32) {
-        if self.number.fetch_max(number, Ordering::Relaxed) < number {
-            self.seen_ms.store(now_ms(), Ordering::Relaxed);
-        }
+    /// Takes note of a verified head and the time that it carries. When it came counts for nothing: a node may have kept
+    /// it back, or show it again and again.
+    pub(crate) fn set(&self, number: u32, time_ms: u64) {
+        self.number.fetch_max(number, Ordering::Relaxed);
+        self.time_ms.fetch_max(time_ms, Ordering::Relaxed);
     }
 
     /// Height of the head, or an error if it is too old to judge requests by.
     pub(crate) fn fresh(&self) -> Result<u32, Coded> {
-        let age = now_ms().saturating_sub(self.seen_ms.load(Ordering::Relaxed));
+        let age = now_ms().saturating_sub(self.time_ms.load(Ordering::Relaxed));
         if age > MAX_HEAD_AGE_MS {
             return Err(Coded::new(Code::StaleHead, format!("no new block for {} s", age / 1000)));
         }
@@ -209,6 +208,11 @@ impl Service {
     /// Answers one call of an account that may make it.
     pub(crate) async fn answer(&self, account: AccountId, request_id: RequestId, call: Call) -> Result<Answer, Coded> {
         let started = Instant::now();
+        // Sessions that were opened before the chain was lost end their use with it.
+        if let Err(error) = self.parts.head.fresh() {
+            self.parts.metrics.answered("stale", error.known(), started.elapsed());
+            return Err(error);
+        }
         let (kind, answer) = match call {
             Call::Query(query) => ("query", self.query(account, request_id, query).await),
             Call::Command(command) => ("command", self.command(command).await),
@@ -361,16 +365,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_that_is_shown_again_is_no_news() {
+    fn a_head_is_as_old_as_it_says_however_often_it_is_shown() {
         let head = ChainHead::default();
-        assert!(head.fresh().is_err());
-        head.set(7);
+        let stale = |head: &ChainHead| head.fresh().err().and_then(|error| error.known());
+        assert_eq!(stale(&head), Some(Code::StaleHead));
+        head.set(7, now_ms());
         assert_eq!(head.fresh(), Ok(7));
-        head.seen_ms.store(now_ms() - MAX_HEAD_AGE_MS - 1, Ordering::Relaxed);
-        head.set(7);
-        head.set(6);
-        assert_eq!(head.fresh().unwrap_err().known(), Some(Code::StaleHead));
-        head.set(8);
-        assert_eq!(head.fresh(), Ok(8));
+        // An older one takes nothing back.
+        head.set(6, 1);
+        assert_eq!(head.fresh(), Ok(7));
+        let fed = ChainHead::default();
+        for number in 0..3 {
+            fed.set(number, now_ms() - MAX_HEAD_AGE_MS - 1000 + u64::from(number));
+            assert_eq!(stale(&fed), Some(Code::StaleHead), "fed slowly");
+        }
     }
 }

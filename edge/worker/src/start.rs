@@ -310,7 +310,12 @@ impl Start {
                 tokio::time::sleep(RECONNECT).await;
                 continue;
             }
-            self.status.wait_for("the other members of its cluster");
+            let held = replica.applied().height >= record.checkpoint.anchor.height;
+            self.status.wait_for(if held {
+                "the other members of its cluster"
+            } else {
+                "a member whose log reaches what the chain was shown"
+            });
             let epoch = record.epoch;
             // One that never comes back must not hold up the others.
             let next = tokio::select! {
@@ -404,7 +409,9 @@ impl Start {
             }
             tokio::time::sleep(RECONNECT).await;
         }
-        Err(Coded::new(Code::NotReady, "no member of the cluster has the entries that this one lacks"))
+        let detail =
+            format!("entry {} is here, {} was shown, and no member has it", replica.applied().height, to.height);
+        Err(Coded::new(Code::LogMissing, detail))
     }
 
     /// Joins the epoch's consensus.
@@ -415,7 +422,7 @@ impl Start {
         record: &ClusterRecord,
         replica: &Arc<Replica>,
     ) -> Result<Present, Coded> {
-        let app = Arc::new(LogApp::new(replica.clone())?);
+        let app = Arc::new(LogApp::new(replica.clone(), self.status.head.clone())?);
         let mut members = vec![];
         for member in &record.members {
             let worker = chain.worker(&member.worker).await?;

@@ -245,6 +245,13 @@ impl Worker {
         self.status.failure.lock().clone().map_or(Ok(()), Err)
     }
 
+    /// Completes with the reason when the worker cannot go on.
+    pub async fn failed(&self) -> Coded {
+        let mut waiting = self.status.waiting.subscribe();
+        let _ = waiting.wait_for(|what| *what == FAILED).await;
+        self.status.failure.lock().clone().unwrap_or_else(|| Code::Internal.into())
+    }
+
     /// Stops serving and leaves the log. What was acknowledged is on disk already.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;

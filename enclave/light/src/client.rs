@@ -1,12 +1,12 @@
 //! The light client's state: genesis, validators, newest head, and which hashes were found final.
 
 use crate::proof;
-use codec::{Decode, Encode};
+use codec::{Decode, DecodeAll, Encode};
 use phala_primitives::{
-    Code, Coded, Fact, FinalizedHead, Hash, PublicKey, blake2_256, limits::MAX_MEMBERS, records::chain_namespace,
-    storage,
+    Code, Coded, ENGINE, Fact, FinalizedHead, Hash, Proposed, PublicKey, blake2_256, limits::MAX_MEMBERS,
+    records::chain_namespace, storage,
 };
-use sp_runtime::{generic, traits::BlakeTwo256};
+use sp_runtime::{DigestItem, generic, traits::BlakeTwo256};
 use std::collections::{BTreeSet, VecDeque};
 
 /// The chain's header.
@@ -22,6 +22,16 @@ const REMEMBERED: usize = 1024;
 struct Head {
     number: u32,
     hash: Hash,
+    time_ms: u64,
+}
+
+/// When a block was proposed, in milliseconds since 1970; 0 for a header that does not say it, as that of the genesis.
+fn time_of(header: &Header) -> u64 {
+    let proposed = header.digest.logs.iter().find_map(|item| match item {
+        DigestItem::PreRuntime(ENGINE, item) => Proposed::decode_all(&mut item.as_slice()).ok(),
+        _ => None,
+    });
+    proposed.map_or(0, |proposed| proposed.time_ms)
 }
 
 /// A FRAME header begins with the hash of its parent.
@@ -43,7 +53,7 @@ pub struct LightClient {
 impl LightClient {
     /// A client of the chain with this genesis hash, whose validators are known already.
     pub fn new(genesis: Hash, validators: Vec<PublicKey>) -> Self {
-        let head = Head { number: 0, hash: genesis };
+        let head = Head { number: 0, hash: genesis, time_ms: 0 };
         let namespace = chain_namespace(&genesis);
         Self { genesis, namespace, validators, head, verified: BTreeSet::new(), order: VecDeque::new() }
     }
@@ -86,6 +96,12 @@ impl LightClient {
         self.head.hash
     }
 
+    /// When that block was proposed, in milliseconds since 1970, as a quorum of validators agreed with their clocks at
+    /// hand; 0 at the start. Whoever withholds newer blocks cannot make it younger.
+    pub fn time_ms(&self) -> u64 {
+        self.head.time_ms
+    }
+
     /// Takes a head that is final. One that is not newer than the present one changes nothing.
     ///
     /// Errors: `BadFinality` if the certificate does not prove it.
@@ -94,7 +110,7 @@ impl LightClient {
         let header = decode_header(&head.header)?;
         self.check_final(hash, &header, head)?;
         if header.number > self.head.number {
-            self.head = Head { number: header.number, hash };
+            self.head = Head { number: header.number, hash, time_ms: time_of(&header) };
         }
         Ok(header)
     }

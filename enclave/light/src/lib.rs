@@ -8,8 +8,10 @@
 //! 3. upon [`LightClient::check`], the head of a [`Fact`](phala_primitives::Fact) must be final in the same way, and its
 //!    trie nodes must lead from the header's state root to the value, or to its absence.
 //!
-//! The validators are those of the genesis block for the life of the chain. Nothing here knows time: a caller that
-//! must not be shown an old state gives [`LightClient::check`] the oldest block that it accepts.
+//! The validators are those of the genesis block for the life of the chain. Nothing here knows the present: a
+//! caller that must not be shown an old state gives [`LightClient::check`] the oldest block that it accepts, and holds
+//! [`LightClient::time_ms`] against its clock. The time is the validators', so a node that shows an old chain, or feeds a
+//! new one slowly, is seen through, however often it repeats itself.
 //!
 //! Everything that is checked is hostile input: sizes are limited before any work is done.
 

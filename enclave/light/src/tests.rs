@@ -1,9 +1,12 @@
 use crate::{Header, LightClient, MAX_PROOF_NODES};
 use codec::Encode;
 use ed25519_dalek::{Signer, SigningKey};
-use phala_primitives::{AccountId, Certificate, Code, Coded, Fact, FinalizedHead, Hash, blake2_256, storage};
+use phala_primitives::{
+    AccountId, Certificate, Code, Coded, ENGINE, Fact, FinalizedHead, Hash, Proposed, blake2_256, storage,
+};
 use phala_primitives::{quorum, records::chain_namespace};
 use sp_core::{Blake2Hasher, H256};
+use sp_runtime::DigestItem;
 use sp_trie::{LayoutV1, MemoryDB, Recorder, TrieDBBuilder, TrieMut, trie_types::TrieDBMutBuilderV1};
 
 /// A state of one worker, the validators, and enough else to make the trie deep.
@@ -92,6 +95,24 @@ impl Chain {
 
 fn header(number: u32, parent_hash: H256, state_root: H256) -> Header {
     Header { parent_hash, number, state_root, extrinsics_root: H256::zero(), digest: Default::default() }
+}
+
+#[test]
+fn a_head_carries_its_time() {
+    let chain = Chain::new(1);
+    let mut client = chain.client();
+    assert_eq!(client.time_ms(), 0);
+    let mut show = |number: u32, time_ms: u64| {
+        let mut header = header(number, H256(chain.hash().0), chain.state.root);
+        header.digest.push(DigestItem::PreRuntime(ENGINE, Proposed { view: 9, time_ms }.encode()));
+        let header = header.encode();
+        let finality = chain.certify(blake2_256(&header), quorum(4)).into();
+        client.update(&FinalizedHead { header, finality }).unwrap();
+        client.time_ms()
+    };
+    assert_eq!(show(5, 5000), 5000);
+    // An older head is final, too; it changes nothing.
+    assert_eq!((show(4, 9000), show(6, 6000)), (5000, 6000));
 }
 
 fn code<T: std::fmt::Debug>(result: Result<T, Coded>) -> Option<Code> {

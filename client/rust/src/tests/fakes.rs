@@ -15,8 +15,8 @@ use jsonrpsee::{RpcModule, server::ServerHandle};
 use parking_lot::Mutex;
 use phala_light::Header;
 use phala_primitives::{
-    AccountId, Certificate, Code, Coded, EntryHeader, Executed, Fact, FinalizedHead, Hash, PublicKey, RequestId,
-    blake2_256, merkle, quorum,
+    AccountId, Certificate, Code, Coded, ENGINE, EntryHeader, Executed, Fact, FinalizedHead, Hash, Proposed, PublicKey,
+    RequestId, blake2_256, merkle, quorum,
     records::{
         Anchor, Appraisal, Checkpoint, ClusterRecord, ContractRecord, Member, Seal, Tier, WorkerRecord,
         chain_namespace, cluster_namespace,
@@ -28,6 +28,7 @@ use phala_session::{
     Outcome, Output, Place, Query, QueryReceipt, Said, SignedCommand, SystemRng,
 };
 use sp_core::{Blake2Hasher, H256};
+use sp_runtime::{Digest, DigestItem};
 use sp_trie::{LayoutV1, MemoryDB, Recorder, Trie, TrieDBBuilder, TrieMut, trie_types::TrieDBMutBuilderV1};
 use std::{
     collections::BTreeMap,
@@ -47,6 +48,7 @@ pub(super) struct FakeChain {
     validator: SigningKey,
     entries: Mutex<Entries>,
     number: AtomicU32,
+    age_ms: AtomicU64,
     server: Mutex<Option<(String, ServerHandle)>>,
 }
 
@@ -69,16 +71,17 @@ fn trie(entries: &Entries) -> (MemoryDB<Blake2Hasher>, H256) {
     (db, root)
 }
 
-fn header(number: u32, state_root: H256) -> Vec<u8> {
+fn header(number: u32, state_root: H256, time_ms: u64) -> Vec<u8> {
     let (parent_hash, extrinsics_root) = (H256::zero(), H256::zero());
-    Header { parent_hash, number, state_root, extrinsics_root, digest: Default::default() }.encode()
+    let item = DigestItem::PreRuntime(ENGINE, Proposed { view: 9, time_ms }.encode());
+    Header { parent_hash, number, state_root, extrinsics_root, digest: Digest { logs: vec![item] } }.encode()
 }
 
 impl FakeChain {
     pub(super) async fn start() -> Arc<Self> {
         let validator = SigningKey::from_bytes(&[1; 32]);
         let (entries, number, server) = (Mutex::default(), AtomicU32::new(10), Mutex::default());
-        let chain = Arc::new(Self { validator, entries, number, server });
+        let chain = Arc::new(Self { validator, entries, number, age_ms: AtomicU64::new(0), server });
         let hex = |bytes: Vec<u8>| format!("0x{}", hex::encode(bytes));
         let key = |params: jsonrpsee::types::Params<'_>| {
             let text: String = params.sequence().next().unwrap();
@@ -108,7 +111,7 @@ impl FakeChain {
     }
 
     fn genesis_header(&self) -> Vec<u8> {
-        header(0, trie(&self.genesis_entries()).1)
+        header(0, trie(&self.genesis_entries()).1, 0)
     }
 
     pub(super) fn genesis(&self) -> Hash {
@@ -123,12 +126,18 @@ impl FakeChain {
         self.number.store(number, Ordering::Relaxed);
     }
 
+    /// From now on its newest block is so old.
+    pub(super) fn set_age(&self, age_ms: u64) {
+        self.age_ms.store(age_ms, Ordering::Relaxed);
+    }
+
     fn sign(&self, digest: Hash, count: usize) -> Certificate {
         certify(std::slice::from_ref(&self.validator), count, &chain_namespace(&self.genesis()), 0, digest)
     }
 
     fn head(&self) -> FinalizedHead {
-        let header = header(self.number.load(Ordering::Relaxed), trie(&self.entries.lock()).1);
+        let time_ms = now_ms().saturating_sub(self.age_ms.load(Ordering::Relaxed));
+        let header = header(self.number.load(Ordering::Relaxed), trie(&self.entries.lock()).1, time_ms);
         FinalizedHead { finality: self.sign(blake2_256(&header), 1).into(), header }
     }
 

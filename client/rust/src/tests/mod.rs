@@ -45,6 +45,22 @@ async fn a_chain_that_goes_back_is_not_believed() {
 }
 
 #[tokio::test]
+async fn a_node_that_shows_the_past_is_not_believed() {
+    let setup = setup([Behaviour::Honest; 4]).await;
+    let cluster = setup.contract.cluster();
+    setup.chain.set_number(11);
+    setup.chain.set_age(50_000);
+    cluster.roster(true).await.unwrap();
+    setup.chain.set_number(12);
+    setup.chain.set_age(70_000);
+    let stale = |error: phala_primitives::Coded| assert_eq!(error.known(), Some(Code::StaleNode), "{error}");
+    stale(cluster.roster(true).await.unwrap_err());
+    let late = Arc::new(Chain::connect(&setup.chain.url(), Some(setup.chain.genesis())).await.unwrap());
+    let credentials = Account::from_suri("//Bob").unwrap().certify(&late, Scope::All, Duration::from_secs(60));
+    stale(Cluster::connect(late, 0, credentials).await.unwrap_err());
+}
+
+#[tokio::test]
 async fn queries_pass_over_the_dead_the_unready_and_liars() {
     let setup = setup([Behaviour::Dead, Behaviour::NotReady, Behaviour::WrongAnswer, Behaviour::Honest]).await;
     let answered = setup.contract.query(vec![1, 2, 3]).await.unwrap();
