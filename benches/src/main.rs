@@ -16,7 +16,8 @@
 //! command, and on an interpreter. How contracts share the cores, and what a second core brings, is measured on the
 //! engine alone, too; the former also on a whole worker, with what a query gains that splits its work. How steadily
 //! contracts tick is measured on a whole network, see `ticks`, and how long that stands still when the leader of the
-//! cluster dies, see `failover`.
+//! cluster dies, see `failover`. What more workers bring, see `scale_out`; what a cluster's state costs as it grows, see
+//! `state`.
 //!
 //! The tables go to stderr, the figures to `target/bench.json` of the checkout and, as JSON, to stdout.
 
@@ -31,6 +32,8 @@ mod native;
 mod network;
 mod report;
 mod scale;
+mod scale_out;
+mod state;
 mod ticks;
 mod worker;
 
@@ -94,6 +97,21 @@ enum Part {
         #[arg(long, default_value_t = FAILOVER.per_second)]
         rate: u32,
     },
+    /// Measure only how many more queries more workers answer, and add that to the figures.
+    ScaleOut {
+        /// Per cent of one processor that each worker has.
+        #[arg(long, default_value_t = SHARE)]
+        share: u64,
+    },
+    /// Measure only what a cluster's state costs as it grows, and add that to the figures.
+    State {
+        /// Values at the end.
+        #[arg(long, default_value_t = STATE.values)]
+        values: u64,
+        /// Values after which a line is written.
+        #[arg(long, default_value_t = STATE.step)]
+        step: u64,
+    },
     /// Be the native server (started by the measurement itself).
     #[command(hide = true)]
     Native {
@@ -107,6 +125,12 @@ const TICKS: ticks::Plan = ticks::Plan { contracts: 100, period_ms: 16, time: Du
 
 /// What is measured of leaders that die.
 const FAILOVER: failover::Plan = failover::Plan { kills: 20, per_second: 500 };
+
+/// Per cent of one processor that each of eight workers has: they and their clients fit on two.
+const SHARE: u64 = 6;
+
+/// The state that `bench state` grows by itself; it takes some minutes, so that `make bench` leaves it out.
+const STATE: state::Plan = state::Plan { values: 10_000_000, step: 1_000_000, commands: 1_000 };
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -138,6 +162,19 @@ async fn main() -> Result<()> {
             add(&figures)?;
             return print(&figures);
         }
+        Some(Part::ScaleOut { share }) => {
+            let plan = scale_out::Plan { share, time, rounds: options.rounds };
+            let figures = scale_out::measure(plan, &checkout()?).await?;
+            eprintln!("{}", scale_out::table(&figures));
+            add(&figures)?;
+            return print(&figures);
+        }
+        Some(Part::State { values, step }) => {
+            let figures = state::measure(state::Plan { values, step, ..STATE }, &checkout()?.join("target"))?;
+            eprintln!("{}", state::table(&figures));
+            add(&figures)?;
+            return print(&figures);
+        }
         None => {}
     }
     let figures = compare(&options).await?;
@@ -148,6 +185,15 @@ async fn main() -> Result<()> {
     eprintln!("{}", failover::table(&failover));
     add(&figures)?;
     add(&ticks)?;
+    match scale_out::possible() {
+        Ok(()) => {
+            let plan = scale_out::Plan { share: SHARE, time, rounds: options.rounds };
+            let scaled = scale_out::measure(plan, &checkout()?).await?;
+            eprintln!("{}", scale_out::table(&scaled));
+            add(&scaled)?;
+        }
+        Err(error) => eprintln!("SKIPPED: what more workers bring is not measured here: {error:#}"),
+    }
     print(&add(&failover)?)
 }
 

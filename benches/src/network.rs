@@ -36,38 +36,20 @@ impl Network {
         let (process, rpc) = timeout(START, start_process()).await.context("the network does not start")??;
         let bundle = std::fs::read(checkout.join("contracts/fixtures/psp22.contract"))?;
         let bundle: Value = serde_json::from_slice(&bundle)?;
-        let code = hex::decode(text(&bundle["source"]["wasm"])?.trim_start_matches("0x"))?;
 
         let alice = Keys::from_suri("//Alice")?;
         let chain = Arc::new(Chain::connect(&rpc, None).await?);
         let credentials = alice.certify(&chain, Scope::All, Duration::from_secs(3600));
         let cluster = Cluster::connect(chain, 0, credentials).await?;
-        let supply: u128 = (0..accounts).map(balance).sum();
-        let new = (selector(&bundle, "constructors", "new")?, supply, None::<String>, None::<String>, 12u8);
-        let (token, _) =
-            Contract::deploy(&cluster, &alice, code, b"bench".to_vec(), new.encode(), MAX_COMMAND_GAS).await?;
+        let token = deploy_token(&cluster, &alice, &bundle, accounts).await?;
 
         let code = crate::worker::code()?;
         let (computer, _) =
             Contract::deploy(&cluster, &alice, code, b"bench".to_vec(), vec![], MAX_COMMAND_GAS).await?;
-        let transfer = selector(&bundle, "messages", "PSP22::transfer")?;
-        let transfers = (0..accounts).map(|number| {
-            let data = (transfer, account(number), balance(number), Vec::<u8>::new()).encode();
-            let action = Action::Call { contract: token.address(), data };
-            let cluster = &cluster;
-            async move {
-                let executed = cluster.send(&cluster.sign(action, MAX_COMMAND_GAS)).await?;
-                let output = executed.outcome.result?;
-                // Two layers of `Result`: the language's and the token's.
-                ensure!(output.data == [0, 0], "a transfer was refused: {:?}", output.data);
-                Ok(())
-            }
-        });
-        stream::iter(transfers).buffer_unordered(IN_FLIGHT).try_collect::<()>().await?;
 
         let worker = cluster.replicas().first().context("the cluster has members")?.worker;
         let balance_of = selector(&bundle, "messages", "PSP22::balance_of")?;
-        Ok(Self { cluster, worker, token: token.address(), computer, balance_of, _process: process })
+        Ok(Self { cluster, worker, token, computer, balance_of, _process: process })
     }
 
     /// The contract that computes.
@@ -79,6 +61,33 @@ impl Network {
     pub(crate) async fn session(&self) -> Result<Session> {
         Ok(Session::open_at(&self.cluster, &self.worker).await?)
     }
+}
+
+/// Deploys the token of this bundle, gives every account its tokens, and returns its address.
+pub(crate) async fn deploy_token(
+    cluster: &Arc<Cluster>,
+    owner: &Keys,
+    bundle: &Value,
+    accounts: usize,
+) -> Result<AccountId> {
+    let code = hex::decode(text(&bundle["source"]["wasm"])?.trim_start_matches("0x"))?;
+    let supply: u128 = (0..accounts).map(balance).sum();
+    let new = (selector(bundle, "constructors", "new")?, supply, None::<String>, None::<String>, 12u8);
+    let (token, _) = Contract::deploy(cluster, owner, code, b"bench".to_vec(), new.encode(), MAX_COMMAND_GAS).await?;
+    let transfer = selector(bundle, "messages", "PSP22::transfer")?;
+    let transfers = (0..accounts).map(|number| {
+        let data = (transfer, account(number), balance(number), Vec::<u8>::new()).encode();
+        let action = Action::Call { contract: token.address(), data };
+        async move {
+            let executed = cluster.send(&cluster.sign(action, MAX_COMMAND_GAS)).await?;
+            let output = executed.outcome.result?;
+            // Two layers of `Result`: the language's and the token's.
+            ensure!(output.data == [0, 0], "a transfer was refused: {:?}", output.data);
+            Ok(())
+        }
+    });
+    stream::iter(transfers).buffer_unordered(IN_FLIGHT).try_collect::<()>().await?;
+    Ok(token.address())
 }
 
 /// Starts the network on free ports; with it the address of its JSON-RPC, which its first line of output names.
@@ -99,7 +108,7 @@ pub(crate) async fn start_process() -> Result<(Child, String)> {
 }
 
 /// The selector that the bundle's metadata gives a constructor or message.
-fn selector(bundle: &Value, kind: &str, label: &str) -> Result<[u8; 4]> {
+pub(crate) fn selector(bundle: &Value, kind: &str, label: &str) -> Result<[u8; 4]> {
     let functions = bundle["spec"][kind].as_array().with_context(|| format!("the bundle has no {kind}"))?;
     let function = functions.iter().find(|function| function["label"] == label);
     let function = function.with_context(|| format!("the bundle has no {label}"))?;
@@ -119,12 +128,18 @@ pub(crate) struct SessionClient {
     balance_of: [u8; 4],
 }
 
+impl SessionClient {
+    pub(crate) fn new(session: Session, token: AccountId, balance_of: [u8; 4]) -> Self {
+        Self { session, token, balance_of }
+    }
+}
+
 impl Connect for Network {
     type Client = SessionClient;
 
     async fn connect(&self) -> Result<SessionClient> {
         let session = self.session().await?;
-        Ok(SessionClient { session, token: self.token, balance_of: self.balance_of })
+        Ok(SessionClient::new(session, self.token, self.balance_of))
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use phala_client::Freshness;
 use phala_primitives::limits::MAX_COMMAND_GAS;
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 /// The confidential compute cloud on one command line.
 #[derive(Parser, Debug)]
@@ -39,6 +39,24 @@ pub(crate) enum Command {
         after_help = "Examples:\n  phala dev\n  phala dev --data-dir ./net --json\n  phala dev --validators 1 --rpc-port 9955"
     )]
     Dev(Dev),
+    /// Draw up a network of processes: a file that all of its parts share, and a secret for each. Attestation is SIMULATED.
+    #[command(name = "network", after_help = PARTS)]
+    DrawNetwork(NetworkOptions),
+    /// Run one validator of a network, and its JSON-RPC.
+    #[command(
+        after_help = "Example:\n  phala node --network net/network.json --secret net/secrets/validator-0 --data-dir v0 --rpc 127.0.0.1:9944"
+    )]
+    Node(NodeOptions),
+    /// Run the key service of a network, which holds its SIMULATED master secret.
+    #[command(
+        after_help = "Example:\n  phala key-service --network net/network.json --secret net/secrets/key-service --data-dir keys --listen 127.0.0.1:7100"
+    )]
+    KeyService(KeyServiceOptions),
+    /// Run one worker: it serves in a cluster as soon as the chain gives it a place there, and waits in the pool before.
+    #[command(
+        after_help = "Example:\n  phala worker --network net/network.json --secret net/secrets/worker-0 --data-dir w0 --suri //Worker//0 \\\n    --keys http://127.0.0.1:7100 --listen 127.0.0.1:8000 --peer 127.0.0.1:7200"
+    )]
+    Worker(WorkerOptions),
     /// Show the main job on a fresh network and print its figures.
     Demo(Demo),
     /// Create a contract from a template.
@@ -222,6 +240,21 @@ pub(crate) enum ClusterCommand {
         #[command(flatten)]
         network: Network,
     },
+    /// Make a cluster of workers that have registered. Who makes it sets its policy.
+    #[command(
+        after_help = "Example:\n  phala cluster create //Worker//0 //Worker//1 //Worker//2 //Worker//3 --suri //Alice"
+    )]
+    Create {
+        /// 1, or 4 to 7 workers: names such as //Worker//2 or addresses.
+        #[arg(required = true)]
+        workers: Vec<String>,
+        /// Who makes it.
+        #[command(flatten)]
+        signer: Signer,
+        /// Which network.
+        #[command(flatten)]
+        network: Network,
+    },
     /// Have another worker take a member's place, as its operator or the account that made the cluster. Nothing stops
     /// meanwhile; once it is done, the worker can be switched off.
     #[command(after_help = "Example:\n  phala cluster drain //Worker//2 --suri //Worker//2")]
@@ -316,6 +349,96 @@ pub(crate) struct Dev {
     /// Port of the first worker, the others follow; 0 takes free ones.
     #[arg(long, default_value_t = 8000)]
     pub(crate) worker_port: u16,
+    /// Let contracts reach this machine and its network over HTTP, not only the internet.
+    #[arg(long)]
+    pub(crate) allow_private_http: bool,
+}
+
+const PARTS: &str = "\
+Example, all on one machine; on several ones give their addresses:
+  phala network net --validator 127.0.0.1:7000 --workers 4
+  phala node --network net/network.json --secret net/secrets/validator-0 --data-dir v0 &
+  phala key-service --network net/network.json --secret net/secrets/key-service --data-dir keys --listen 127.0.0.1:7100 &
+  phala worker --network net/network.json --secret net/secrets/worker-0 --data-dir w0 --suri //Worker//0 \\
+    --keys http://127.0.0.1:7100 --listen 127.0.0.1:8000 --peer 127.0.0.1:7200 &       and so //Worker//1 to //Worker//3
+  phala cluster create //Worker//0 //Worker//1 //Worker//2 //Worker//3 --suri //Alice";
+
+/// Options of `network`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct NetworkOptions {
+    /// Folder for network.json and secrets/.
+    pub(crate) folder: PathBuf,
+    /// Where a validator listens for the others; once for each.
+    #[arg(long, required = true, value_name = "IP:PORT")]
+    pub(crate) validator: Vec<SocketAddr>,
+    /// For how many workers there is a secret, and an account //Worker//N that owns something.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) workers: u32,
+    /// Name of the chain.
+    #[arg(long, default_value = "Phala Testnet")]
+    pub(crate) name: String,
+}
+
+/// What all parts of a network need.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct PartOptions {
+    /// The network.json that `phala network` wrote; the same for all.
+    #[arg(long)]
+    pub(crate) network: PathBuf,
+    /// The secret of this part, out of secrets/; no other machine needs it.
+    #[arg(long)]
+    pub(crate) secret: PathBuf,
+    /// Own folder.
+    #[arg(long)]
+    pub(crate) data_dir: PathBuf,
+}
+
+/// Options of `node`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct NodeOptions {
+    /// Which part.
+    #[command(flatten)]
+    pub(crate) part: PartOptions,
+    /// Where the JSON-RPC (HTTP and WebSocket) listens.
+    #[arg(long, default_value = "127.0.0.1:9944", value_name = "IP:PORT")]
+    pub(crate) rpc: SocketAddr,
+}
+
+/// Options of `key-service`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct KeyServiceOptions {
+    /// Which part.
+    #[command(flatten)]
+    pub(crate) part: PartOptions,
+    /// JSON-RPC address of a chain node; it is believed only what it proves.
+    #[arg(long, default_value = "ws://127.0.0.1:9944", env = "PHALA_URL")]
+    pub(crate) url: String,
+    /// Where workers ask for keys.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) listen: SocketAddr,
+}
+
+/// Options of `worker`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct WorkerOptions {
+    /// Which part.
+    #[command(flatten)]
+    pub(crate) part: PartOptions,
+    /// JSON-RPC address of a chain node; it is believed only what it proves.
+    #[arg(long, default_value = "ws://127.0.0.1:9944", env = "PHALA_URL")]
+    pub(crate) url: String,
+    /// The key service.
+    #[arg(long, value_name = "URL")]
+    pub(crate) keys: String,
+    /// Where clients reach this worker.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// Where the other members of its cluster reach it.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) peer: SocketAddr,
+    /// Secret of the worker's account.
+    #[arg(long, env = "PHALA_SURI", hide_env_values = true)]
+    pub(crate) suri: String,
     /// Let contracts reach this machine and its network over HTTP, not only the internet.
     #[arg(long)]
     pub(crate) allow_private_http: bool,

@@ -49,6 +49,10 @@ fn start_tracing() {
 async fn run(command: Command, output: Output) -> Result<ExitCode> {
     match command {
         Command::Dev(options) => commands::dev::run(&options, output).await?,
+        Command::DrawNetwork(options) => commands::parts::network(&options, output)?,
+        Command::Node(options) => commands::parts::node(&options, output).await?,
+        Command::KeyService(options) => commands::parts::key_service(&options, output).await?,
+        Command::Worker(options) => commands::parts::worker(&options, output).await?,
         Command::Demo(options) => commands::demo::run(&options, output).await?,
         Command::New { name, template, path } => commands::build::new(&name, &template, path, output)?,
         Command::Build { path, check: Some(bundle), .. } => commands::build::check(&path, &bundle, output)?,
@@ -78,6 +82,9 @@ async fn run(command: Command, output: Output) -> Result<ExitCode> {
         Command::Withdraw(options) => commands::money::withdraw(&options, output).await?,
         Command::Cluster { command: Some(ClusterCommand::Policy { cluster, set, signer, network }), .. } => {
             commands::cluster::policy(cluster, &set, &signer, &network, output).await?;
+        }
+        Command::Cluster { command: Some(ClusterCommand::Create { workers, signer, network }), .. } => {
+            commands::parts::create_cluster(&workers, &signer, &network, output).await?;
         }
         Command::Cluster { command: Some(ClusterCommand::Drain { worker, cluster, signer, network }), .. } => {
             commands::cluster::drain(cluster, &worker, &signer, &network, output).await?;

@@ -1,4 +1,7 @@
-//! Whole-system tests against the real binary. This library starts it.
+//! Whole-system tests against the real binary. This library starts it, and has machines and wires for it.
+
+pub mod tun;
+pub mod wires;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Deserializer, Value};

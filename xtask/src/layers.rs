@@ -30,7 +30,18 @@ const LAW: &[(&str, &[&str])] = &[
     ("tests", &["chain/primitives", "enclave/session", "client", "edge/devnet"]),
     ("benches/interpreter", &["chain/primitives", "enclave/vm"]),
     ("benches/kernels", &[]),
-    ("benches", &["chain/primitives", "enclave/session", "enclave/vm", "client/rust", "edge/devnet", "benches"]),
+    (
+        "benches",
+        &[
+            "chain/primitives",
+            "enclave/session",
+            "enclave/state",
+            "enclave/vm",
+            "client/rust",
+            "edge/devnet",
+            "benches",
+        ],
+    ),
     ("xtask", &[]),
 ];
 

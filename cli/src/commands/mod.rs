@@ -11,6 +11,7 @@ pub(crate) mod doctor;
 pub(crate) mod estimate;
 pub(crate) mod logs;
 pub(crate) mod money;
+pub(crate) mod parts;
 pub(crate) mod test;
 pub(crate) mod testkit;
 pub(crate) mod upgrade;

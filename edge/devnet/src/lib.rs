@@ -10,6 +10,7 @@
 pub mod folder;
 mod keys;
 mod memory;
+pub mod parts;
 mod ports;
 
 use crate::{
