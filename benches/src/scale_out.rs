@@ -41,7 +41,7 @@ const SIZES: [usize; 4] = [1, 2, 4, 8];
 /// Clients of each worker.
 const CLIENTS: usize = 4;
 /// Length of the period in which a worker has its share, in microseconds.
-const PERIOD: u64 = 20_000;
+const PERIOD: u64 = 100_000;
 
 /// What is measured.
 #[derive(Clone, Copy)]

@@ -103,7 +103,7 @@ codes! {
     3009 Unsealable "sealed data does not open on this machine" => "It was sealed by another machine or program, or was altered: start with a fresh folder.";
     3010 SessionLimit "the session has ended or carried as much as it may" => "Open a new session.";
     3011 NoReplica "no replica of the cluster answers" => "See which workers run: `phala doctor`. A command keeps its id: send it again, it executes at most once.";
-    3012 StaleState "the state of the replica is older than the query allows" => "Allow more time: a cluster without commands makes an entry about five times a second.";
+    3012 StaleState "the state of the replica is older than the query allows" => "Allow more time: a cluster without commands makes an entry about six times a second.";
     3013 Contradiction "replicas answer the query differently" => "Ask again; if the contract does not change all the time, a replica is faulty or hostile.";
     3030 LogMissing "the cluster's log on the disks at hand ends below what the chain was shown" => "Start a member with its newest disk: nothing that was acknowledged is given up for an old one.";
     4001 PoolFull "the node's pool of extrinsics is full" => "Wait for the next block, or add a tip.";

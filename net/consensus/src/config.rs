@@ -121,7 +121,7 @@ impl LogConfig {
     }
 
     /// A log like a cluster's: one leader until it fails, proposals as soon as there is something to propose, an
-    /// empty one each 200 ms, another leader 350 ms after the last has fallen silent.
+    /// empty one each 150 ms, another leader 250 ms after the last has fallen silent.
     pub fn cluster(me: Secret, members: Vec<Peer>, epoch: u64, namespace: Vec<u8>, partition: String) -> Self {
         Self {
             me,
@@ -129,12 +129,12 @@ impl LogConfig {
             epoch,
             namespace,
             partition,
-            pacing: Pacing { min_interval: Duration::from_millis(1), heartbeat: Duration::from_millis(200) },
+            pacing: Pacing { min_interval: Duration::from_millis(1), heartbeat: Duration::from_millis(150) },
             timeouts: Timeouts {
-                leader: Duration::from_millis(350),
-                certification: Duration::from_millis(500),
-                retry: Duration::from_millis(250),
-                skip: Duration::from_millis(1750),
+                leader: Duration::from_millis(250),
+                certification: Duration::from_millis(350),
+                retry: Duration::from_millis(200),
+                skip: Duration::from_millis(1500),
                 fetch: Duration::from_millis(500),
             },
             stable_leader: true,
