@@ -16,7 +16,7 @@
 //! command, and on an interpreter. How contracts share the cores, and what a second core brings, is measured on the
 //! engine alone, too; the former also on a whole worker, with what a query gains that splits its work. How steadily
 //! contracts tick is measured on a whole network, see `ticks`, and how long that stands still when the leader of the
-//! cluster dies, see `failover`. What more workers bring, see `scale_out`; what a cluster's state costs as it grows, see
+//! cluster dies, see `failover`. What more readers bring, see `scale_out`; what a cluster's state costs as it grows, see
 //! `state`.
 //!
 //! The tables go to stderr, the figures to `target/bench.json` of the checkout and, as JSON, to stdout.
@@ -97,9 +97,9 @@ enum Part {
         #[arg(long, default_value_t = FAILOVER.per_second)]
         rate: u32,
     },
-    /// Measure only how many more queries more workers answer, and add that to the figures.
+    /// Measure only how many more queries more readers answer, and add that to the figures.
     ScaleOut {
-        /// Per cent of one processor that each worker has.
+        /// Per cent of one processor that each reader has.
         #[arg(long, default_value_t = SHARE)]
         share: u64,
     },
@@ -126,8 +126,8 @@ const TICKS: ticks::Plan = ticks::Plan { contracts: 100, period_ms: 16, time: Du
 /// What is measured of leaders that die.
 const FAILOVER: failover::Plan = failover::Plan { kills: 20, per_second: 500 };
 
-/// Per cent of one processor that each of eight workers has: they and their clients fit on two.
-const SHARE: u64 = 6;
+/// Per cent of one processor that each of eight readers has: they and their clients fit on two.
+const SHARE: u64 = 8;
 
 /// The state that `bench state` grows by itself; it takes some minutes, so that `make bench` leaves it out.
 const STATE: state::Plan = state::Plan { values: 10_000_000, step: 1_000_000, commands: 1_000 };
@@ -192,7 +192,7 @@ async fn main() -> Result<()> {
             eprintln!("{}", scale_out::table(&scaled));
             add(&scaled)?;
         }
-        Err(error) => eprintln!("SKIPPED: what more workers bring is not measured here: {error:#}"),
+        Err(error) => eprintln!("SKIPPED: what more readers bring is not measured here: {error:#}"),
     }
     print(&add(&failover)?)
 }

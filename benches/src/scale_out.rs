@@ -1,7 +1,7 @@
-//! What do more workers bring? Eight workers, each a process of its own that the system gives the same small share of the
-//! processor, as if each were a small machine. Each is a cluster of one with its own copy of a token, so that none
-//! waits for another; clients ask one, two, four, eight of them, in sessions, in a closed loop. Twice the workers should
-//! answer twice as many queries, as long as clients and workers together find processors enough.
+//! What do more workers bring? One cluster with eight readers, each a process of its own that the system gives the same
+//! small share of the processor, as if each were a small machine. All have the same token; clients ask one, two, four,
+//! eight of them, in sessions, in a closed loop. Twice the workers should answer twice as many queries, as long as
+//! clients and workers together find processors enough.
 //!
 //! The shares are control groups: of version 1, or 2. Where this program may not make any, `make bench` says
 //! so and measures the rest.
@@ -34,19 +34,19 @@ use tokio::{
     time::timeout,
 };
 
-/// How many workers there are.
-const WORKERS: usize = 8;
+/// How many readers there are.
+const READERS: usize = 8;
 /// Of how many the queries are counted.
 const SIZES: [usize; 4] = [1, 2, 4, 8];
-/// Clients of each worker.
+/// Clients of each reader.
 const CLIENTS: usize = 4;
-/// Length of the period in which a worker has its share, in microseconds.
+/// Length of the period in which a reader has its share, in microseconds.
 const PERIOD: u64 = 100_000;
 
 /// What is measured.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
-    /// Per cent of one processor that each worker has.
+    /// Per cent of one processor that each reader has.
     pub(crate) share: u64,
     pub(crate) time: Duration,
     pub(crate) rounds: usize,
@@ -55,11 +55,11 @@ pub(crate) struct Plan {
 /// What came of it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figures {
-    /// Queries per second of eight workers, as a multiple of eight times those of one. 1 is linear.
+    /// Queries per second of eight readers, as a multiple of eight times those of one. 1 is linear.
     pub(crate) query_scale_8_workers: f64,
-    /// Per cent of one processor that each worker has.
+    /// Per cent of one processor that each reader has.
     pub(crate) query_scale_share_percent: u64,
-    /// Workers, and their queries per second together.
+    /// Readers, and their queries per second together.
     pub(crate) query_scale: Vec<(usize, f64)>,
 }
 
@@ -143,10 +143,11 @@ fn free() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-/// Eight clusters of one worker each, and what clients ask.
+/// A cluster of one member with eight readers, and what clients ask.
 struct Farm {
-    /// Cluster and token of each worker.
-    tokens: Vec<(Arc<Cluster>, AccountId)>,
+    cluster: Arc<Cluster>,
+    readers: Vec<AccountId>,
+    token: AccountId,
     balance_of: [u8; 4],
     accounts: usize,
     _parts: Vec<Part>,
@@ -158,7 +159,7 @@ impl Farm {
         let net = net.to_string_lossy().into_owned();
         let validator = free()?.to_string();
         let (drawn, said) =
-            start(&["network", &net, "--validator", &validator, "--workers", &WORKERS.to_string()]).await?;
+            start(&["network", &net, "--validator", &validator, "--workers", &(READERS + 1).to_string()]).await?;
         drop(drawn);
         let file = said["network"].as_str().context("it names its file")?.to_owned();
         let common = |command: &'static str, name: &str| {
@@ -175,7 +176,7 @@ impl Farm {
         let (keys, said) = run(common("key-service", "key-service"), &own).await?;
         let url = said["url"].as_str().context("it names its URL")?.to_owned();
         let (mut parts, mut workers) = (vec![node, keys], vec![]);
-        for index in 0..WORKERS {
+        for index in 0..=READERS {
             let (listen, peer, suri) = (free()?.to_string(), free()?.to_string(), format!("//Worker//{index}"));
             let own = ["--url", &rpc, "--keys", &url, "--suri", &suri, "--listen", &listen, "--peer", &peer];
             parts.push(run(common("worker", &format!("worker-{index}")), &own).await?.0);
@@ -184,41 +185,45 @@ impl Farm {
         let chain = Arc::new(Chain::connect(&rpc, None).await?);
         let alice = Keys::from_suri("//Alice")?;
         let bundle: Value = serde_json::from_slice(&fs::read(checkout.join("contracts/fixtures/psp22.contract"))?)?;
-        let mut tokens = vec![];
-        for worker in &workers {
-            let cluster = timeout(network::START, make(&chain, &alice, worker)).await.context("no cluster")??;
-            let token = network::deploy_token(&cluster, &alice, &bundle, accounts).await?;
-            tokens.push((cluster, token));
-        }
+        let (member, readers) = workers.split_first().context("there are workers")?;
+        let cluster = timeout(network::START, make(&chain, &alice, member, readers)).await.context("no cluster")??;
+        let token = network::deploy_token(&cluster, &alice, &bundle, accounts).await?;
         let balance_of = network::selector(&bundle, "messages", "PSP22::balance_of")?;
         // From now on each has its share, and no more.
-        for part in parts.iter_mut().skip(2) {
+        for part in parts.iter_mut().skip(3) {
             let pid = part.process.id().context("a worker has ended")?;
             let group = Group::new(&format!("phala-bench-{pid}"), share)?;
             group.take(pid)?;
             part.group = Some(group);
         }
-        Ok(Self { tokens, balance_of, accounts, _parts: parts })
+        Ok(Self { cluster, readers: readers.to_vec(), token, balance_of, accounts, _parts: parts })
     }
 }
 
-/// Makes a cluster of one worker, once it has registered, and waits until it serves.
-async fn make(chain: &Arc<Chain>, alice: &Keys, worker: &AccountId) -> Result<Arc<Cluster>> {
+/// Makes a cluster of one member, once it has registered, with these readers, once they have offered themselves, and
+/// waits until they serve.
+async fn make(chain: &Arc<Chain>, alice: &Keys, member: &AccountId, readers: &[AccountId]) -> Result<Arc<Cluster>> {
     let mut heads = chain.heads().await?;
-    while chain.worker(worker).await?.is_none() {
+    while chain.worker(member).await?.is_none() {
         heads.next().await?;
     }
     let number = chain.clusters().await?;
-    chain.submit(alice, &Call::create_cluster(&[*worker])).await?;
+    chain.submit(alice, &Call::create_cluster(&[*member])).await?;
+    let count = u32::try_from(readers.len())?;
+    while chain.submit(alice, &Call::set_readers(number, count)).await.is_err() {
+        heads.next().await?;
+    }
     let credentials = alice.certify(chain, Scope::All, Duration::from_secs(24 * 3600));
     let cluster = Cluster::connect(chain.clone(), number, credentials).await?;
-    while Session::open(&cluster).await.is_err() {
-        heads.next().await?;
+    for worker in std::iter::once(member).chain(readers) {
+        while Session::open_at(&cluster, worker).await.is_err() {
+            heads.next().await?;
+        }
     }
     Ok(cluster)
 }
 
-/// The first so many workers of a farm. Clients are given to them in turn.
+/// The first so many readers of a farm. Clients are given to them in turn.
 struct Front<'a> {
     farm: &'a Farm,
     workers: usize,
@@ -230,8 +235,9 @@ impl Connect for Front<'_> {
 
     async fn connect(&self) -> Result<SessionClient> {
         let index = self.next.fetch_add(1, Ordering::Relaxed) % self.workers;
-        let (cluster, token) = self.farm.tokens.get(index).context("there is no such worker")?;
-        Ok(SessionClient::new(Session::open(cluster).await?, *token, self.farm.balance_of))
+        let Farm { cluster, readers, token, balance_of, .. } = self.farm;
+        let session = Session::open_at(cluster, readers.get(index).context("there is no such reader")?).await?;
+        Ok(SessionClient::new(session, *token, *balance_of))
     }
 }
 
@@ -273,7 +279,7 @@ async fn rounds(plan: Plan, checkout: &Path, folder: &Path) -> Result<Figures> {
 /// The figures as people read them.
 pub(crate) fn table(figures: &Figures) -> String {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["workers", "queries/s", "of linear"]);
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["readers", "queries/s", "of linear"]);
     let one = figures.query_scale.first().map_or(1.0, |(_, per_second)| *per_second);
     for (workers, per_second) in &figures.query_scale {
         let linear = per_second / (one * *workers as f64);
@@ -282,5 +288,5 @@ pub(crate) fn table(figures: &Figures) -> String {
     for column in table.column_iter_mut() {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    format!("{table}\neach worker has {} % of a processor", figures.query_scale_share_percent)
+    format!("{table}\neach reader has {} % of a processor", figures.query_scale_share_percent)
 }

@@ -167,7 +167,7 @@ pub(crate) enum Command {
     /// Show a cluster: its members, what their machines are worth, and what contracts may use.
     #[command(
         args_conflicts_with_subcommands = true,
-        after_help = "Examples:\n  phala cluster\n  phala cluster policy --set memory=256MiB --set query=1min --suri //Worker//0\n  phala cluster drain //Worker//2 --suri //Worker//2\n  phala cluster resize 7 --suri //Worker//0"
+        after_help = "Examples:\n  phala cluster\n  phala cluster policy --set memory=256MiB --set query=1min --suri //Worker//0\n  phala cluster drain //Worker//2 --suri //Worker//2\n  phala cluster resize 7 --suri //Worker//0\n  phala cluster readers 2 --suri //Worker//0"
     )]
     Cluster {
         /// Number of the cluster.
@@ -277,6 +277,23 @@ pub(crate) enum ClusterCommand {
         /// How many.
         #[arg(value_parser = clap::value_parser!(u32).range(4..=7))]
         size: u32,
+        /// Number of the cluster.
+        #[arg(long, default_value_t = 0)]
+        cluster: u32,
+        /// Who made the cluster.
+        #[command(flatten)]
+        signer: Signer,
+        /// Which network.
+        #[command(flatten)]
+        network: Network,
+    },
+    /// Give a cluster so many readers, as the account that made it: idle workers that follow it without a vote and
+    /// answer queries. Each one more answers as many more.
+    #[command(after_help = "Example:\n  phala cluster readers 2 --suri //Worker//0")]
+    Readers {
+        /// How many.
+        #[arg(value_parser = clap::value_parser!(u32).range(0..=32))]
+        count: u32,
         /// Number of the cluster.
         #[arg(long, default_value_t = 0)]
         cluster: u32,

@@ -92,6 +92,9 @@ async fn run(command: Command, output: Output) -> Result<ExitCode> {
         Command::Cluster { command: Some(ClusterCommand::Resize { size, cluster, signer, network }), .. } => {
             commands::cluster::resize(cluster, size, &signer, &network, output).await?;
         }
+        Command::Cluster { command: Some(ClusterCommand::Readers { count, cluster, signer, network }), .. } => {
+            commands::cluster::readers(cluster, count, &signer, &network, output).await?;
+        }
         Command::Cluster { cluster, network, .. } => commands::cluster::show(cluster, &network, output).await?,
         Command::Transfer { to, amount, signer, network } => {
             commands::account::transfer(&to, &amount, &signer, &network, output).await?;

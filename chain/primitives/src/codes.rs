@@ -106,6 +106,7 @@ codes! {
     3012 StaleState "the state of the replica is older than the query allows" => "Allow more time: a cluster without commands makes an entry about six times a second.";
     3013 Contradiction "replicas answer the query differently" => "Ask again; if the contract does not change all the time, a replica is faulty or hostile.";
     3030 LogMissing "the cluster's log on the disks at hand ends below what the chain was shown" => "Start a member with its newest disk: nothing that was acknowledged is given up for an old one.";
+    3031 OnlyReads "this replica is a reader: it answers queries, and takes no commands" => "Ask a member of the cluster; clients choose one by themselves.";
     4001 PoolFull "the node's pool of extrinsics is full" => "Wait for the next block, or add a tip.";
     4002 BadExtrinsic "the extrinsic is not valid" => "The message says why: nonce, balance, signature or era.";
     4003 NoNode "no node of the chain answers" => "Start `phala dev`, or give its address with --url.";

@@ -45,5 +45,7 @@ pub const MAX_CALL_DATA: usize = 16 << 10;
 pub const CALL_GAS: u64 = MAX_COMMAND_GAS / 4;
 /// Longest encoded call that a contract has dispatched on the chain, in bytes.
 pub const MAX_DISPATCH: usize = 4 << 10;
+/// Most readers of a cluster.
+pub const MAX_READERS: usize = 32;
 /// Most members of a cluster or validators that a record holds.
 pub const MAX_MEMBERS: u32 = 64;

@@ -85,6 +85,8 @@ pub struct ClusterRecord {
     pub checkpoint: Checkpoint,
     /// Workers that are to be the members, once those that are new hold the log; empty if there is no change to come.
     pub wanted: Vec<AccountId>,
+    /// Workers that follow the log without a vote and answer queries, at most [`MAX_READERS`](crate::limits::MAX_READERS).
+    pub readers: Vec<AccountId>,
 }
 
 /// An entry of a cluster's log that the chain was shown to be final: the cluster never goes back behind it.

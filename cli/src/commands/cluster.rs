@@ -98,6 +98,20 @@ fn member_text(member: &Member, worker: Option<&WorkerRecord>) -> String {
     format!("  {}  tier {}  {endpoint}{votes}", member.worker, tier_text(record.appraisal.tier))
 }
 
+fn reader_json(reader: &AccountId, worker: Option<&WorkerRecord>) -> Value {
+    json!({
+        "worker": reader.to_string(),
+        "endpoint": worker.map(|worker| String::from_utf8_lossy(&worker.endpoint).into_owned()),
+        "tier": worker.map(|worker| tier_text(worker.appraisal.tier)),
+    })
+}
+
+fn reader_text(reader: &AccountId, worker: Option<&WorkerRecord>) -> String {
+    let Some(record) = worker else { return format!("  {reader}  not registered") };
+    let endpoint = String::from_utf8_lossy(&record.endpoint);
+    format!("  {reader}  tier {}  {endpoint}", tier_text(record.appraisal.tier))
+}
+
 /// Who is to come and to go.
 fn change(record: &ClusterRecord) -> Vec<String> {
     let members: Vec<AccountId> = record.members.iter().map(|member| member.worker).collect();
@@ -130,6 +144,18 @@ pub(crate) async fn resize(
 ) -> Result<()> {
     let resized = |record: &ClusterRecord| record.members.len() == size as usize;
     reshape(cluster, &Call::resize(cluster, size), resized, signer, network, output).await
+}
+
+/// Gives a cluster so many readers.
+pub(crate) async fn readers(
+    cluster: ClusterId,
+    count: u32,
+    signer: &Signer,
+    network: &Network,
+    output: Output,
+) -> Result<()> {
+    let has = |record: &ClusterRecord| record.readers.len() == count as usize;
+    reshape(cluster, &Call::set_readers(cluster, count), has, signer, network, output).await
 }
 
 /// Has the chain change a cluster's members, and waits until it has them.
@@ -175,15 +201,24 @@ pub(crate) async fn show(cluster: ClusterId, network: &Network, output: Output) 
     for member in &record.members {
         members.push((member, chain.worker(&member.worker).await?));
     }
+    let mut readers = vec![];
+    for reader in &record.readers {
+        readers.push((reader, chain.worker(reader).await?));
+    }
     let json = json!({
         "cluster": cluster, "epoch": record.epoch, "floor": record.floor.height,
         "checkpoint": { "height": record.checkpoint.anchor.height, "block": record.checkpoint.block },
         "wanted": record.wanted.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "members": members.iter().map(|(member, worker)| member_json(member, worker.as_ref())).collect::<Vec<_>>(),
+        "readers": readers.iter().map(|(reader, worker)| reader_json(reader, worker.as_ref())).collect::<Vec<_>>(),
         "policy": policy_json(&policy),
     });
     let mut lines: Vec<String> = members.iter().map(|(member, worker)| member_text(member, worker.as_ref())).collect();
     lines.extend(change(&record));
+    if !readers.is_empty() {
+        lines.push(format!("readers    {}", readers.len()));
+        lines.extend(readers.iter().map(|(reader, worker)| reader_text(reader, worker.as_ref())));
+    }
     let text = format!(
         "cluster    {cluster}, epoch {}\ncheckpoint entry {}, shown in block {}\nmembers    {}\n{}\n{}",
         record.epoch,

@@ -98,6 +98,11 @@ impl Call {
         Self::new(CLUSTERS, 44, (cluster, size))
     }
 
+    /// Gives a cluster so many readers, workers without a vote that answer queries. The caller is who created it.
+    pub fn set_readers(cluster: ClusterId, count: u32) -> Self {
+        Self::new(CLUSTERS, 46, (cluster, count))
+    }
+
     /// Pays the deposit for code of this BLAKE2b-256 hash and size.
     pub fn upload_code(code_hash: &Hash, size: u32) -> Self {
         Self::new(CLUSTERS, 2, (code_hash, size))

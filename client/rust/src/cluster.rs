@@ -112,6 +112,13 @@ pub(crate) enum Ask<'a> {
     History(&'a Link),
 }
 
+impl Ask<'_> {
+    /// Whether a reader can answer it.
+    fn reads(&self) -> bool {
+        matches!(self, Ask::Query(query) if query.freshness != Freshness::Linearizable)
+    }
+}
+
 /// An entry, and the epoch that it is of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Link {
@@ -174,12 +181,18 @@ impl Cluster {
         self.roster.lock().0.replicas.clone()
     }
 
-    /// The same, asked of the chain again if what is known is old.
+    /// The readers that can be asked: with queries.
+    pub fn readers(&self) -> Vec<Replica> {
+        self.roster.lock().0.readers.clone()
+    }
+
+    /// The same as [`Cluster::replicas`], asked of the chain again if what is known is old.
     pub async fn reachable(&self) -> Result<Vec<Replica>, Coded> {
         Ok(self.roster(false).await?.replicas.clone())
     }
 
-    /// Asks this one of [`Cluster::replicas`] first.
+    /// Asks this one of [`Cluster::replicas`] first, or, of those who only read, one of [`Cluster::readers`], which come
+    /// behind them.
     pub fn prefer(&self, index: usize) {
         self.preferred.store(index, Ordering::Relaxed);
     }
@@ -466,7 +479,7 @@ impl Cluster {
                     continue;
                 }
             };
-            match self.ask_all(&roster.replicas, ask, asked).await {
+            match self.ask_all(&roster.askable(ask.reads()), ask, asked).await {
                 Some(Err(error)) if try_elsewhere(&error) => last = error,
                 Some(answer) => return answer,
                 None => {}
@@ -588,8 +601,8 @@ impl Cluster {
         }
         self.observe(roster.checkpoint.anchor.height);
         *self.roster.lock() = (roster.clone(), Instant::now());
-        let identities: Vec<_> = roster.identities.clone();
-        self.seals.lock().retain(|identity, _| identities.contains(identity));
+        let known = |identity: &PublicKey| roster.identities.contains(identity) || roster.reads(identity);
+        self.seals.lock().retain(|identity, _| known(identity));
         if lost {
             let detail = format!("epoch {} begins at entry {}", roster.epoch, roster.floor.height);
             return Err(Coded::new(Code::HistoryLost, detail));
@@ -620,10 +633,8 @@ impl Cluster {
                     return Err(Coded::new(Code::BadReceipt, "it is of another history than the chain was shown"));
                 }
                 // A replica that was cut off may still answer from an epoch that has ended.
-                if receipt.cluster != self.id
-                    || receipt.epoch < roster.epoch
-                    || !self.members(receipt.epoch).await?.contains(identity)
-                {
+                let answers = roster.reads(identity) || self.members(receipt.epoch).await?.contains(identity);
+                if receipt.cluster != self.id || receipt.epoch < roster.epoch || !answers {
                     return Err(Coded::new(Code::BadReceipt, "it is of another cluster or epoch"));
                 }
                 Ok(())
@@ -670,7 +681,7 @@ impl Cluster {
     /// The replica of this worker.
     pub(crate) async fn replica(&self, worker: &AccountId) -> Result<Replica, Coded> {
         let roster = self.roster(false).await?;
-        let found = roster.replicas.iter().find(|replica| replica.worker == *worker).cloned();
+        let found = roster.askable(true).into_iter().find(|replica| replica.worker == *worker);
         found.ok_or_else(|| Coded::new(Code::NoReplica, format!("{worker} is no member that can be asked")))
     }
 
@@ -695,7 +706,7 @@ impl fmt::Debug for Cluster {
 pub(crate) fn try_elsewhere(error: &Coded) -> bool {
     use Code::{
         BadReceipt, BadSignature, Busy, BytesBusy, ContractBusy, Internal, Malformed, MemoryBusy, NoNode, NoQuorum,
-        NoReplica, NotAuthentic, NotReady, QueueFull, StaleHead, StaleState, StorageFailed, TooManySessions,
+        NoReplica, NotAuthentic, NotReady, OnlyReads, QueueFull, StaleHead, StaleState, StorageFailed, TooManySessions,
         UnknownKey, WrongAddress,
     };
     matches!(
@@ -712,6 +723,7 @@ pub(crate) fn try_elsewhere(error: &Coded) -> bool {
                 | NoNode
                 | NoQuorum
                 | NoReplica
+                | OnlyReads
                 | NotAuthentic
                 | NotReady
                 | QueueFull

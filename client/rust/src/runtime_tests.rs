@@ -115,6 +115,7 @@ fn calls_are_those_of_the_runtime() {
         (Call::accuse(6, &bob), RuntimeCall::Clusters(pallet_clusters::Call::accuse { cluster: 6, worker: bob })),
         (Call::drain(6, &bob), RuntimeCall::Clusters(pallet_clusters::Call::drain { cluster: 6, worker: bob })),
         (Call::resize(6, 7), RuntimeCall::Clusters(pallet_clusters::Call::resize { cluster: 6, size: 7 })),
+        (Call::set_readers(6, 7), RuntimeCall::Clusters(pallet_clusters::Call::set_readers { cluster: 6, count: 7 })),
         (
             Call::upload_code(&hash, 7),
             RuntimeCall::Clusters(pallet_clusters::Call::upload_code { code_hash: hash, size: 7 }),

@@ -33,7 +33,7 @@ const AHEAD_MS: u64 = 1_000;
 const OFFER: Duration = Duration::from_secs(40);
 const PIECES: Duration = Duration::from_secs(60);
 /// Largest answer, in bytes: pieces up to four MiB, and a value that does not fit into that.
-const MAX_ANSWER: usize = 64 << 20;
+pub(crate) const MAX_ANSWER: usize = 64 << 20;
 /// Questions under way at once.
 const PARALLEL: usize = 4;
 /// Pieces that one question is about.

@@ -8,7 +8,7 @@
 //! are ordered in the new epoch; queries are answered all the time.
 
 use crate::{
-    service::{Present, Service, now_ms},
+    service::{Service, now_ms},
     start::{Keys, Start, blocking},
 };
 use codec::Encode;
@@ -151,9 +151,10 @@ impl Seat<'_> {
     }
 
     async fn leave(&self) {
-        let Present { log, .. } = self.service.present();
-        log.stop();
-        log.stopped().await;
+        if let Ok(log) = self.service.log() {
+            log.stop();
+            log.stopped().await;
+        }
     }
 
     /// Goes on in the chain's epoch, if that is a newer one. Otherwise, when it is this member's turn, shows the chain how
@@ -176,7 +177,7 @@ impl Seat<'_> {
     async fn prune(&self, record: &ClusterRecord) -> Result<(), Coded> {
         let (replica, shown) = (self.replica().clone(), record.checkpoint.anchor.height);
         let below = blocking(move || replica.prune(shown)).await?;
-        self.service.present().log.prune(below.saturating_sub(BACKFILL));
+        self.service.log()?.prune(below.saturating_sub(BACKFILL));
         Ok(())
     }
 
@@ -208,8 +209,8 @@ impl Seat<'_> {
         self.leave().await;
         let replica = self.replica().clone();
         self.start.take_seat(self.chain, &record, &replica).await?;
-        let present = self.start.join(self.chain, self.keys, &record, &replica).await?;
-        self.service.enter(present);
+        let log = self.start.join(self.chain, self.keys, &record, &replica).await?;
+        self.service.enter(log);
         tracing::info!(worker = %self.start.worker(), epoch = record.epoch, "goes on in another epoch");
         (self.record, self.finished, self.reported) = (record, 0, false);
         Ok(Advance::Stays)

@@ -110,7 +110,8 @@ pub(crate) async fn hook(
 }
 
 async fn answer(service: &Service, contract: &str, parts: Parts, body: Body) -> Result<Response, Coded> {
-    service.parts().head.fresh()?;
+    service.fresh()?;
+    service.log()?;
     let address: AccountId = contract.parse().map_err(|_| Code::NoContract)?;
     let _underway = service.hooks().enter(address)?;
     let key = idempotency_key(&parts.headers)?;
@@ -192,9 +193,13 @@ fn refusal(error: &Coded) -> Response {
         Code::NoContract | Code::NoHook => StatusCode::NOT_FOUND,
         Code::HookTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::HookBusy | Code::QueueFull => StatusCode::TOO_MANY_REQUESTS,
-        Code::NotReady | Code::StaleHead | Code::Busy | Code::BytesBusy | Code::StorageFailed => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Code::NotReady
+        | Code::StaleHead
+        | Code::StaleState
+        | Code::OnlyReads
+        | Code::Busy
+        | Code::BytesBusy
+        | Code::StorageFailed => StatusCode::SERVICE_UNAVAILABLE,
         Code::NoQuorum => StatusCode::GATEWAY_TIMEOUT,
         Code::Expired => StatusCode::REQUEST_TIMEOUT,
         Code::Malformed => StatusCode::BAD_REQUEST,

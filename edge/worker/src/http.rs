@@ -6,7 +6,7 @@
 //! | `POST /v1/call` | an envelope; answered with a response, both as octets |
 //! | `GET /v1/session` | WebSocket: first message an envelope that opens a session, answered with a response, then frames |
 //! | `GET /v1/entries?from=&to=` | entries of the command log for a replica that lags: certified headers, encrypted bodies |
-//! | `POST /v1/copy` | a newcomer's sealed question for the state, answered with its outline or pieces of it, sealed |
+//! | `POST /v1/copy` | a newcomer's or reader's sealed question for the state or what changed in it, answered sealed |
 //! | `/v1/hooks/{contract}/{path}` | any HTTP request for a contract, in the clear, see [`crate::hooks`] |
 //! | `GET /livez`, `/readyz`, `/metrics` | for whoever runs it |
 //!
@@ -112,7 +112,8 @@ async fn info(State(status): State<Arc<Status>>) -> Response {
         "worker": parts.worker.to_string(),
         "identity": format!("0x{}", hex::encode(parts.identity)),
         "cluster": parts.cluster,
-        "epoch": service.present().epoch,
+        "epoch": service.replica().ready_epoch().ok(),
+        "reads_only": service.only_reads(),
         "leads": service.leads(),
         "height": applied.height,
         "state_root": applied.root.to_string(),
@@ -346,14 +347,16 @@ async fn entries(State(status): State<Arc<Status>>, Query(range): Query<Range>) 
     }
 }
 
-/// Answers a newcomer; in its own time, if the state that it asks for is yet to come.
+/// Answers a newcomer or a reader; in its own time, if what it asks for is yet to come.
 async fn copy(State(status): State<Arc<Status>>, question: Bytes) -> Response {
     let Some(service) = status.service() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
-    let Ok(_turn) = status.copying.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     let answered = async {
         loop {
             let (replica, question) = (service.replica().clone(), question.clone());
-            match blocking(move || replica.asked(&question, now_ms())).await? {
+            let turn = status.copying.acquire().await.map_err(|_| Code::Internal)?;
+            let answer = blocking(move || replica.asked(&question, now_ms())).await?;
+            drop(turn);
+            match answer {
                 Answer::Now(bytes) => return Ok::<_, Coded>(bytes),
                 // It may be cancelled with the replica.
                 Answer::Later(next) => drop(next.await),
@@ -362,6 +365,9 @@ async fn copy(State(status): State<Arc<Status>>, question: Bytes) -> Response {
     };
     match tokio::time::timeout(COPY_TIMEOUT, answered).await {
         Ok(Ok(bytes)) => octets(bytes).into_response(),
+        Ok(Err(error)) if error.known() == Some(Code::NotReady) => {
+            (StatusCode::GONE, error.to_string()).into_response()
+        }
         Ok(Err(error)) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
         Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }

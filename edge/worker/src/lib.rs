@@ -22,6 +22,7 @@ mod jobs;
 mod life;
 mod metrics;
 mod outside;
+mod reading;
 mod sayings;
 mod service;
 mod start;

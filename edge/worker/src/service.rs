@@ -36,6 +36,8 @@ const PART_CATCH_UP: Duration = Duration::from_millis(200);
 const REHEARSAL_WAIT: Duration = Duration::from_secs(2);
 /// Longest time that a reader of a log waits for news.
 const MAX_LOG_WAIT: Duration = Duration::from_secs(20);
+/// Age of a reader's state above which it stops answering: it has lost its cluster.
+const MAX_READER_AGE_MS: u64 = 10_000;
 /// Age of the newest verified head of the chain above which the replica stops answering.
 const MAX_HEAD_AGE_MS: u64 = 30_000;
 
@@ -82,17 +84,11 @@ pub(crate) struct ServiceParts {
     pub(crate) said: Arc<Sayings>,
 }
 
-/// The epoch that the replica is in, and its log.
-#[derive(Clone)]
-pub(crate) struct Present {
-    pub(crate) epoch: u64,
-    pub(crate) log: LogHandle,
-}
-
 /// What clients reach through the worker's sockets.
 pub(crate) struct Service {
     parts: ServiceParts,
-    present: RwLock<Present>,
+    /// The log of the epoch that the replica is in; `None`: it is a reader, and in none.
+    log: RwLock<Option<LogHandle>>,
     queries: Arc<Semaphore>,
     catching_up: Semaphore,
     budget: Arc<Budget>,
@@ -120,13 +116,13 @@ pub(crate) enum Reception {
 
 impl Service {
     /// A service for a replica that is ready.
-    pub(crate) fn new(parts: ServiceParts, present: Present) -> Self {
+    pub(crate) fn new(parts: ServiceParts, log: Option<LogHandle>) -> Self {
         let queries = Arc::new(Semaphore::new(MAX_QUERIES));
         let (budget, rehearsals) = (Budget::new(MAX_REQUEST_BYTES), Arc::new(Semaphore::new(1)));
         let catching_up = Semaphore::new(MAX_CATCHING_UP);
         Self {
             parts,
-            present: RwLock::new(present),
+            log: RwLock::new(log),
             queries,
             catching_up,
             budget,
@@ -141,14 +137,33 @@ impl Service {
         &self.parts
     }
 
-    /// The epoch that the replica is in, and its log.
-    pub(crate) fn present(&self) -> Present {
-        self.present.read().clone()
+    /// The log of the epoch that the replica is in.
+    ///
+    /// Errors: `OnlyReads` of a reader, which is in none.
+    pub(crate) fn log(&self) -> Result<LogHandle, Coded> {
+        self.log.read().clone().ok_or_else(|| Code::OnlyReads.into())
     }
 
-    /// Goes on in another epoch.
-    pub(crate) fn enter(&self, present: Present) {
-        *self.present.write() = present;
+    /// Whether the replica has no vote.
+    pub(crate) fn only_reads(&self) -> bool {
+        self.log.read().is_none()
+    }
+
+    /// Goes on in another epoch's log.
+    pub(crate) fn enter(&self, log: LogHandle) {
+        *self.log.write() = Some(log);
+    }
+
+    /// Checks that what this replica knows is no older than it may be: of the chain, and of its cluster.
+    pub(crate) fn fresh(&self) -> Result<u32, Coded> {
+        let head = self.parts.head.fresh()?;
+        if self.only_reads() {
+            let age = now_ms().saturating_sub(self.parts.replica.entry_time()?);
+            if age > MAX_READER_AGE_MS {
+                return Err(Coded::new(Code::StaleState, format!("no member was heard for {} s", age / 1000)));
+            }
+        }
+        Ok(head)
     }
 
     /// What requests under way may hold.
@@ -168,7 +183,7 @@ impl Service {
 
     /// Whether this replica leads its cluster, as far as it knows.
     pub(crate) fn leads(&self) -> bool {
-        self.present().log.leader() == Some(self.parts.identity)
+        self.log().is_ok_and(|log| log.leader() == Some(self.parts.identity))
     }
 
     /// Opens and signs session keys.
@@ -179,12 +194,8 @@ impl Service {
     /// Opens an envelope and answers what is in it.
     pub(crate) async fn receive(&self, envelope: &[u8]) -> Reception {
         let started = Instant::now();
-        let opened = self
-            .parts
-            .head
-            .fresh()
-            .map_err(Into::into)
-            .and_then(|head| self.parts.acceptor.open(envelope, now_ms(), head));
+        let opened =
+            self.fresh().map_err(Into::into).and_then(|head| self.parts.acceptor.open(envelope, now_ms(), head));
         let opened = match opened {
             Ok(opened) => opened,
             Err(refusal) => {
@@ -209,7 +220,7 @@ impl Service {
     pub(crate) async fn answer(&self, account: AccountId, request_id: RequestId, call: Call) -> Result<Answer, Coded> {
         let started = Instant::now();
         // Sessions that were opened before the chain was lost end their use with it.
-        if let Err(error) = self.parts.head.fresh() {
+        if let Err(error) = self.fresh().and_then(|_| self.takes(&call)) {
             self.parts.metrics.answered("stale", error.known(), started.elapsed());
             return Err(error);
         }
@@ -235,6 +246,16 @@ impl Service {
         answer
     }
 
+    /// Whether this replica takes such calls. A reader has no part in the log.
+    fn takes(&self, call: &Call) -> Result<(), Coded> {
+        let needs_log = match call {
+            Call::Query(query) => query.freshness == Freshness::Linearizable,
+            Call::Command(_) | Call::Outcome(_) | Call::History(_) | Call::Rehearse(_) => true,
+            Call::Balance(_) | Call::Logs(_) | Call::Part(_) | Call::Follow(_) | Call::Unfollow(_) => false,
+        };
+        if needs_log { self.log().map(drop) } else { Ok(()) }
+    }
+
     /// Waits for the state that a caller asks for: it wrote through another replica, and this one is a moment behind.
     /// No thread waits with it.
     async fn catch_up(&self, height: u64) -> Result<(), Coded> {
@@ -257,7 +278,7 @@ impl Service {
 
     /// Waits until this replica is as far as it knows the log to be, and an entry further.
     pub(crate) async fn keep_up(&self) -> Result<(), Coded> {
-        let known = self.present().log.tip().max(self.parts.replica.applied().height);
+        let known = self.log()?.tip().max(self.parts.replica.applied().height);
         self.catch_up(known.saturating_add(1)).await
     }
 
@@ -325,7 +346,7 @@ impl Service {
     ) -> Result<LogPage, Coded> {
         let replica = &self.parts.replica;
         // A replica that is cut off has no news, and must not keep its readers from others that have.
-        self.parts.head.fresh()?;
+        self.fresh()?;
         replica.may_read_log(account, &query.contract)?;
         let until = tokio::time::Instant::now() + patience;
         loop {

@@ -10,8 +10,9 @@ use crate::{
     fanout::{FanOut, Peers},
     jobs,
     outside::Host,
+    reading::{Follower, Reading},
     sayings::Sayings,
-    service::{Present, Service, ServiceParts, now_ms},
+    service::{Service, ServiceParts, now_ms},
     vigil,
     worker::{Status, WorkerConfig},
 };
@@ -27,7 +28,7 @@ use phala_primitives::{
     records::{Anchor, ClusterRecord, cluster_namespace},
     storage,
 };
-use phala_replica::Replica;
+use phala_replica::{Newcomer, Replica};
 use phala_session::{Acceptor, CertificateCache, Place, REPLAY_WINDOW, SystemRng};
 use phala_state::FileBackend;
 use phala_vm::{Capacity, Engine};
@@ -36,6 +37,7 @@ use std::{
     fs::OpenOptions,
     os::unix::fs::OpenOptionsExt,
     path::PathBuf,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -110,14 +112,27 @@ impl Start {
     /// Serves until the worker has no seat any more.
     pub(crate) async fn run(self, chain: &Arc<Chain>, keys: &Keys) -> Result<(), Coded> {
         let mut above = None;
-        let (opened, record) = loop {
+        let (mut opened, record) = loop {
             self.status.wait_for("the cluster's keys");
             let Some((record, cluster_keys)) = self.admitted(chain, keys).await? else { return Ok(()) };
             self.status.wait_for("its state");
             let opened = self.open(chain, keys, &record, cluster_keys).await?;
+            if record.readers.contains(&self.worker()) {
+                let newcomer = opened.replica.newcomer();
+                if self.read_along(chain, keys, opened).await? == Reading::Over {
+                    return Ok(());
+                }
+                self.status.withdraw();
+                self.status.wait_for("the state of its cluster");
+                if let Err(error) = self.copy(chain, &record, newcomer).await {
+                    tracing::info!(%error, "asks for the state again");
+                    tokio::time::sleep(RECONNECT).await;
+                }
+                continue;
+            }
             if above.is_none() && self.is_far(&record, &opened.replica) {
                 self.status.wait_for("the state of its cluster");
-                above = Some(self.copy(chain, &record, &opened.replica).await.unwrap_or_else(|error| {
+                above = Some(self.copy(chain, &record, opened.replica.newcomer()).await.unwrap_or_else(|error| {
                     tracing::info!(%error, "takes the log instead of the state");
                     Anchor::default()
                 }));
@@ -130,17 +145,10 @@ impl Start {
             }
         };
         // No entry should wait for the compiler; but the cluster need not wait for all code.
-        let _ = tokio::time::timeout(COMPILING, opened.compiling).await;
+        let _ = tokio::time::timeout(COMPILING, &mut opened.compiling).await;
         self.status.wait_for("the cluster's consensus");
-        let present = self.join(chain, keys, &record, &opened.replica).await?;
-        let place = Place {
-            genesis: self.config.genesis,
-            worker: self.worker(),
-            cluster: self.cluster,
-            replay_window: REPLAY_WINDOW,
-        };
-        let acceptor = Acceptor::new(place, keys.identity.clone(), opened.certificates, now_ms(), &mut SystemRng);
-        let _performing = AbortOnDrop(tokio::spawn(jobs::perform(opened.replica.clone(), opened.egress)));
+        let log = self.join(chain, keys, &record, &opened.replica).await?;
+        let _performing = AbortOnDrop(tokio::spawn(jobs::perform(opened.replica.clone(), opened.egress.clone())));
         let _keeping = AbortOnDrop(tokio::spawn(jobs::keep_time(opened.replica.clone())));
         let bridge = Bridge {
             chain: chain.clone(),
@@ -150,6 +158,51 @@ impl Start {
             known: Mutex::default(),
         };
         let _carrying = AbortOnDrop(tokio::spawn(bridge::carry(bridge)));
+        let (service, ticking) = self.service(chain, keys, opened, Some(log));
+        let policy = follow_policy(chain.clone(), self.cluster, service.clone());
+        let _following_policy = AbortOnDrop(tokio::spawn(policy));
+        self.status.serve(service.clone());
+        tokio::select! {
+            ended = look_after(&service, ticking) => ended,
+            ended = epochs::follow(&self, chain, keys, record, &service) => ended,
+            error = vigil::over(&self, chain, service.replica()) => Err(error),
+        }
+    }
+
+    /// Follows the cluster without a vote, and serves as soon as it has a state that the members vouch for.
+    async fn read_along(&self, chain: &Arc<Chain>, keys: &Keys, opened: Opened) -> Result<Reading, Coded> {
+        self.status.wait_for("news of its cluster");
+        let mut follower = Follower::new(self, chain, opened.replica.clone());
+        let lost = self.record(chain, |record| !record.readers.contains(&self.worker()));
+        let mut lost = pin!(lost);
+        tokio::select! {
+            found = follower.step() => if !found? { return Ok(Reading::Behind) },
+            lost = &mut lost => return lost.map(|_| Reading::Over),
+        }
+        let (service, ticking) = self.service(chain, keys, opened, None);
+        self.status.serve(service.clone());
+        tokio::select! {
+            ended = look_after(&service, ticking) => ended.map(|()| Reading::Over),
+            ended = follower.run() => ended.map(|()| Reading::Behind),
+            lost = &mut lost => lost.map(|_| Reading::Over),
+        }
+    }
+
+    /// What clients reach; of a reader without `log`.
+    fn service(
+        &self,
+        chain: &Arc<Chain>,
+        keys: &Keys,
+        opened: Opened,
+        log: Option<LogHandle>,
+    ) -> (Arc<Service>, Ticker) {
+        let place = Place {
+            genesis: self.config.genesis,
+            worker: self.worker(),
+            cluster: self.cluster,
+            replay_window: REPLAY_WINDOW,
+        };
+        let acceptor = Acceptor::new(place, keys.identity.clone(), opened.certificates, now_ms(), &mut SystemRng);
         opened.fanout.attach(Peers {
             chain: chain.clone(),
             cluster: self.cluster,
@@ -168,15 +221,7 @@ impl Start {
             metrics: self.status.metrics().clone(),
             said: opened.said,
         };
-        let service = Arc::new(Service::new(parts, present));
-        let policy = follow_policy(chain.clone(), self.cluster, service.clone());
-        let _following_policy = AbortOnDrop(tokio::spawn(policy));
-        self.status.serve(service.clone());
-        tokio::select! {
-            ended = look_after(&service, opened.ticking) => ended,
-            ended = epochs::follow(&self, chain, keys, record, &service) => ended,
-            error = vigil::over(&self, chain, service.replica()) => Err(error),
-        }
+        (Arc::new(Service::new(parts, log)), opened.ticking)
     }
 
     /// Waits for a record of the cluster in which this worker has a seat, or is to get one, and that satisfies `wanted`.
@@ -206,7 +251,8 @@ impl Start {
     }
 
     fn has_place(&self, record: &ClusterRecord) -> bool {
-        self.has_seat(record) || record.wanted.contains(&self.worker())
+        let worker = self.worker();
+        self.has_seat(record) || record.wanted.contains(&worker) || record.readers.contains(&worker)
     }
 
     fn has_seat(&self, record: &ClusterRecord) -> bool {
@@ -358,7 +404,7 @@ impl Start {
     }
 
     /// Replaces the state of a replica, which is of no use then, by that of the others.
-    async fn copy(&self, chain: &Chain, record: &ClusterRecord, replica: &Replica) -> Result<Anchor, Coded> {
+    async fn copy(&self, chain: &Chain, record: &ClusterRecord, newcomer: Newcomer) -> Result<Anchor, Coded> {
         let from = Sources {
             urls: self.peers(chain, record).await?,
             epoch: record.epoch,
@@ -370,11 +416,11 @@ impl Start {
             },
         };
         let files = Files { state: self.path("state"), entries: self.path("entries") };
-        copies::take(replica.newcomer(), from, files).await
+        copies::take(newcomer, from, files).await
     }
 
     /// Where the other members serve.
-    async fn peers(&self, chain: &Chain, record: &ClusterRecord) -> Result<Vec<String>, Coded> {
+    pub(crate) async fn peers(&self, chain: &Chain, record: &ClusterRecord) -> Result<Vec<String>, Coded> {
         let mut peers = vec![];
         for member in record.members.iter().filter(|member| member.worker != self.worker()) {
             if let Some(worker) = chain.worker(&member.worker).await? {
@@ -421,7 +467,7 @@ impl Start {
         keys: &Keys,
         record: &ClusterRecord,
         replica: &Arc<Replica>,
-    ) -> Result<Present, Coded> {
+    ) -> Result<LogHandle, Coded> {
         let app = Arc::new(LogApp::new(replica.clone(), self.status.head.clone())?);
         let mut members = vec![];
         for member in &record.members {
@@ -438,7 +484,7 @@ impl Start {
         let log = blocking(move || Ok(runtime.start_log(listen, log, started)?)).await?;
         app.attach(log.clone());
         *self.log.lock() = Some(log.clone());
-        Ok(Present { epoch: record.epoch, log })
+        Ok(log)
     }
 
     async fn keys(&self, keys: &Keys, epoch: u64) -> Result<ClusterKeys, Coded> {

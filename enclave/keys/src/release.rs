@@ -70,8 +70,9 @@ pub trait ChainView {
 
 /// Who releases keys to workers.
 pub trait KeyService: Send + Sync {
-    /// Releases the keys of a cluster to a member, or to a worker that the chain wants as one. Fails with [`Code::WrongNetwork`], [`Code::NoSuchCluster`],
-    /// [`Code::NotMember`], [`Code::AppraisalExpired`] or [`Code::BadSignature`].
+    /// Releases the keys of a cluster to a member, to a worker that the chain wants as one, or to a reader. Fails with
+    /// [`Code::WrongNetwork`], [`Code::NoSuchCluster`], [`Code::NotMember`], [`Code::AppraisalExpired`] or
+    /// [`Code::BadSignature`].
     fn release(
         &self,
         request: &KeyRequest,
@@ -93,7 +94,7 @@ pub fn check(request: &KeyRequest, chain: &dyn ChainView) -> Result<(), Coded> {
         return Err(Coded::new(Code::NotMember, format!("the cluster is in epoch {}", cluster.epoch)));
     }
     let seat = cluster.members.iter().any(|member| member.worker == request.worker);
-    if !seat && !cluster.wanted.contains(&request.worker) {
+    if !seat && !cluster.wanted.contains(&request.worker) && !cluster.readers.contains(&request.worker) {
         return Err(Code::NotMember.into());
     }
     let record = chain.worker(&request.worker).ok_or(Code::NotMember)?;

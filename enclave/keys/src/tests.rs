@@ -80,6 +80,7 @@ impl World {
             floor: Anchor::default(),
             checkpoint: Checkpoint::default(),
             wanted: vec![],
+            readers: vec![],
         };
         let chain = Chain { now_ms: NOW, record: Some(record), cluster: Some(cluster) };
         Self { service: DevKeyService::generate(&mut OsRng), identity, recipient, chain }
@@ -159,6 +160,11 @@ fn keys_are_refused_to_whom_the_chain_does_not_name() {
     assert_eq!(world.refused(&request, |c| c.record = None), Some(Code::NotMember));
     assert_eq!(world.refused(&request, |c| c.cluster = None), Some(Code::NoSuchCluster));
     assert_eq!(world.refused(&request, |c| c.cluster.as_mut().unwrap().members.clear()), Some(Code::NotMember));
+    let reads = |c: &mut Chain| {
+        let cluster = c.cluster.as_mut().unwrap();
+        cluster.readers = cluster.members.drain(..).map(|member| member.worker).collect();
+    };
+    assert_eq!(world.refused(&request, reads), None);
     assert_eq!(world.refused(&request, |c| c.cluster.as_mut().unwrap().epoch = 6), Some(Code::NotMember));
     // The worker restarted: the old life's request is worth nothing, the new life's is good before it has a vote.
     let restarted = |c: &mut Chain| c.record.as_mut().unwrap().recipient = [4; 32];

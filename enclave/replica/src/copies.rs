@@ -28,7 +28,7 @@ use codec::{Decode, DecodeAll, Encode};
 use futures::channel::oneshot;
 use phala_primitives::{
     ClusterId, Code, Coded, EntryHeader, Finality, Hash, PublicKey,
-    records::{Anchor, Seal, cluster_namespace},
+    records::{Anchor, cluster_namespace},
 };
 use phala_state::{Item, Outline, PIECES, Restore, Snapshot, StateKeys, StorageBackend};
 use std::{collections::VecDeque, ops::Range, sync::Arc};
@@ -46,49 +46,65 @@ const ANSWER: usize = 4 << 20;
 /// Largest question, in bytes.
 const MAX_ASK: usize = 256;
 
-/// A question of a newcomer.
+/// A question of a newcomer or a reader.
 #[derive(Encode, Decode)]
 enum Ask {
     /// Keep and offer the state after the first entry from this time on.
     Offer { from_ms: u64 },
     /// Pieces from the first up to the second, as many as an answer holds.
     Pieces { height: u64, from: u16, to: u16 },
+    /// What entries above this height changed, see [`crate::trail`].
+    Changes { above: u64 },
+}
+
+/// A quorum's word for a state.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub(crate) struct Word {
+    /// The entry that the state is the result of, and those above it up to the one that names the state's root.
+    pub(crate) headers: Vec<EntryHeader>,
+    /// Why the last of them is final.
+    pub(crate) finality: Finality,
+}
+
+impl Word {
+    /// The entry that the state is the result of, and the state's root, if a quorum of `members` vouches for them.
+    pub(crate) fn check(
+        &self,
+        genesis: &Hash,
+        cluster: ClusterId,
+        members: &[PublicKey],
+    ) -> Option<(&EntryHeader, Hash)> {
+        let (first, last) = self.headers.first().zip(self.headers.last())?;
+        let linked = self.headers.windows(2).all(|pair| match pair {
+            [below, above] => above.follows(&below.anchor(), below.epoch),
+            _ => false,
+        });
+        let vouched = linked
+            && self.headers.len() > 1
+            && self.headers.iter().all(|header| header.cluster == cluster)
+            && last.executed.height == first.height
+            && last.is_subject_of(&self.finality)
+            && self.finality.certificate.verify(&cluster_namespace(genesis, cluster), members).is_ok();
+        vouched.then_some((first, last.executed.state_root))
+    }
 }
 
 /// What a member offers.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Offer {
-    /// The entry that the state is the result of, and those above it up to the one that names the state's root.
-    headers: Vec<EntryHeader>,
-    /// Why the last of them is final.
-    finality: Finality,
+    word: Word,
     outline: Outline,
 }
 
 impl Offer {
     /// The entry that the state is the result of.
     pub fn of(&self) -> Anchor {
-        self.headers.first().map(EntryHeader::anchor).unwrap_or_default()
+        self.word.headers.first().map(EntryHeader::anchor).unwrap_or_default()
     }
 
     /// The entry that names the state's root.
     pub fn named_by(&self) -> Anchor {
-        self.headers.last().map(EntryHeader::anchor).unwrap_or_default()
-    }
-
-    /// Whether a quorum vouches for the state.
-    fn check(&self, namespace: &[u8], members: &[PublicKey]) -> bool {
-        let (Some(first), Some(last)) = (self.headers.first(), self.headers.last()) else { return false };
-        let linked = self.headers.windows(2).all(|pair| match pair {
-            [below, above] => above.follows(&below.anchor(), below.epoch),
-            _ => false,
-        });
-        linked
-            && self.headers.len() > 1
-            && last.executed.height == first.height
-            && self.outline.root() == Some(last.executed.state_root)
-            && last.is_subject_of(&self.finality)
-            && self.finality.certificate.verify(namespace, members).is_ok()
+        self.word.headers.last().map(EntryHeader::anchor).unwrap_or_default()
     }
 }
 
@@ -154,7 +170,7 @@ impl Copies {
             let snapshot = self.recent.drain(..).nth(at).map(|(snapshot, _)| snapshot);
             let snapshot = snapshot.ok_or(Code::Internal)?;
             let outline = snapshot.outline().map_err(|error| state_error(&error))?;
-            let offer = Offer { headers, finality: finality.clone(), outline };
+            let offer = Offer { word: Word { headers, finality: finality.clone() }, outline };
             let (made_ms, used_ms) = (header.time_ms, header.time_ms);
             self.kept = Some(Copy { snapshot, offer, made_ms, used_ms });
             self.wanted_ms = None;
@@ -179,16 +195,27 @@ fn open(cipher: &LogCipher, what: What, sealed: &[u8]) -> Option<(u64, u64, Vec<
     Some((epoch, time_ms, cipher.open(what, epoch, time_ms, text)?))
 }
 
+/// Asks for what entries above a height changed.
+pub(crate) fn ask_changes(cipher: &LogCipher, epoch: u64, above: u64, now_ms: u64) -> Result<Vec<u8>, Coded> {
+    seal(cipher, What::Ask, epoch, now_ms, &Ask::Changes { above }.encode())
+}
+
+/// What a sealed answer holds.
+pub(crate) fn answer<T: Decode>(cipher: &LogCipher, sealed: &[u8]) -> Result<T, Coded> {
+    let (.., text) = open(cipher, What::Copy, sealed).ok_or(Code::Malformed)?;
+    T::decode_all(&mut text.as_slice()).map_err(|_| Code::Malformed.into())
+}
+
 #[cfg(test)]
 pub(crate) fn seal_answer(cipher: &LogCipher, epoch: u64, time_ms: u64, text: &[u8]) -> Vec<u8> {
     seal(cipher, What::Copy, epoch, time_ms, text).unwrap()
 }
 
 impl Replica {
-    /// Answers a newcomer, see the module's documentation. For hostile input.
+    /// Answers a newcomer or a reader, see the module's documentation. For hostile input.
     ///
     /// Errors: `Malformed` if it was not asked with the cluster's keys; `Expired`; `NotReady` if the state is not kept
-    /// here, or not any more.
+    /// here, or not any more, or what was changed.
     pub fn asked(&self, message: &[u8], now_ms: u64) -> Result<Answer, Coded> {
         let known = (message.len() <= MAX_ASK).then(|| open(&self.entries.cipher, What::Ask, message)).flatten();
         let (epoch, sent_ms, ask) = known.ok_or(Code::Malformed)?;
@@ -202,6 +229,13 @@ impl Replica {
                 offer.encode()
             }
             Ask::Pieces { height, from, to } => self.pieces(height, from..to.min(PIECES), now_ms)?,
+            Ask::Changes { above } => {
+                let next = self.reached(self.applied().height.saturating_add(1))?;
+                let Some(steps) = self.trail.lock().steps(above, self.applied().height, now_ms)? else {
+                    return Ok(Answer::Later(next));
+                };
+                steps.encode()
+            }
         };
         seal(&self.entries.cipher, What::Copy, epoch, sent_ms, &answer).map(Answer::Now)
     }
@@ -277,8 +311,7 @@ impl Newcomer {
     }
 
     fn answer<T: Decode>(&self, sealed: &[u8]) -> Result<T, Coded> {
-        let (.., text) = open(&self.cipher, What::Copy, sealed).ok_or(Code::Malformed)?;
-        T::decode_all(&mut text.as_slice()).map_err(|_| Code::Malformed.into())
+        answer(&self.cipher, sealed)
     }
 
     /// Asks for the state after the first entry from a time on, in milliseconds since 1970. `epoch` is the present one.
@@ -295,11 +328,11 @@ impl Newcomer {
     /// the chain was shown.
     pub fn offer(&self, answer: &[u8], epoch: u64, members: &[PublicKey], shown: &Anchor) -> Result<Offer, Coded> {
         let offer: Offer = self.answer(answer)?;
-        let namespace = cluster_namespace(&self.genesis, self.cluster);
         let place = offer.of();
-        let ours = offer.headers.iter().all(|header| header.cluster == self.cluster);
         let newer = place.height > shown.height || place == *shown;
-        if offer.finality.certificate.epoch != epoch || !ours || !newer || !offer.check(&namespace, members) {
+        let vouched = offer.word.check(&self.genesis, self.cluster, members).map(|(_, root)| root);
+        let present = offer.word.finality.certificate.epoch == epoch;
+        if !present || !newer || vouched.is_none() || offer.outline.root() != vouched {
             return Err(Coded::new(Code::BadFinality, "a member offers a state that no quorum vouches for"));
         }
         Ok(offer)
@@ -317,9 +350,8 @@ impl Newcomer {
 
     /// Makes what was put together the state of a replica.
     pub fn finish(&self, offer: &Offer, restore: Restore) -> Result<(), Coded> {
-        let header = offer.headers.first().ok_or(Code::Internal)?;
-        let note = Note { epoch: header.epoch, time_ms: header.time_ms, sealed: header.seal != Seal::Open };
+        let header = offer.word.headers.first().ok_or(Code::Internal)?;
         let Anchor { height, digest } = header.anchor();
-        restore.finish(height, digest, note.encode()).map_err(|error| state_error(&error))
+        restore.finish(height, digest, Note::of(header).encode()).map_err(|error| state_error(&error))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::check::Key;
 use codec::{Decode, DecodeAll, Encode};
-use phala_primitives::{AccountId, Code, Coded, Hash, blake2_256};
+use phala_primitives::{AccountId, Code, Coded, EntryHeader, Hash, blake2_256, records::Seal};
 use phala_session::Outcome;
 use phala_state::{Snapshot, Space, StateError};
 use std::sync::LazyLock;
@@ -107,6 +107,10 @@ pub(crate) struct Note {
 }
 
 impl Note {
+    pub(crate) fn of(header: &EntryHeader) -> Self {
+        Self { epoch: header.epoch, time_ms: header.time_ms, sealed: header.seal != Seal::Open }
+    }
+
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, Coded> {
         if bytes.is_empty() {
             return Ok(Self::default());

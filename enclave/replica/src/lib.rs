@@ -25,7 +25,8 @@
 //! [`Replica::enter`] makes the replica a member of the epoch. The epoch's first entry builds on a block that names
 //! floor and epoch ([`Replica::genesis`]).
 //!
-//! A replica to which that is too far takes the state of others instead, and the log from there on: [`copies`].
+//! A replica to which that is too far takes the state of others instead, and the log from there on: [`copies`]. A reader,
+//! which has no vote, takes nothing but what each entry changed: [`trail`].
 //!
 //! # Invariants
 //! - Entries are executed in order of height without gaps; each names the digest of the one before or, the first of an
@@ -57,6 +58,7 @@ mod query;
 mod recover;
 mod rehearse;
 mod replica;
+mod trail;
 mod upload;
 mod world;
 
@@ -65,6 +67,7 @@ pub use journal::{EntryLog, MemoryLog};
 pub use pool::{MAX_POOL_BYTES, MAX_POOL_COMMANDS, MAX_POOL_PER_ACCOUNT, MAX_POOL_PER_HOOK};
 pub use recover::Held;
 pub use replica::{Config, Replica, Ticket};
+pub use trail::Steps;
 pub use upload::{ABANDONED_MS, MAX_UPLOADS};
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::{
     pool::{Pending, Pool, Reply},
     query::Final,
     recover::{Epoch, follows},
+    trail::Trail,
     world::Layer,
 };
 use bytes::Bytes;
@@ -125,7 +126,7 @@ pub struct Replica {
     pub(crate) pool: Arc<Mutex<Pool>>,
     decoded: Mutex<LruCache<Hash, Arc<Decoded>>>,
     /// Held while an entry is applied.
-    applying: Mutex<()>,
+    pub(crate) applying: Mutex<()>,
     times: Mutex<Times>,
     fault: RwLock<Option<Coded>>,
     forward: RwLock<Option<Forward>>,
@@ -137,6 +138,10 @@ pub struct Replica {
     pub(crate) sealing: RwLock<Option<Hash>>,
     /// What is kept for newcomers.
     pub(crate) copies: Mutex<Copies>,
+    /// What is remembered for readers.
+    pub(crate) trail: Mutex<Trail>,
+    /// The epoch whose members last vouched for the state, if this is a reader.
+    pub(crate) reading: RwLock<Option<u64>>,
 }
 
 impl Replica {
@@ -183,6 +188,8 @@ impl Replica {
             barriers: AtomicU64::new(0),
             sealing: RwLock::default(),
             copies: Mutex::default(),
+            trail: Mutex::default(),
+            reading: RwLock::default(),
         };
         replica.replay(known)?;
         Ok(replica)
@@ -209,12 +216,14 @@ impl Replica {
     }
 
     /// The epoch, if the replica serves.
-    pub(crate) fn ready_epoch(&self) -> Result<u64, Coded> {
+    ///
+    /// Errors: `NotReady`.
+    pub fn ready_epoch(&self) -> Result<u64, Coded> {
         if let Some(fault) = self.fault() {
             return Err(Coded::new(Code::NotReady, fault.to_string()));
         }
-        let epoch = self.epoch.read();
-        epoch.as_ref().map(|epoch| epoch.number).ok_or_else(|| Coded::new(Code::NotReady, "it is in no epoch yet"))
+        let member = self.epoch.read().as_ref().map(|epoch| epoch.number);
+        member.or(*self.reading.read()).ok_or_else(|| Coded::new(Code::NotReady, "it is in no epoch yet"))
     }
 
     /// Sets what hands a message to all other members, who pass it to [`Replica::received`]. Must not block.
@@ -536,14 +545,18 @@ impl Replica {
             digest: block.digest(),
             changes: effects.changes,
             removals: effects.removals,
-            note: Note { epoch: header.epoch, time_ms: header.time_ms, sealed: header.seal != Seal::Open }.encode(),
+            note: Note::of(header).encode(),
             durability: self.durability(header)?,
         };
+        let changes = self.trail.lock().is_wanted().then(|| self.state.changes(&commit));
         // Before anyone can see the state.
         self.memory.note(header.height, self.executor.traffic().crossing());
         let root = self.state.commit(commit).map_err(|error| state_error(&error))?;
         for (contract, op) in &effects.cache {
             self.cache.apply(*contract, op, header.time_ms);
+        }
+        if let Some(changes) = changes {
+            self.trail.lock().executed(header, finality, changes);
         }
         self.copies.lock().executed(header, finality, || self.state.snapshot())?;
         self.memory.vouch(header, finality);
@@ -552,7 +565,7 @@ impl Replica {
     }
 
     /// Whether this entry's commit waits for the disk.
-    fn durability(&self, header: &EntryHeader) -> Result<Durability, Coded> {
+    pub(crate) fn durability(&self, header: &EntryHeader) -> Result<Durability, Coded> {
         let mut times = self.times.lock();
         let due = header.height.saturating_sub(self.state.durable_height()) >= DURABLE_ENTRIES
             || header.time_ms.saturating_sub(times.durable_ms) >= DURABLE_MS;
@@ -590,8 +603,13 @@ impl Replica {
         }
         pool.finalized(entry.header.height);
         drop(pool);
+        self.wake(entry.header.height);
+    }
+
+    /// Tells those who wait for a height that it is reached.
+    pub(crate) fn wake(&self, reached: u64) {
         let mut heights = self.heights.lock();
-        for (_, sender) in heights.extract_if(.., |(height, _)| *height <= entry.header.height) {
+        for (_, sender) in heights.extract_if(.., |(height, _)| *height <= reached) {
             // Whoever waited may be gone.
             let _ = sender.send(());
         }
@@ -607,6 +625,7 @@ impl Replica {
         drop(times);
         self.kept.expire(now_ms);
         self.copies.lock().expire(now_ms);
+        self.trail.lock().expire(now_ms);
         let mut pool = self.pool.lock();
         pool.expire(now_ms);
         let overdue = pool.overdue(now_ms);

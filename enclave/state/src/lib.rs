@@ -18,6 +18,9 @@
 //! A replica that has nothing, or fell far behind, takes the state from others in pieces, each checked against the root:
 //! [`outline`], [`restore`].
 //!
+//! One that follows others without executing anything takes what each commit changed: [`State::changes`],
+//! [`State::advance`].
+//!
 //! # Commits
 //! One commit is one log entry: height, digest, changes. A `Fast` commit is atomic and visible at once but is lost
 //! when the process dies before the next `Durable` one, which is why the caller must be able to repeat it (from the
@@ -39,7 +42,7 @@ pub use outline::{Item, Outline, PIECES, Subtree};
 pub use redb::StorageBackend;
 pub use redb::backends::{FileBackend, InMemoryBackend};
 pub use restore::Restore;
-pub use store::{Applied, Changes, Commit, Durability, Path, Snapshot, Space, State, StateError};
+pub use store::{Applied, Change, Changes, Commit, Durability, Path, Snapshot, Space, State, StateError};
 pub use tree::{EMPTY_ROOT, Proof};
 
 #[cfg(test)]

@@ -158,6 +158,17 @@ pub struct Commit {
     pub durability: Durability,
 }
 
+/// One value that changed, as it lies in a state.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Change {
+    /// Its space.
+    pub space: Space,
+    /// Its path.
+    pub path: Path,
+    /// What it is now; `None` if it is gone.
+    pub value: Option<Vec<u8>>,
+}
+
 #[derive(Clone, Encode, Decode)]
 pub(crate) struct Meta {
     pub(crate) format: u32,
@@ -421,6 +432,45 @@ impl State {
             }
             Ok(Meta { format: FORMAT, applied: Applied { height, root, digest }, version, note, restoring: false })
         })
+    }
+
+    /// What a commit would change, for [`State::advance`] elsewhere.
+    pub fn changes(&self, commit: &Commit) -> Vec<Change> {
+        let changed = commit.changes.iter().map(|((space, key), value)| Change {
+            space: *space,
+            path: self.keys.path(space, key),
+            value: value.clone(),
+        });
+        let removed = commit.removals.iter().map(|(space, path)| Change { space: *space, path: *path, value: None });
+        changed.chain(removed).collect()
+    }
+
+    /// Applies what entries up to one changed, in the order in which they did, if it leads to this very root.
+    /// On an error nothing has changed.
+    pub fn advance(
+        &self,
+        to: &Applied,
+        changes: &[Change],
+        note: Vec<u8>,
+        durability: Durability,
+    ) -> Result<(), StateError> {
+        // A value that changed twice has one place in the tree.
+        let last: BTreeMap<Path, &Change> = changes.iter().map(|change| (change.path, change)).collect();
+        let writes = last.values().map(|change| Write {
+            space: change.space,
+            path: change.path,
+            value: change.value.as_deref(),
+        });
+        self.replace(writes, durability, |before, version, root| {
+            if before.applied.height >= to.height {
+                return Err(StateError::Height { applied: before.applied.height, got: to.height });
+            }
+            if root != to.root {
+                return Err(altered("the changes lead to another root"));
+            }
+            Ok(Meta { format: FORMAT, applied: *to, version, note, restoring: false })
+        })?;
+        Ok(())
     }
 
     /// Writes values and what `meta` makes of the description before, the tree's version and its root, in one commit.

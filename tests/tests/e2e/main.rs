@@ -15,6 +15,7 @@
 //! - [`hooks`]: HTTP requests of others that reach contracts;
 //! - [`follow`]: logs that are followed while workers die;
 //! - [`copies`]: newcomers that take the state of the others;
+//! - [`readers`]: workers without a vote that answer queries;
 //! - [`full_disk`]: a worker whose disk is full;
 //! - [`money`]: from the chain into the cluster and back, while a worker dies;
 //! - [`oracle`]: what Phala adds to contracts: HTTP, keys, the log, random numbers.
@@ -51,5 +52,6 @@ mod namespaces;
 mod oracle;
 mod parts;
 mod person;
+mod readers;
 mod recover;
 mod restart;

@@ -410,6 +410,13 @@ pub mod pallet {
             /// Those that stay and those that are new.
             workers: Vec<AccountId>,
         },
+        /// A cluster has these readers now.
+        ReadersChanged {
+            /// The cluster.
+            cluster: ClusterId,
+            /// All of them.
+            workers: Vec<AccountId>,
+        },
         /// A contract is to run other code.
         ContractUpgraded {
             /// Its address.
@@ -486,6 +493,8 @@ pub mod pallet {
         PoolFull,
         /// There is no worker in the pool that could take the place.
         NobodyIdle,
+        /// A cluster cannot have so many readers.
+        TooManyReaders,
         /// So many members cannot leave at once.
         TooManyLeave,
         /// Only the contract's deployer may do this.
@@ -524,6 +533,7 @@ pub mod pallet {
                 floor: Anchor::default(),
                 checkpoint: Checkpoint { alive_ms: Self::now_ms(), ..Checkpoint::default() },
                 wanted: vec![],
+                readers: vec![],
             };
             Clusters::<T>::insert(cluster, record);
             Self::deposit_event(Event::ClusterCreated { cluster, members });
@@ -732,7 +742,8 @@ pub mod pallet {
             Self::do_accuse(ensure_signed(origin)?, cluster, worker)
         }
 
-        /// Has another worker take the place of a member. The caller is that worker, or who created the cluster.
+        /// Has another worker take the place of a member or reader; that of a reader may stay free. The caller is that
+        /// worker, or who created the cluster.
         #[pallet::call_index(43)]
         #[pallet::weight(POOL.saturating_add(T::DbWeight::get().reads_writes(20, 10)))]
         pub fn drain(origin: OriginFor<T>, cluster: ClusterId, worker: AccountId) -> DispatchResult {
@@ -744,6 +755,13 @@ pub mod pallet {
         #[pallet::weight(POOL.saturating_add(T::DbWeight::get().reads_writes(20, 20)))]
         pub fn resize(origin: OriginFor<T>, cluster: ClusterId, size: u32) -> DispatchResult {
             Self::do_resize(ensure_signed_or_root(origin)?, cluster, size)
+        }
+
+        /// Gives a cluster so many readers, workers of the pool. The caller is who created it.
+        #[pallet::call_index(46)]
+        #[pallet::weight(POOL.saturating_add(T::DbWeight::get().reads_writes(40, 70)))]
+        pub fn set_readers(origin: OriginFor<T>, cluster: ClusterId, count: u32) -> DispatchResult {
+            Self::do_set_readers(ensure_signed_or_root(origin)?, cluster, count)
         }
 
         /// Replaces the code of a contract, see [`crate::upgrade`].

@@ -18,7 +18,11 @@
 //! What was above it is lost, and clients that know of it are told (`client/rust`). Members that merely lost sight of
 //! the chain have stopped to answer long before, so nobody is told anything that is lost this way.
 //!
-//! Invariant: a worker has at most one place: in the pool, or in one cluster as a member or wanted as one.
+//! A cluster may have *readers* besides: workers of the pool that get its keys, follow its log by what each entry changed,
+//! and answer queries. They have no vote, and nobody waits for them. Its creator says how many there are
+//! ([`set_readers`](crate::Call::set_readers)); one that is drained is replaced if somebody is idle.
+//!
+//! Invariant: a worker has at most one place: in the pool, or in one cluster as a member, wanted as one, or a reader.
 //! Invariant: of the members of an epoch, more than can be faulty stay in the next, unless it is recovered.
 
 use crate::pallet::{
@@ -28,7 +32,9 @@ use crate::pallet::{
 use frame_support::{ensure, traits::UnixTime};
 use pallet_registry::Pallet as Registry;
 use phala_primitives::{
-    AccountId, ClusterId, blake2_256, quorum,
+    AccountId, ClusterId, blake2_256,
+    limits::MAX_READERS,
+    quorum,
     records::{Anchor, ClusterRecord, Member, Plan},
 };
 use sp_runtime::{AccountId32, DispatchResult, SaturatedConversion};
@@ -128,6 +134,15 @@ impl<T: Config> Pallet<T> {
         let mut record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
         let own = caller.as_ref().is_some_and(|caller| plain(caller) == worker);
         ensure!(own || Self::rules(&caller, cluster), Error::<T>::NotCreator);
+        if let Some(at) = record.readers.iter().position(|reader| *reader == worker) {
+            let reader = record.readers.remove(at);
+            let count = record.readers.len().saturating_add(1);
+            // There may be nobody to take its place.
+            Self::fill_readers(cluster, &mut record, count);
+            Placement::<T>::remove(account(&reader));
+            Self::keep_readers(cluster, &record);
+            return Ok(());
+        }
         ensure!(record.members.iter().any(|member| member.worker == worker), Error::<T>::NotMember);
         let least = Self::faulty(&record).saturating_add(1);
         Self::want(cluster, &mut record, &[worker], least)?;
@@ -141,6 +156,39 @@ impl<T: Config> Pallet<T> {
         let least = Self::faulty(&record).saturating_add(1);
         Self::want_size(cluster, &mut record, &[], size as usize, least)?;
         Ok(())
+    }
+
+    pub(crate) fn do_set_readers(caller: Option<AccountId32>, cluster: ClusterId, count: u32) -> DispatchResult {
+        let mut record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
+        ensure!(Self::rules(&caller, cluster), Error::<T>::NotCreator);
+        let count = count as usize;
+        ensure!(count <= MAX_READERS, Error::<T>::TooManyReaders);
+        while record.readers.len() > count {
+            if let Some(reader) = record.readers.pop() {
+                Placement::<T>::remove(account(&reader));
+            }
+        }
+        Self::fill_readers(cluster, &mut record, count);
+        ensure!(record.readers.len() == count, Error::<T>::NobodyIdle);
+        Self::keep_readers(cluster, &record);
+        Ok(())
+    }
+
+    /// Takes workers of the pool as readers, up to so many.
+    fn fill_readers(cluster: ClusterId, record: &mut ClusterRecord, count: usize) {
+        let mut idle = Self::idle(cluster, record.epoch);
+        while record.readers.len() < count
+            && let Some(worker) = idle.pop()
+        {
+            Pool::<T>::remove(account(&worker));
+            Placement::<T>::insert(account(&worker), cluster);
+            record.readers.push(worker);
+        }
+    }
+
+    fn keep_readers(cluster: ClusterId, record: &ClusterRecord) {
+        Clusters::<T>::insert(cluster, record);
+        Self::deposit_event(Event::ReadersChanged { cluster, workers: record.readers.clone() });
     }
 
     fn rules(caller: &Option<AccountId32>, cluster: ClusterId) -> bool {

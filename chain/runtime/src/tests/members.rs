@@ -313,3 +313,36 @@ fn a_cluster_grows_and_shrinks() {
         assert_eq!((members().len(), record().epoch), (4, 3));
     });
 }
+
+#[test]
+fn readers_come_from_the_pool_and_go_back_to_it() {
+    with_cluster(|| {
+        assert_noop!(Clusters::set_readers(signed(0), 0, 1), Error::<Runtime>::NotCreator);
+        assert_noop!(Clusters::set_readers(creator(), 1, 1), Error::<Runtime>::NoCluster);
+        assert_noop!(Clusters::set_readers(creator(), 0, 1), Error::<Runtime>::NobodyIdle);
+        assert_noop!(Clusters::set_readers(creator(), 0, 33), Error::<Runtime>::TooManyReaders);
+        offer(4..7);
+        assert_ok!(Clusters::set_readers(creator(), 0, 2));
+        let readers = record().readers;
+        assert_eq!((readers.len(), Pool::<Runtime>::count()), (2, 1));
+        for reader in &readers {
+            assert_eq!(Placement::<Runtime>::get(sp_runtime::AccountId32::new(reader.0)), Some(0));
+        }
+        // They have one place, and no say.
+        let index = (4..7).find(|index| plain(*index) == readers[0]).unwrap();
+        assert_noop!(Clusters::offer(signed(index)), Error::<Runtime>::InCluster);
+        assert_noop!(Clusters::accuse(signed(index), 0, plain(1)), Error::<Runtime>::NotMember);
+        let (members, epoch) = (record().members, record().epoch);
+        // One that leaves is replaced as long as somebody is idle.
+        assert_noop!(Clusters::drain(signed(0), 0, readers[0]), Error::<Runtime>::NotCreator);
+        assert_ok!(Clusters::drain(signed(index), 0, readers[0]));
+        assert_eq!((record().readers.len(), Pool::<Runtime>::count()), (2, 0));
+        assert!(!record().readers.contains(&readers[0]));
+        assert_ok!(Clusters::drain(creator(), 0, readers[1]));
+        assert_eq!(record().readers.len(), 1);
+        assert_ok!(Clusters::offer(signed(index)));
+        assert_ok!(Clusters::set_readers(creator(), 0, 0));
+        assert_eq!((record().readers.len(), Placement::<Runtime>::iter().count()), (0, members.len()));
+        assert_eq!((record().members, record().epoch), (members, epoch));
+    });
+}

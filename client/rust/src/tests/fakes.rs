@@ -257,7 +257,7 @@ impl FakeCluster {
         self.log.epoch.store(epoch, Ordering::Relaxed);
         chain.put(keys::epoch(CLUSTER, epoch), &members);
         let checkpoint = Checkpoint { anchor: floor, ..Checkpoint::default() };
-        let record = ClusterRecord { epoch, members, floor, checkpoint, wanted: vec![] };
+        let record = ClusterRecord { epoch, members, floor, checkpoint, wanted: vec![], readers: vec![] };
         chain.put(storage::cluster(CLUSTER), record);
     }
 

@@ -109,6 +109,7 @@ impl ChainView for Registry {
             floor: Anchor::default(),
             checkpoint: Checkpoint::default(),
             wanted: vec![],
+            readers: vec![],
         })
     }
 }

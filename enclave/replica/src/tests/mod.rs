@@ -9,4 +9,5 @@ mod policy;
 mod pool;
 mod recovery;
 mod seal;
+mod trail;
 mod upgrade;
