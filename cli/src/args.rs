@@ -598,6 +598,10 @@ pub(crate) struct Query {
     /// nothing.
     #[arg(long, default_value = "any")]
     pub(crate) freshness: Wanted,
+    /// If replicas contradict each other, or with --anchor the chain: have the chain convict who signed a wrong state.
+    /// Everyone can see then that, and when, this contract was asked.
+    #[arg(long)]
+    pub(crate) blame: bool,
 }
 
 /// How new the state has to be that answers, and how many replicas have to agree.

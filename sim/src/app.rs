@@ -3,7 +3,9 @@
 
 use crate::{
     history::{Event, History},
+    lies,
     plan::Log,
+    served::Served,
 };
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use bytes::Bytes;
@@ -12,9 +14,15 @@ use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use phala_consensus::{Application, LogHandle, Recipient, Sim};
 use phala_keys::Key;
-use phala_primitives::{Block, Coded, EntryHeader, Finality, Position, PublicKey, Shape, Verdict, blake2_256};
+use phala_primitives::{
+    Block, Coded, EntryHeader, Finality, Position, PublicKey, Shape, Verdict, blake2_256,
+    misbehaviour::{DoubleVote, Misbehaviour},
+};
 use phala_replica::Replica;
 use std::sync::Arc;
+
+/// How late a message may come a second time, in milliseconds.
+const LATE_MS: u64 = 3_000;
 
 /// Encrypts bodies again, under a nonce that follows from what they hold. A replica draws the nonce from the machine,
 /// which no seed governs: the same seed would give other digests, and with them another run.
@@ -52,6 +60,7 @@ pub(crate) struct ReplicaApp {
     member: u32,
     sim: Sim,
     history: History,
+    served: Arc<Served>,
 }
 
 impl ReplicaApp {
@@ -62,11 +71,18 @@ impl ReplicaApp {
         member: usize,
         sim: &Sim,
         history: &History,
+        served: &Arc<Served>,
     ) -> Result<Arc<Self>, Coded> {
         let genesis = replica.genesis()?;
         let sealer = Sealer::new(key).ok_or(phala_primitives::Code::Internal)?;
         let (log, member) = (RwLock::default(), member as u32);
-        Ok(Arc::new(Self { replica, genesis, sealer, log, member, sim: sim.clone(), history: history.clone() }))
+        let (sim, history, served) = (sim.clone(), history.clone(), served.clone());
+        Ok(Arc::new(Self { replica, genesis, sealer, log, member, sim, history, served }))
+    }
+
+    /// A place by the replica's own clock.
+    fn at(&self, at: Position) -> Position {
+        Position { now_ms: self.served.clock(self.member, at.now_ms), ..at }
     }
 
     /// Lets the replica send to the other members, and stop taking part if it fails.
@@ -93,14 +109,26 @@ impl Application for ReplicaApp {
     }
 
     fn propose(&self, at: Position, ancestry: &[Block]) -> Option<Block> {
-        self.sealer.again(&self.replica.propose(at, ancestry)?)
+        let block = self.sealer.again(&self.replica.propose(self.at(at), ancestry)?)?;
+        if self.served.invents(self.member) { lies::block(&block) } else { Some(block) }
     }
 
     fn verify(&self, at: Position, ancestry: &[Block], block: &Block) -> Verdict {
-        self.replica.verify(at, ancestry, block)
+        // To one with another state, the others' states are wrong.
+        if self.served.invents(self.member) {
+            return Verdict::Reject;
+        }
+        self.replica.verify(self.at(at), ancestry, block)
+    }
+
+    fn misbehaved(&self, proof: DoubleVote) {
+        if let Some(worker) = self.served.prove(Misbehaviour::Votes(proof)) {
+            self.history.add(self.sim.now_ms(), Event::Proven { worker });
+        }
     }
 
     fn finalized(&self, block: Block, finality: Finality) {
+        self.served.certify(&block, &finality);
         let taken = self.replica.finalized(&block, &finality);
         let (now, log, member) = (self.sim.now_ms(), Log::Cluster, self.member);
         let applied = self.replica.applied();
@@ -111,7 +139,9 @@ impl Application for ReplicaApp {
             self.history.add(now, Event::Height { log, member, height: applied.height });
         }
         if let Err(error) = taken {
-            self.history.add(now, Event::Stuck { what: format!("replica {member} stopped: {error}") });
+            if !self.served.may_fail(member) {
+                self.history.add(now, Event::Stuck { what: format!("replica {member} stopped: {error}") });
+            }
             if let Some(log) = &*self.log.read() {
                 log.stop();
             }
@@ -119,6 +149,14 @@ impl Application for ReplicaApp {
     }
 
     fn received(&self, _from: PublicKey, message: Bytes) {
-        self.replica.received(&message, self.sim.now_ms());
+        let now = self.served.clock(self.member, self.sim.now_ms());
+        self.replica.received(&message, now);
+        if self.served.comes_twice(&self.sim) {
+            let (replica, sim) = (self.replica.clone(), self.sim.clone());
+            self.sim.spawn(async move {
+                sim.sleep_ms(sim.random() % LATE_MS).await;
+                replica.received(&message, sim.now_ms());
+            });
+        }
     }
 }

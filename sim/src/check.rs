@@ -2,7 +2,7 @@
 
 use crate::{
     history::{Event, Seen},
-    plan::{Log, MEMBERS},
+    plan::{Log, MEMBERS, Villainy},
 };
 use phala_primitives::Hash;
 use std::{
@@ -33,6 +33,8 @@ pub enum InvariantId {
     Supply,
     /// What a node has taken as final it never gives up, not even by dying.
     Heights,
+    /// Who does what an honest member never does is convicted if it can be proven, and nobody else is blamed.
+    Blame,
     /// The same seed and plan give the same run.
     Determinism,
     /// When all faults are over, all nodes move on and all clients are answered, within [`BOUND_MS`].
@@ -41,7 +43,7 @@ pub enum InvariantId {
 
 impl InvariantId {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Agreement,
         Self::Durability,
         Self::Once,
@@ -50,6 +52,7 @@ impl InvariantId {
         Self::Linear,
         Self::Supply,
         Self::Heights,
+        Self::Blame,
         Self::Determinism,
         Self::Liveness,
     ];
@@ -63,6 +66,7 @@ impl InvariantId {
             Self::Receipt | Self::Linear => "I5",
             Self::Supply => "I7",
             Self::Heights => "I8",
+            Self::Blame => "B",
             Self::Determinism => "D",
             Self::Liveness => "L",
         }
@@ -130,6 +134,9 @@ struct Book {
     called: BTreeMap<(u32, u32), u64>,
     heights: BTreeMap<Place, Vec<(u64, u64)>>,
     reads: Vec<Read>,
+    /// Workers that turned hostile, and those of them that were convicted.
+    hostile: BTreeMap<u32, Villainy>,
+    convicted: BTreeSet<u32>,
     healed: Option<u64>,
     violations: Vec<Violation>,
 }
@@ -144,6 +151,7 @@ pub fn check(history: &[Seen]) -> Vec<Violation> {
     book.callbacks();
     book.supply();
     book.never_back();
+    book.blame();
     book.liveness();
     book.violations.sort_by_key(|violation| violation.invariant);
     book.violations
@@ -187,6 +195,14 @@ impl Book {
                 // It cannot hold what was on the one before.
                 self.heights.insert((Log::Cluster, member), vec![]);
             }
+            Event::Turned { worker, villainy } => {
+                self.hostile.insert(worker, villainy);
+            }
+            Event::Proven { worker } => self.blamed(worker, "proven guilty"),
+            Event::Convicted { worker } => {
+                self.blamed(worker, "convicted");
+                self.convicted.insert(worker);
+            }
             Event::Healed => self.healed = Some(at_ms),
             Event::Stuck { what } => self.violated(InvariantId::Liveness, what),
             Event::Found { log, member, number, times, outcome, moved } => {
@@ -211,6 +227,23 @@ impl Book {
                 self.supplies.insert((log, member), total);
             }
         }
+    }
+
+    fn blamed(&mut self, worker: u32, what: &str) {
+        if !self.hostile.contains_key(&worker) {
+            self.violated(InvariantId::Blame, format!("worker {worker} is honest and was {what}"));
+        }
+    }
+
+    fn blame(&mut self) {
+        let free = |(worker, villainy): (&u32, &Villainy)| {
+            // Two with one key may agree on everything, and what one says with two faces need not ever meet.
+            let hidden = matches!(villainy, Villainy::Cloned | Villainy::TwoFaced);
+            let free = !hidden && !self.convicted.contains(worker);
+            free.then(|| format!("worker {worker} ({villainy:?}) was never convicted"))
+        };
+        let free: Vec<_> = self.hostile.iter().filter_map(free).collect();
+        free.into_iter().for_each(|detail| self.violated(InvariantId::Blame, detail));
     }
 
     fn agreement(&mut self, history: &[Seen]) {

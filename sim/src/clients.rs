@@ -5,10 +5,11 @@ use crate::{
     account::Account,
     audit,
     chain::Chain,
-    cluster::{CLUSTER, Served},
+    cluster::CLUSTER,
     history::{Event, History},
     plan::{Log, Mistake},
     rng::Seeded,
+    served::Served,
 };
 use codec::{DecodeAll, Encode};
 use futures::future::{Either, select};
@@ -55,6 +56,8 @@ pub(crate) struct Office {
     pub(crate) seed: u64,
     pub(crate) loss: f64,
     pub(crate) mistake: Option<Mistake>,
+    /// Whether clients believe only what two replicas tell.
+    pub(crate) suspicious: bool,
     pub(crate) history: History,
     pub(crate) chain: Arc<Chain>,
     pub(crate) served: Arc<Served>,
@@ -123,9 +126,15 @@ impl Office {
                 continue;
             };
             last = Some(member);
+            if self.served.comes_twice(&self.sim)
+                && let Some((_, other)) = self.served.any(&self.sim, None)
+            {
+                // Whoever hears of it: the answer is not waited for.
+                drop(other.submit(command.clone(), self.sim.now_ms()));
+            }
             let ticket = if self.lost() { None } else { Some(replica.submit(command.clone(), self.sim.now_ms())) };
             drop(replica);
-            let answer = match ticket {
+            let given = match ticket {
                 Some(Ok(ticket)) => match select(ticket, pin!(self.sim.sleep_ms(ANSWER_MS))).await {
                     Either::Left((answer, _)) => answer.ok(),
                     Either::Right(_) => None,
@@ -139,13 +148,31 @@ impl Office {
                     None
                 }
             };
-            if let Some(Ok(Answer::Command { outcome, receipt })) = answer
+            let answer = given.and_then(Result::ok).map(|answer| self.served.tell(member, answer, &command.hash()));
+            if let Some(Answer::Command { outcome, receipt }) = answer
                 && !self.lost()
+                && (!self.suspicious || self.is_confirmed(member, &command, &outcome).await)
             {
                 let proven = self.proven(&receipt, &command.hash(), &outcome);
                 return (outcome, proven, receipt.header.height);
             }
         }
+    }
+
+    /// Whether another replica tells the same outcome, as soon as it tells any.
+    async fn is_confirmed(&self, told_by: usize, command: &SignedCommand, outcome: &Outcome) -> bool {
+        let account = command.certificate.body.account;
+        for _ in 0..ANSWER_MS / REFUSED_MS {
+            if let Some((member, replica)) = self.served.any(&self.sim, Some(told_by))
+                && member != told_by
+                && let Ok(answer) = replica.outcome(&account, &command.command.id)
+                && let Answer::Command { outcome: other, .. } = self.served.tell(member, answer, &command.hash())
+            {
+                return other == *outcome;
+            }
+            self.sim.sleep_ms(REFUSED_MS).await;
+        }
+        false
     }
 
     /// Whether a receipt proves an outcome. One who asks again after a restart gets it signed by an identity of a later
@@ -200,10 +227,20 @@ impl Office {
 
     /// What an account has, by a replica's state and the receipt's height.
     pub(crate) fn balance(&self, replica: &Replica, account: usize) -> Option<(u128, u64)> {
+        self.balance_by(None, replica, account)
+    }
+
+    /// The same, as a member tells it.
+    fn balance_by(&self, member: Option<usize>, replica: &Replica, account: usize) -> Option<(u128, u64)> {
         let data = (BALANCE_OF, self.accounts[account].id()).encode();
         let query = Query { contract: *self.token.lock(), data, value: 0, min_height: 0, freshness: Freshness::Any };
-        match replica.query(self.accounts[account].id(), [1; 16], &query, self.sim.now_ms()) {
-            Ok(Answer::Query { output, receipt }) => Some((self.amount(&output)?, receipt.height)),
+        let answer = replica.query(self.accounts[account].id(), [1; 16], &query, self.sim.now_ms()).ok()?;
+        let answer = match member {
+            Some(member) => self.served.tell(member, answer, &Hash::ZERO),
+            None => answer,
+        };
+        match answer {
+            Answer::Query { output, receipt } => Some((self.amount(&output)?, receipt.height)),
             _ => None,
         }
     }
@@ -218,7 +255,7 @@ impl Office {
     pub(crate) async fn read(self: Arc<Self>) {
         while !self.quiet.load(Ordering::SeqCst) {
             self.sim.sleep_ms(self.between(50, 300)).await;
-            let Some((_, replica)) = self.served.any(&self.sim, None) else { continue };
+            let Some((member, replica)) = self.served.any(&self.sim, None) else { continue };
             let since_ms = self.sim.now_ms();
             if self.mistake != Some(Mistake::StaleRead) {
                 let Ok(ticket) = replica.barrier(since_ms) else { continue };
@@ -228,7 +265,15 @@ impl Office {
                 }
             }
             let account = self.between(0, CLIENTS as u64) as usize;
-            if let Some((amount, height)) = self.balance(&replica, account) {
+            let second = if self.suspicious { self.served.any(&self.sim, Some(member)) } else { None };
+            let second = second.filter(|(other, _)| *other != member);
+            if let Some((amount, height)) = self.balance_by(Some(member), &replica, account) {
+                let same = |(other, replica): (usize, Arc<Replica>)| {
+                    self.balance_by(Some(other), &replica, account).is_some_and(|(second, _)| second == amount)
+                };
+                if self.suspicious && !second.is_some_and(same) {
+                    continue;
+                }
                 self.see(Event::Read { since_ms, account: account as u32, amount, height });
             }
         }

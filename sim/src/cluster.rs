@@ -12,29 +12,31 @@ use crate::{
     account::Account,
     app::ReplicaApp,
     chain::{Chain, Stuck, peer, public, stuck},
-    disk::Disk,
+    disk::{Disk, Entries},
     history::{Event, History},
-    plan::{Log, MEMBERS},
+    plan::{Log, MEMBERS, Villain, Villainy},
     rng::Seeded,
+    served::Served,
 };
 use codec::Encode;
-use ed25519_dalek::SigningKey;
-use parking_lot::Mutex;
+use ed25519_dalek::{Signer, SigningKey};
 use phala_attest::{Provider, identity_report_data};
-use phala_consensus::{LogConfig, LogHandle, Secret, Sim};
+use phala_consensus::{Lie, LogConfig, LogHandle, Secret, Sim};
 use phala_keys::{ChainView, ClusterKeys, DevKeyService, KeyRequest, KeyService, RecipientKey};
 use phala_node::Node;
 use phala_pink::{HttpError, HttpRequest, HttpResult, Outside, Pink};
 use phala_primitives::{
     AccountId, ClusterId, Hash, PublicKey,
-    records::{self, Anchor, ClusterRecord, Plan, WorkerRecord, cluster_namespace},
+    misbehaviour::{Ballot, DoubleVote, Misbehaviour, Proposal, Vote},
+    records::{self, Anchor, ClusterRecord, ConvictionRecord, Plan, WorkerRecord, cluster_namespace},
     storage,
 };
-use phala_replica::{Config, EntryLog, MemoryLog, Replica};
+use phala_replica::{Config, EntryLog, Replica};
 use phala_runtime::RuntimeCall;
 use phala_session::CertificateCache;
 use phala_simtee::{SimTee, SimVendor};
 use phala_vm::{Capacity, Engine};
+use rand_core::Rng as _;
 use std::{
     collections::BTreeMap,
     sync::{Arc, LazyLock},
@@ -42,15 +44,20 @@ use std::{
 
 /// Number of the only cluster.
 pub(crate) const CLUSTER: ClusterId = 0;
-/// Hosts of the replicas are numbered from here.
+/// Hosts of the replicas are numbered from here, and those of their clones.
 const HOSTS: usize = 100;
+const CLONES: usize = 200;
 /// All members.
 const ALL: [usize; MEMBERS] = [0, 1, 2, 3];
 /// How long three members may take to finish an epoch's log, and how often it is looked whether they have.
 const SEALING_MS: u64 = 60_000;
 const LOOK_MS: u64 = 20;
+/// How long it may take until a hostile worker is proven guilty.
+const PROVING_MS: u64 = 5_000;
 /// Entries that are forgotten when somebody makes the mistake to forget some.
-const FORGOTTEN: u64 = 8;
+const FORGOTTEN: u64 = 9;
+/// Entries that were not on the disk when power was lost, at most.
+const UNWRITTEN: u64 = 4;
 
 /// One for all replicas of all runs: it only caches what it compiled.
 static ENGINE: LazyLock<Result<Engine, String>> = LazyLock::new(|| {
@@ -86,9 +93,9 @@ struct Seat {
     worker: usize,
     machine: SimTee,
     disk: Disk,
-    log: Arc<MemoryLog>,
+    log: Entries,
     /// Disk and log as they were when the load began.
-    old: Option<(Disk, Arc<MemoryLog>)>,
+    old: Option<(Disk, Entries)>,
     starts: u32,
     /// How often it entered an epoch: each time with a consensus that remembers nothing.
     seats: u32,
@@ -103,44 +110,6 @@ impl Seat {
     }
 }
 
-/// What clients see of a cluster.
-#[derive(Default)]
-pub(crate) struct Served {
-    replicas: Mutex<BTreeMap<usize, Arc<Replica>>>,
-    members: Mutex<BTreeMap<u64, Vec<PublicKey>>>,
-}
-
-impl Served {
-    /// A replica that is up, by chance, but not the one named if there is another.
-    pub(crate) fn any(&self, sim: &Sim, but: Option<usize>) -> Option<(usize, Arc<Replica>)> {
-        let replicas = self.replicas.lock();
-        let mut all: Vec<_> = replicas.iter().collect();
-        if all.len() > 1 {
-            all.retain(|(member, _)| Some(**member) != but);
-        }
-        let at = usize::try_from(sim.random() % all.len().max(1) as u64).unwrap_or(0);
-        all.get(at).map(|(member, replica)| (**member, (*replica).clone()))
-    }
-
-    /// This replica, if it is up.
-    pub(crate) fn get(&self, member: usize) -> Option<Arc<Replica>> {
-        self.replicas.lock().get(&member).cloned()
-    }
-
-    /// The identities that vote in an epoch, as the chain has them; in the newest, if none is named.
-    pub(crate) fn members(&self, epoch: Option<u64>) -> Vec<PublicKey> {
-        let members = self.members.lock();
-        let newest = members.last_key_value().map(|(epoch, _)| *epoch);
-        epoch.or(newest).and_then(|epoch| members.get(&epoch).cloned()).unwrap_or_default()
-    }
-
-    /// All replicas; fails if one is not up.
-    pub(crate) fn all(&self) -> Result<Vec<Arc<Replica>>, Stuck> {
-        let all: Vec<_> = self.replicas.lock().values().cloned().collect();
-        if all.len() == MEMBERS { Ok(all) } else { Err(stuck("a replica does not run")) }
-    }
-}
-
 /// The workers of the cluster.
 pub(crate) struct Cluster {
     seed: u64,
@@ -152,6 +121,8 @@ pub(crate) struct Cluster {
     workers: Vec<Account>,
     seats: Vec<Seat>,
     pub(crate) served: Arc<Served>,
+    /// The member of which there are two in the first epoch, and the second.
+    cloned: Option<(usize, Arc<Replica>)>,
 }
 
 /// A validator's final state, as the key service sees it.
@@ -182,17 +153,6 @@ pub(crate) fn workers(seed: u64) -> Vec<Account> {
     (0..=MEMBERS).map(|number| Account::new(seed, &format!("worker {number}"))).collect()
 }
 
-/// Another log that holds the same.
-fn copy(log: &MemoryLog) -> Arc<MemoryLog> {
-    let same = MemoryLog::default();
-    let (low, high) = log.range().unwrap_or((1, 0));
-    for height in low..=high {
-        // In memory it does not fail.
-        let _ = log.read(height).map(|entry| entry.map(|entry| same.append(height, &entry)));
-    }
-    Arc::new(same)
-}
-
 fn identities(record: &ClusterRecord) -> Vec<PublicKey> {
     record.members.iter().map(|member| member.identity).collect()
 }
@@ -204,13 +164,14 @@ impl Cluster {
         seed: u64,
         history: &History,
         owner: &Account,
+        cloned: Option<usize>,
     ) -> Result<Self, Stuck> {
         let mut rng = Seeded::new(seed, "machines");
         let mut seat = |member| Seat {
             worker: member,
             machine: vendor(seed).machine(&rng.bytes(), Hash([1; 32])),
             disk: Disk::default(),
-            log: Arc::default(),
+            log: Entries::default(),
             old: None,
             starts: 0,
             seats: 0,
@@ -226,12 +187,18 @@ impl Cluster {
             workers: workers(seed),
             seats: (0..MEMBERS).map(&mut seat).collect(),
             served: Arc::default(),
+            cloned: None,
         };
         cluster.register(&ALL).await?;
         let workers = ALL.iter().map(|member| cluster.worker(*member).frame()).collect();
         let create = RuntimeCall::Clusters(pallet_clusters::Call::create_cluster { workers });
         let exists = |node: &Node| Chain::read::<ClusterRecord>(node, &storage::cluster(CLUSTER));
         let record = chain.perform("the cluster", vec![(owner, create)], exists).await?;
+        if let Some(member) = cloned {
+            cluster.sim.clone_member(HOSTS + member, CLONES + member);
+            let replica = cluster.open_on(member, &record, Disk::default(), Entries::default())?;
+            cluster.cloned = Some((member, replica));
+        }
         let opened = ALL.iter().map(|member| cluster.open(*member, &record)).collect::<Result<_, _>>()?;
         cluster.enter(opened, &record).await?;
         Ok(cluster)
@@ -239,16 +206,47 @@ impl Cluster {
 
     /// A worker's machine dies.
     pub(crate) async fn crash(&mut self, member: usize) {
-        self.served.replicas.lock().remove(&member);
+        self.served.close(member);
         self.seats[member].running = None;
         self.sim.crash(HOSTS + member).await;
+        self.sim.corrupt(HOSTS + member, None);
+        if self.cloned.take_if(|(of, _)| *of == member).is_some() {
+            self.served.close(MEMBERS);
+            self.sim.crash(CLONES + member).await;
+        }
         self.seats[member].disk = self.seats[member].disk.crash();
+    }
+
+    /// A member's disk is full, and it runs on as long as it can.
+    pub(crate) fn fill(&self, member: usize) {
+        self.served.expect_fault(member);
+        self.seats[member].disk.fill(true);
+        self.seats[member].log.fill(true);
+    }
+
+    /// The machine of a member with a full disk is stopped, and gets a larger one.
+    pub(crate) async fn make_room(&mut self, member: usize) {
+        self.crash(member).await;
+        let seat = &self.seats[member];
+        seat.disk.fill(false);
+        seat.log.fill(false);
+    }
+
+    /// A member's machine loses power in the middle of writing.
+    pub(crate) async fn tear(&mut self, member: usize) {
+        let mut rng = Seeded::new(self.seed, &format!("torn at {}", self.sim.now_ms()));
+        let torn = self.seats[member].disk.tear(&mut rng);
+        self.crash(member).await;
+        let seat = &mut self.seats[member];
+        seat.disk = torn;
+        seat.log.tear(rng.next_u64() % UNWRITTEN);
+        self.history.add(self.sim.now_ms(), Event::OtherDisk { member: member as u32 });
     }
 
     /// Keeps what the disks hold now, for hosts that want to go back to it.
     pub(crate) fn remember(&mut self) {
         for seat in &mut self.seats {
-            seat.old = Some((seat.disk.copy(), copy(&seat.log)));
+            seat.old = Some((seat.disk.copy(), seat.log.copy()));
         }
     }
 
@@ -256,7 +254,7 @@ impl Cluster {
     pub(crate) fn roll_back(&mut self, member: usize) {
         let seat = &mut self.seats[member];
         if let Some((disk, log)) = &seat.old {
-            (seat.disk, seat.log) = (disk.copy(), copy(log));
+            (seat.disk, seat.log) = (disk.copy(), log.copy());
         }
         self.history.add(self.sim.now_ms(), Event::OtherDisk { member: member as u32 });
     }
@@ -264,9 +262,7 @@ impl Cluster {
     /// Lets all members forget the newest entries of their logs.
     pub(crate) fn forget(&mut self) {
         for seat in &mut self.seats {
-            if let Some((low, high)) = seat.log.range() {
-                let _ = seat.log.truncate(high.saturating_sub(FORGOTTEN).max(low));
-            }
+            seat.log.forget(FORGOTTEN);
         }
     }
 
@@ -283,25 +279,102 @@ impl Cluster {
         self.rejoin_and_go_on(&old, fresh).await
     }
 
+    /// A worker turns hostile.
+    pub(crate) fn turn(&self, Villain { member, villainy, .. }: Villain) -> Result<(), Stuck> {
+        let (now, host, worker) = (self.sim.now_ms(), HOSTS + member, self.seats[member].worker as u32);
+        self.history.add(now, Event::Turned { worker, villainy });
+        let lie = match villainy {
+            Villainy::Notarizes => Lie::Notarize,
+            Villainy::Finalizes => Lie::Finalize,
+            Villainy::Nullifies => Lie::Nullify,
+            Villainy::TwoFaced => Lie::TwoFaced,
+            Villainy::Invents => {
+                self.served.invent(member, self.chain.genesis, self.seats[member].keys()?.identity.clone());
+                return Ok(());
+            }
+            Villainy::Cloned => {
+                let others = ALL.map(|other| HOSTS + other);
+                let with: Vec<_> = others.into_iter().filter(|other| *other != host).step_by(2).collect();
+                self.sim.wake(host, &with);
+                if let Some((_, replica)) = &self.cloned {
+                    self.served.open(MEMBERS, public(&self.seats[member].keys()?.identity), replica.clone());
+                }
+                return Ok(());
+            }
+        };
+        self.sim.corrupt(host, Some(lie));
+        Ok(())
+    }
+
+    /// What convicts a worker is brought to the chain, and another takes its place, with nothing. If nothing does, the
+    /// others accuse it of silence: its machine is stopped.
+    pub(crate) async fn convict(&mut self, member: usize) -> Result<(), Stuck> {
+        let guilty = public(&self.seats[member].keys()?.identity);
+        let mut proof = None;
+        for _ in 0..PROVING_MS / LOOK_MS {
+            proof = self.served.proof(&guilty);
+            if proof.is_some() {
+                break;
+            }
+            self.sim.sleep_ms(LOOK_MS).await;
+        }
+        self.crash(member).await;
+        self.give_place(member, proof).await
+    }
+
+    /// The mistake: somebody has the keys of an honest worker and votes for it.
+    pub(crate) async fn slander(&mut self, member: usize) -> Result<(), Stuck> {
+        let identity = &self.seats[member].keys()?.identity;
+        let (namespace, epoch) = (cluster_namespace(&self.chain.genesis, CLUSTER), self.record()?.epoch);
+        let vote = |digest| {
+            let mut vote = Vote { ballot: Ballot::Finalize(Proposal { parent_view: 0, digest }), signature: [0; 64] };
+            vote.signature = identity.sign(&vote.message(&namespace, epoch, 1)).to_bytes();
+            vote
+        };
+        let (first, second) = (vote(Hash([1; 32])), vote(Hash([2; 32])));
+        let proof = DoubleVote { identity: public(identity), epoch, view: 1, first, second };
+        self.served.prove(Misbehaviour::Votes(proof));
+        self.convict(member).await
+    }
+
     /// A worker died for good. The others accuse it, and another takes its place, with nothing.
     pub(crate) async fn replace(&mut self, member: usize) -> Result<(), Stuck> {
-        let gone = self.worker(member).id();
+        if self.seats[member].running.is_some() {
+            self.crash(member).await;
+        }
+        self.give_place(member, None).await
+    }
+
+    /// Another worker takes a member's place.
+    async fn give_place(&mut self, member: usize, proof: Option<Misbehaviour>) -> Result<(), Stuck> {
+        let (gone, number) = (self.worker(member).id(), self.seats[member].worker as u32);
         let machine = vendor(self.seed).machine(&Seeded::new(self.seed, "spare machine").bytes(), Hash([1; 32]));
         let seat = &mut self.seats[member];
         (seat.worker, seat.machine, seat.starts) = (MEMBERS, machine, 0);
-        (seat.disk, seat.log, seat.old) = (Disk::default(), Arc::default(), None);
+        (seat.disk, seat.log, seat.old) = (Disk::default(), Entries::default(), None);
         self.history.add(self.sim.now_ms(), Event::OtherDisk { member: member as u32 });
         self.register(&[member]).await?;
         let offer = RuntimeCall::Clusters(pallet_clusters::Call::offer {});
         let waits = |node: &Node| Chain::read::<u32>(node, &storage::pool(&self.worker(member).id()));
         self.chain.perform("the pool", vec![(self.worker(member), offer)], waits).await?;
+        let others = ALL.iter().filter(|other| **other != member).map(|other| self.worker(*other));
         let accuse = || RuntimeCall::Clusters(pallet_clusters::Call::accuse { cluster: CLUSTER, worker: gone });
-        let accusers = ALL.iter().filter(|other| **other != member);
-        let calls = accusers.map(|other| (self.worker(*other), accuse())).collect();
+        let calls = match &proof {
+            Some(proof) => {
+                let call = pallet_clusters::Call::convict { cluster: CLUSTER, proof: proof.encode() };
+                others.take(1).map(|by| (by, RuntimeCall::Clusters(call.clone()))).collect()
+            }
+            None => others.map(|by| (by, accuse())).collect(),
+        };
         let wanted = |node: &Node| {
-            Chain::read::<ClusterRecord>(node, &storage::cluster(CLUSTER)).filter(|record| !record.wanted.is_empty())
+            let convicted = Chain::read::<ConvictionRecord>(node, &storage::conviction(&gone)).is_some();
+            let record = Chain::read::<ClusterRecord>(node, &storage::cluster(CLUSTER))?;
+            (convicted == proof.is_some() && !record.wanted.is_empty()).then_some(record)
         };
         let old = self.chain.perform("another member", calls, wanted).await?;
+        if proof.is_some() {
+            self.history.add(self.sim.now_ms(), Event::Convicted { worker: number });
+        }
         let replica = self.open(member, &old)?;
         self.catch_up(member, &replica, &old.checkpoint.anchor)?;
         self.rejoin_and_go_on(&old, BTreeMap::from([(member, replica)])).await
@@ -390,7 +463,7 @@ impl Cluster {
         let record = self.record()?;
         for member in back {
             let seat = &mut self.seats[*member];
-            (seat.disk, seat.log) = (Disk::default(), Arc::default());
+            (seat.disk, seat.log) = (Disk::default(), Entries::default());
             let replica = self.open(*member, &record)?;
             self.take_seat(*member, replica, &record).await?;
         }
@@ -460,7 +533,15 @@ impl Cluster {
     /// Opens a replica from its disk.
     fn open(&self, member: usize, record: &ClusterRecord) -> Result<Arc<Replica>, Stuck> {
         let seat = &self.seats[member];
-        let own = seat.keys()?;
+        let replica = self.open_on(member, record, seat.disk.clone(), seat.log.clone())?;
+        let height = replica.applied().height;
+        self.history.add(self.sim.now_ms(), Event::Height { log: Log::Cluster, member: member as u32, height });
+        Ok(replica)
+    }
+
+    /// The same from another disk.
+    fn open_on(&self, member: usize, record: &ClusterRecord, disk: Disk, log: Entries) -> Result<Arc<Replica>, Stuck> {
+        let own = self.seats[member].keys()?;
         let config = Config {
             genesis: self.chain.genesis,
             cluster: CLUSTER,
@@ -473,10 +554,7 @@ impl Cluster {
             tick_ms: 100,
         };
         let known = (record.epoch, identities(record));
-        let replica = Replica::open(config, seat.disk.clone(), seat.log.clone(), Some(&known)).map_err(stuck)?;
-        let height = replica.applied().height;
-        self.history.add(self.sim.now_ms(), Event::Height { log: Log::Cluster, member: member as u32, height });
-        Ok(Arc::new(replica))
+        Ok(Arc::new(Replica::open(config, disk, Arc::new(log), Some(&known)).map_err(stuck)?))
     }
 
     /// The cluster's keys, released to a worker.
@@ -493,7 +571,7 @@ impl Cluster {
 
     /// Makes the replicas members of an epoch and starts its log.
     async fn enter(&mut self, opened: Vec<Arc<Replica>>, record: &ClusterRecord) -> Result<(), Stuck> {
-        self.served.members.lock().insert(record.epoch, identities(record));
+        self.served.begin(record.epoch, identities(record));
         for (member, replica) in opened.into_iter().enumerate() {
             self.catch_up(member, &replica, &record.floor)?;
             self.take_seat(member, replica, record).await?;
@@ -503,22 +581,44 @@ impl Cluster {
 
     /// Makes a replica that holds the floor a member of the epoch.
     async fn take_seat(&mut self, member: usize, replica: Arc<Replica>, record: &ClusterRecord) -> Result<(), Stuck> {
+        let seat = &mut self.seats[member];
+        seat.seats += 1;
+        let (identity, worker) = (public(&seat.keys()?.identity), seat.worker as u32);
+        self.served.name(identity, worker);
+        let log = self.join(member, member, HOSTS + member, &replica, record).await?;
+        self.seats[member].running = Some((replica.clone(), log));
+        self.served.open(member, identity, replica);
+        if let Some((of, second)) = self.cloned.clone()
+            && of == member
+        {
+            self.join(member, MEMBERS, CLONES + member, &second, record).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the epoch's log for a replica with the keys of a member, under a name in the history and on a host.
+    async fn join(
+        &self,
+        member: usize,
+        name: usize,
+        host: usize,
+        replica: &Arc<Replica>,
+        record: &ClusterRecord,
+    ) -> Result<LogHandle, Stuck> {
         let members = identities(record);
         replica.enter(record.epoch, &members, &record.floor).map_err(stuck)?;
         let key = self.keys(member, record)?.log(record.epoch).map_err(stuck)?;
-        let app = ReplicaApp::new(replica.clone(), &key, member, &self.sim, &self.history).map_err(stuck)?;
+        let app =
+            ReplicaApp::new(replica.clone(), &key, name, &self.sim, &self.history, &self.served).map_err(stuck)?;
         let peers = members.iter().copied().map(peer).collect();
         let namespace = cluster_namespace(&self.chain.genesis, CLUSTER);
-        let seat = &mut self.seats[member];
+        let seat = &self.seats[member];
         let secret = Secret::new(seat.keys()?.identity.to_bytes());
-        seat.seats += 1;
         let partition = format!("cluster-{}-{}", record.epoch, seat.seats);
         let config = LogConfig::cluster(secret, peers, record.epoch, namespace, partition);
-        let log = self.sim.start(HOSTS + member, config, app.clone()).await.map_err(stuck)?;
+        let log = self.sim.start(host, config, app.clone()).await.map_err(stuck)?;
         app.attach(log.clone());
-        self.seats[member].running = Some((replica.clone(), log));
-        self.served.replicas.lock().insert(member, replica);
-        Ok(())
+        Ok(log)
     }
 
     /// Fetches from the others' logs what a replica lacks up to an entry.

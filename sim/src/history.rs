@@ -1,6 +1,6 @@
 //! What was seen in a run, in order. Checks read nothing else, so that a forged history can show that they bite.
 
-use crate::plan::Log;
+use crate::plan::{Log, Villainy};
 use codec::Encode;
 use parking_lot::Mutex;
 use phala_primitives::Hash;
@@ -82,6 +82,23 @@ pub enum Event {
     OtherDisk {
         /// Which member of the cluster.
         member: u32,
+    },
+    /// A worker turned hostile.
+    Turned {
+        /// Which.
+        worker: u32,
+        /// What it does.
+        villainy: Villainy,
+    },
+    /// A member was shown that a worker voted against itself.
+    Proven {
+        /// Which.
+        worker: u32,
+    },
+    /// The chain has convicted a worker, and wants another in its place.
+    Convicted {
+        /// Which.
+        worker: u32,
     },
     /// The last fault is over.
     Healed,

@@ -5,7 +5,7 @@
 //! replicas, encrypted state and entry logs; the real VM with a real token contract), and clients that move money on
 //! the chain and tokens in the cluster. A [`Plan`] says what goes wrong: messages are lost throughout, the network
 //! falls in two and heals, a validator dies and comes back with its disk, a worker dies and comes back with what it had
-//! synced.
+//! synced, a worker turns hostile and signs what no honest one does.
 //!
 //! Everything that is seen goes into a list of [`Event`]s; [`check`] holds that list, and nothing else, against the
 //! invariants of [`InvariantId`]. A run's digest covers the list and every step of the runtime.
@@ -27,13 +27,15 @@ mod cluster;
 mod disk;
 mod errands;
 mod history;
+mod lies;
 mod plan;
 mod rng;
 mod run;
+mod served;
 #[cfg(test)]
 mod tests;
 
 pub use check::{BOUND_MS, InvariantId, Violation, check};
 pub use history::{Event, Seen};
-pub use plan::{Crash, Log, MEMBERS, Mistake, Partition, Plan, Return, Trouble};
+pub use plan::{Crash, Jump, Log, MEMBERS, Mistake, Partition, Plan, Return, Trouble, Villain, Villainy, Way};
 pub use run::{Report, run, shrink};

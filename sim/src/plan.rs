@@ -54,8 +54,70 @@ pub enum Return {
     /// A worker with its disk as it was when the load began, and one that lost its newest writes at that: as a host gives
     /// it that wants the cluster to forget.
     OldDisk,
+    /// A worker with what it had synced to its disk and, at random, parts of what it had not.
+    TornDisk,
+    /// A worker that did not die, but whose disk took nothing more until now: it starts again, with room.
+    FullDisk,
     /// It does not; another worker takes its place, with nothing.
     Another,
+}
+
+/// The clock of a worker jumps, and jumps back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Jump {
+    /// When, in milliseconds since the load began.
+    pub at_ms: u64,
+    /// Which member of the cluster.
+    pub member: usize,
+    /// By how much, in milliseconds.
+    pub by_ms: i64,
+    /// When it is right again.
+    pub until_ms: u64,
+}
+
+/// What one member sends to another is slower, or lost more often, than what comes back, throughout.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Way {
+    /// Who sends: a validator and the worker of the same number.
+    pub from: usize,
+    /// Who gets it.
+    pub to: usize,
+    /// Mean delay, in milliseconds.
+    pub latency_ms: u64,
+    /// Share of messages lost.
+    pub loss: f64,
+}
+
+/// A worker turns hostile, with the keys of its enclave in its host's hands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Villain {
+    /// When, in milliseconds since the load began.
+    pub at_ms: u64,
+    /// Which member of the cluster.
+    pub member: usize,
+    /// What it does.
+    pub villainy: Villainy,
+    /// When somebody brings to the chain what convicts it, and another worker takes its place. Must be after the last
+    /// partition has healed.
+    pub until_ms: u64,
+}
+
+/// What a hostile worker does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, codec::Encode, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Villainy {
+    /// It notarizes two proposals of a view.
+    Notarizes,
+    /// It finalizes two proposals of a view.
+    Finalizes,
+    /// It nullifies a view that it finalizes.
+    Nullifies,
+    /// It tells some members this, and others that.
+    TwoFaced,
+    /// It makes up states and answers, and signs them.
+    Invents,
+    /// Two of it run, with the same keys, each connected to other members.
+    Cloned,
 }
 
 /// A mistake that the simulation makes on purpose, so that it can be seen that it is found.
@@ -68,6 +130,12 @@ pub enum Mistake {
     LostEntry,
     /// A read that is to see everything does not wait.
     StaleRead,
+    /// Clients believe one replica where two should agree.
+    Gullible,
+    /// Nobody brings to the chain what convicts a hostile worker.
+    Lenient,
+    /// Somebody blames an honest member, and is believed.
+    Slander,
 }
 
 /// What the network and the machines do in a run.
@@ -83,6 +151,19 @@ pub struct Plan {
     pub partitions: Vec<Partition>,
     /// When machines die. Workers that come back at the same time come back together.
     pub crashes: Vec<Crash>,
+    /// Workers that turn hostile: at most one, because at most one may.
+    #[serde(default)]
+    pub villains: Vec<Villain>,
+    /// When clocks jump.
+    #[serde(default)]
+    pub jumps: Vec<Jump>,
+    /// Links that are worse in one direction.
+    #[serde(default)]
+    pub ways: Vec<Way>,
+    /// Share of commands that come twice, from clients to members and from members to each other: at once, and again
+    /// later.
+    #[serde(default)]
+    pub twice: f64,
     /// How long clients go on after the last of these, in milliseconds.
     pub calm_ms: u64,
     /// What is done wrong on purpose.
@@ -110,11 +191,27 @@ pub enum Trouble {
     Rollback,
     /// A worker dies for good and is replaced.
     Replaced,
+    /// A worker votes against itself, is convicted, and replaced.
+    Equivocator,
+    /// A worker makes up states and answers, is convicted, and replaced.
+    WrongExecutor,
+    /// Two of a worker run, with the same keys.
+    Cloned,
+    /// Workers lose power in the middle of writing.
+    Torn,
+    /// A worker's disk is full.
+    Full,
+    /// A worker's clock jumps, ahead and back.
+    Clock,
+    /// Commands come twice, and late.
+    Twice,
+    /// Some links are much worse in one direction.
+    Lopsided,
 }
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 17] = [
         Self::Calm,
         Self::Rough,
         Self::Parted,
@@ -124,6 +221,14 @@ impl Trouble {
         Self::Blackout,
         Self::Rollback,
         Self::Replaced,
+        Self::Equivocator,
+        Self::WrongExecutor,
+        Self::Cloned,
+        Self::Torn,
+        Self::Full,
+        Self::Clock,
+        Self::Twice,
+        Self::Lopsided,
     ];
 
     /// Its name on the command line.
@@ -138,6 +243,14 @@ impl Trouble {
             Self::Blackout => "blackout",
             Self::Rollback => "rollback",
             Self::Replaced => "replaced",
+            Self::Equivocator => "equivocator",
+            Self::WrongExecutor => "wrong-executor",
+            Self::Cloned => "cloned",
+            Self::Torn => "torn",
+            Self::Full => "full",
+            Self::Clock => "clock",
+            Self::Twice => "twice",
+            Self::Lopsided => "lopsided",
         }
     }
 
@@ -173,6 +286,11 @@ impl Draw {
         Crash { at_ms, log, member: self.member(), until_ms: at_ms + self.between(1_000, 4_000), back }
     }
 
+    fn villain(&mut self, villainy: Villainy) -> Villain {
+        let at_ms = self.between(500, 3_000);
+        Villain { at_ms, member: self.member(), villainy, until_ms: at_ms + self.between(3_000, 6_000) }
+    }
+
     fn partition(&mut self, from_ms: u64, side: Vec<usize>, one_way: bool) -> Partition {
         let at_ms = from_ms + self.between(500, 2_500);
         Partition { at_ms, until_ms: at_ms + self.between(1_500, 5_000), side, one_way }
@@ -186,8 +304,19 @@ impl Draw {
 
     fn plan(&mut self, trouble: Trouble) -> Plan {
         let (latency_ms, jitter_ms) = (self.between(2, 15), self.between(0, 6));
-        let (partitions, crashes) = (vec![], vec![]);
-        let mut plan = Plan { loss: 0.0, latency_ms, jitter_ms, partitions, crashes, calm_ms: 2_000, mistake: None };
+        let mut plan = Plan {
+            loss: 0.0,
+            latency_ms,
+            jitter_ms,
+            partitions: vec![],
+            crashes: vec![],
+            villains: vec![],
+            jumps: vec![],
+            ways: vec![],
+            twice: 0.0,
+            calm_ms: 2_000,
+            mistake: None,
+        };
         match trouble {
             Trouble::Calm => plan.calm_ms = 6_000,
             Trouble::Rough => {
@@ -242,12 +371,54 @@ impl Draw {
                 plan.loss = 0.05;
                 plan.crashes = vec![self.crash(Log::Cluster, 1_000, Return::Another)];
             }
+            Trouble::Equivocator => {
+                let kinds = [Villainy::Notarizes, Villainy::Finalizes, Villainy::Nullifies, Villainy::TwoFaced];
+                let villainy = kinds[self.member()];
+                plan.loss = 0.02;
+                plan.villains = vec![self.villain(villainy)];
+            }
+            Trouble::WrongExecutor => plan.villains = vec![self.villain(Villainy::Invents)],
+            Trouble::Cloned => plan.villains = vec![self.villain(Villainy::Cloned)],
+            Trouble::Torn => {
+                let first = self.crash(Log::Cluster, 500, Return::TornDisk);
+                let both = Crash { member: self.other(first.member), ..first };
+                let later = self.crash(Log::Cluster, first.until_ms + 2_000, Return::TornDisk);
+                plan.crashes = vec![first, both, later];
+            }
+            Trouble::Full => plan.crashes = vec![self.crash(Log::Cluster, 500, Return::FullDisk)],
+            Trouble::Clock => {
+                let mut from_ms = 0;
+                for by_ms in [20_000, 1_500, -20_000, -1_500] {
+                    let at_ms = from_ms + self.between(300, 1_500);
+                    from_ms = at_ms + self.between(800, 2_500);
+                    plan.jumps.push(Jump { at_ms, member: self.member(), by_ms, until_ms: from_ms });
+                }
+            }
+            Trouble::Twice => {
+                let jitter_ms = self.between(5, 30);
+                plan = Plan { twice: 0.5, loss: 0.05, latency_ms: 30, jitter_ms, calm_ms: 6_000, ..plan };
+            }
+            Trouble::Lopsided => {
+                let one = self.member();
+                for (from, to) in [(one, self.other(one)), (self.other(one), one), (self.member(), one)] {
+                    if from != to {
+                        let latency_ms = self.between(80, 250);
+                        plan.ways.push(Way { from, to, latency_ms, loss: 0.3 });
+                    }
+                }
+                plan.calm_ms = 6_000;
+            }
         }
         plan
     }
 }
 
 impl Plan {
+    /// The member that turns hostile in this way, if one does.
+    pub(crate) fn villain(&self, villainy: Villainy) -> Option<usize> {
+        self.villains.iter().find(|villain| villain.villainy == villainy).map(|villain| villain.member)
+    }
+
     /// Plans that leave something out of this one, to find a short one that goes wrong as well.
     pub fn shorter(&self) -> Vec<Self> {
         let mut plans = vec![];
@@ -261,7 +432,26 @@ impl Plan {
             plan.crashes.remove(at);
             plans.push(plan);
         }
-        for plan in [Self { loss: 0.0, ..self.clone() }, Self { jitter_ms: 0, ..self.clone() }] {
+        for at in 0..self.villains.len() {
+            let mut plan = self.clone();
+            plan.villains.remove(at);
+            plans.push(plan);
+        }
+        for at in 0..self.jumps.len() {
+            let mut plan = self.clone();
+            plan.jumps.remove(at);
+            plans.push(plan);
+        }
+        for at in 0..self.ways.len() {
+            let mut plan = self.clone();
+            plan.ways.remove(at);
+            plans.push(plan);
+        }
+        for plan in [
+            Self { twice: 0.0, ..self.clone() },
+            Self { loss: 0.0, ..self.clone() },
+            Self { jitter_ms: 0, ..self.clone() },
+        ] {
             if plan != *self {
                 plans.push(plan);
             }

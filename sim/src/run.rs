@@ -9,7 +9,7 @@ use crate::{
     cluster::{self, CLUSTER, Cluster},
     errands,
     history::{Event, History, trace},
-    plan::{Crash, Log, MEMBERS, Mistake, Partition, Plan, Return},
+    plan::{Crash, Log, MEMBERS, Mistake, Partition, Plan, Return, Villain, Villainy, Way},
 };
 use codec::Encode;
 use futures::future::join_all;
@@ -130,13 +130,15 @@ async fn scenario(sim: &Sim, seed: u64, plan: &Plan, history: &History) -> Resul
         endowed: owned.iter().map(|account| (*account, ENDOWMENT)).collect(),
     };
     let chain = Chain::start(sim, seed, history, spec, (0..MEMBERS).map(folder).collect()).await?;
-    let mut cluster = Cluster::start(&chain, seed, history, &accounts[Office::OWNER]).await?;
+    let cloned = plan.villain(Villainy::Cloned);
+    let mut cluster = Cluster::start(&chain, seed, history, &accounts[Office::OWNER], cloned).await?;
     let now = sim.now_ms();
     let office = Arc::new(Office {
         sim: sim.clone(),
         seed,
         loss: plan.loss,
         mistake: plan.mistake,
+        suspicious: plan.villain(Villainy::Invents).is_some() && plan.mistake != Some(Mistake::Gullible),
         history: history.clone(),
         chain: chain.clone(),
         served: cluster.served.clone(),
@@ -150,6 +152,7 @@ async fn scenario(sim: &Sim, seed: u64, plan: &Plan, history: &History) -> Resul
         quiet: AtomicBool::new(false),
     });
     deploy(&office).await?;
+    cluster.served.repeat(plan.twice);
     let busy = begin(&office);
     sim.spawn(office.clone().outside());
     sim.spawn(office.clone().read());
@@ -166,6 +169,12 @@ async fn connect(sim: &Sim, plan: &Plan) {
             for (a, b) in Cluster::hosts(a).into_iter().zip(Cluster::hosts(b)) {
                 sim.set_link(a, b, link).await;
             }
+        }
+    }
+    for Way { from, to, latency_ms, loss } in &plan.ways {
+        let link = Link { latency_ms: *latency_ms, loss: *loss, ..link };
+        for (from, to) in Cluster::hosts(*from).into_iter().zip(Cluster::hosts(*to)) {
+            sim.set_way(from, to, link).await;
         }
     }
 }
@@ -253,6 +262,9 @@ enum Step {
     Crash(Crash),
     /// All that come back at this time.
     Return(Vec<Crash>),
+    Clock(usize, i64),
+    Turn(Villain),
+    Convict(Villain),
 }
 
 /// Everything that the plan has, in the order of time.
@@ -268,6 +280,14 @@ fn steps(plan: &Plan) -> Vec<(u64, Step)> {
         returns.entry(crash.until_ms).or_default().push(*crash);
     }
     steps.extend(returns.into_iter().map(|(at_ms, back)| (at_ms, Step::Return(back))));
+    for jump in &plan.jumps {
+        steps.push((jump.at_ms, Step::Clock(jump.member, jump.by_ms)));
+        steps.push((jump.until_ms, Step::Clock(jump.member, 0)));
+    }
+    for villain in &plan.villains {
+        steps.push((villain.at_ms, Step::Turn(*villain)));
+        steps.push((villain.until_ms, Step::Convict(*villain)));
+    }
     steps.sort_by_key(|(at_ms, _)| *at_ms);
     steps
 }
@@ -285,8 +305,17 @@ async fn faults(sim: &Sim, plan: &Plan, chain: &Chain, cluster: &mut Cluster) ->
             }
             Step::Heal => sim.heal().await,
             Step::Crash(Crash { log: Log::Chain, member, .. }) => chain.crash(member).await?,
+            Step::Crash(Crash { back: Return::FullDisk, member, .. }) => cluster.fill(member),
+            Step::Crash(Crash { back: Return::TornDisk, member, .. }) => cluster.tear(member).await,
             Step::Crash(Crash { log: Log::Cluster, member, .. }) => cluster.crash(member).await,
+            Step::Clock(member, by_ms) => cluster.served.set_clock(member, by_ms),
             Step::Return(back) => come_back(back, plan, chain, cluster).await?,
+            Step::Turn(villain) => cluster.turn(villain)?,
+            Step::Convict(Villain { member, .. }) => match plan.mistake {
+                Some(Mistake::Lenient) => cluster.replace(member).await?,
+                Some(Mistake::Slander) => cluster.slander((member + 1) % MEMBERS).await?,
+                _ => cluster.convict(member).await?,
+            },
         }
     }
     Ok(())
@@ -305,7 +334,11 @@ async fn come_back(back: Vec<Crash>, plan: &Plan, chain: &Chain, cluster: &mut C
                 cluster.roll_back(member);
                 again.push(member);
             }
-            Return::Disk => again.push(member),
+            Return::FullDisk => {
+                cluster.make_room(member).await;
+                again.push(member);
+            }
+            Return::Disk | Return::TornDisk => again.push(member),
         }
     }
     if plan.mistake == Some(Mistake::LostEntry) {

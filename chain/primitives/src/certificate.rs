@@ -92,17 +92,10 @@ impl Certificate {
     ///
     /// Layout, from `commonware-consensus` 2026.10.0 (`simplex::types::Proposal`, `simplex::scheme`): the namespace
     /// followed by `_FINALIZE`, prefixed by its length as a varint, then epoch, view and parent view as varints and
-    /// the digest.
+    /// the digest. Votes of other kinds have another ending, and without a proposal end behind the view.
     pub fn message(&self, namespace: &[u8]) -> Vec<u8> {
-        let namespace = [namespace, b"_FINALIZE"].concat();
-        let mut out = Vec::with_capacity(namespace.len() + 64);
-        varint(&mut out, namespace.len() as u64);
-        out.extend_from_slice(&namespace);
-        varint(&mut out, self.epoch);
-        varint(&mut out, self.view);
-        varint(&mut out, self.parent_view);
-        out.extend_from_slice(&self.digest.0);
-        out
+        let round = (self.epoch, self.view);
+        vote_message(namespace, b"_FINALIZE", round, Some((self.parent_view, &self.digest)))
     }
 
     /// Checks quorum and signatures against the epoch's members, in any order.
@@ -122,11 +115,30 @@ impl Certificate {
             last = Some(*index);
             let member = sorted.get(usize::from(*index)).ok_or(CertificateError::Signers)?;
             let key = ed25519_zebra::VerificationKey::try_from(*member).map_err(|_| CertificateError::Signers)?;
-            key.verify(&ed25519_zebra::Signature::from(*signature), &message)
-                .map_err(|_| CertificateError::Signature)?;
+            key.verify(&(*signature).into(), &message).map_err(|_| CertificateError::Signature)?;
         }
         Ok(())
     }
+}
+
+/// What a vote of this kind signs, for a proposal `(parent view, digest)` or none.
+pub(crate) fn vote_message(
+    namespace: &[u8],
+    kind: &[u8],
+    (epoch, view): (u64, u64),
+    proposal: Option<(u64, &Hash)>,
+) -> Vec<u8> {
+    let namespace = [namespace, kind].concat();
+    let mut out = Vec::with_capacity(namespace.len() + 64);
+    varint(&mut out, namespace.len() as u64);
+    out.extend_from_slice(&namespace);
+    varint(&mut out, epoch);
+    varint(&mut out, view);
+    if let Some((parent_view, digest)) = proposal {
+        varint(&mut out, parent_view);
+        out.extend_from_slice(&digest.0);
+    }
+    out
 }
 
 /// Unsigned LEB128, as `commonware-codec` writes it.

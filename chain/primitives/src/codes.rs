@@ -123,6 +123,8 @@ codes! {
     4021 NoIdleWorker "no worker waits that could take the place" => "Start one more worker: without a seat it offers itself.";
     4022 HistoryLost "the cluster was recovered without entries that it had acknowledged" => "Read what is there, and send again what is missing; the chain's event `Recovered` says where it goes on.";
     4030 StaleNode "the newest block that the node shows is too old" => "Use another node: this one is cut off, or hides what is new. If all do, check this machine's clock.";
+    4031 NothingProven "the proof does not show that a member of the cluster did wrong" => "The message says why; proofs count for the cluster, the epoch and the network that they are of.";
+    4032 AlreadyConvicted "the worker was convicted of this offence before" => "Nothing: one proof is enough.";
     5001 NoWasmTarget "the Rust target wasm32v1-none is not installed" => "rustup target add wasm32v1-none";
     5002 BuildFailed "the contract does not compile" => "Read the compiler's message above.";
     5003 BadArgument "an argument does not fit" => "--help shows examples.";

@@ -13,6 +13,7 @@ mod hash;
 pub mod limits;
 mod log;
 pub mod merkle;
+pub mod misbehaviour;
 pub mod policy;
 pub mod records;
 mod signature;

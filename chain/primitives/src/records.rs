@@ -133,6 +133,39 @@ pub fn seal(cluster: ClusterId, epoch: u64, members: &[Member]) -> Hash {
     crate::blake2_256(&(b"phala/seal/v1", cluster, epoch, members).encode())
 }
 
+/// A worker that was convicted of misbehaviour. Until the block named it gets no seat.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo)]
+pub struct ConvictionRecord {
+    /// How often it was convicted, each time for another offence.
+    pub count: u32,
+    /// Number of the block from which on it may offer itself again.
+    pub barred_until: u32,
+    /// The offence that it was convicted of last.
+    pub latest: Offence,
+}
+
+/// What one identity did wrong in one epoch. It counts once, however often it did it.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo)]
+pub struct Offence {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Epoch of the cluster.
+    pub epoch: u64,
+    /// The identity that signed.
+    pub identity: PublicKey,
+    /// What it did.
+    pub kind: OffenceKind,
+}
+
+/// What no honest member does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo)]
+pub enum OffenceKind {
+    /// It gave two votes that exclude each other.
+    DoubleVote,
+    /// It vouched for a state other than the one that a quorum has.
+    WrongResult,
+}
+
 /// Code of contracts. The bytes themselves are with the clusters.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo)]
 pub struct CodeRecord {

@@ -1,7 +1,7 @@
 //! Keys of the chain's storage that light clients read, laid out as FRAME does: `twox128(pallet) ++ twox128(item)`,
 //! then for maps `blake2_128(key) ++ key` with the key in SCALE. A test of the runtime compares them with FRAME's.
 
-use crate::{AccountId, ClusterId, Hash};
+use crate::{AccountId, ClusterId, Hash, records::Offence};
 use codec::Encode;
 use sp_crypto_hashing::{blake2_128, twox_128};
 
@@ -42,6 +42,16 @@ pub fn pool(worker: &AccountId) -> Vec<u8> {
 /// `Clusters::Plans`: a [`crate::records::Plan`].
 pub fn plan(cluster: ClusterId) -> Vec<u8> {
     map("Clusters", "Plans", &cluster)
+}
+
+/// `Clusters::Convictions`: a [`crate::records::ConvictionRecord`].
+pub fn conviction(worker: &AccountId) -> Vec<u8> {
+    map("Clusters", "Convictions", worker)
+}
+
+/// `Clusters::Offences`: number of the block (`u32`) in which an offence became known.
+pub fn offence(offence: &Offence) -> Vec<u8> {
+    map("Clusters", "Offences", offence)
 }
 
 /// `Clusters::Code`: a [`crate::records::CodeRecord`].

@@ -6,7 +6,7 @@ use super::account::parse_pha;
 use crate::{
     args::{Call, Deploy, Query, Wanted},
     book,
-    commands::{collection, estimate},
+    commands::{blame, collection, estimate},
     network::connect,
     output::{Output, REFUSED, Tone},
 };
@@ -157,19 +157,25 @@ pub(crate) async fn prepare(options: &Call) -> Result<Ready> {
 
 /// Reads from a contract.
 pub(crate) async fn query(options: &Query, output: Output) -> Result<ExitCode> {
-    let Query { call: options, freshness } = options;
+    let Query { call: options, freshness, blame } = options;
     let Ready { abi, contract, data } = prepare(options).await?;
     let (cluster, address, value) = (contract.cluster(), contract.address(), parse_pha(&options.value)?);
     let answers = match freshness {
-        Wanted::Of(freshness) => vec![cluster.query_fresh(address, data, value, *freshness).await?],
-        Wanted::Quorum(members) => cluster.query_quorum(address, data, value, *members).await?,
+        Wanted::Of(freshness) => cluster.query_fresh(address, data, value, *freshness).await.map(|one| vec![one]),
+        Wanted::Quorum(members) => cluster.query_quorum(address, data, value, *members).await,
     };
+    let accuser = blame.then(|| Account::from_suri(&options.signer.suri)).transpose()?;
+    let answers = judged(answers, accuser.as_ref(), cluster, output).await?;
     let answered = answers.first().context("a quorum has members")?;
     let decoded =
         abi.decode(&options.message, &answered.output.data).context("the answer does not fit the metadata")?;
     let mut anchors = vec![];
     for answered in &answers {
-        anchors.push(anchored(options.anchor, cluster.anchor(&answered.receipt), output).await?);
+        let anchored = anchored(options.anchor, cluster.anchor(&answered.receipt), output).await;
+        if anchored.is_err() {
+            cluster.suspect(vec![answered.clone()]);
+        }
+        anchors.push(judged(anchored, accuser.as_ref(), cluster, output).await?);
     }
     let receipt = |(answered, anchored): (&Answered, &Option<Anchored>)| {
         let r = &answered.receipt;
@@ -215,12 +221,28 @@ pub(crate) async fn send(options: &Call, output: Output) -> Result<ExitCode> {
     Ok(show(&decoded, returned.reverted(), receipt, output))
 }
 
+/// Before an error that tells of a made-up answer is returned, blames whoever made it up, if that is wanted.
+async fn judged<T>(
+    result: Result<T, Coded>,
+    accuser: Option<&Account>,
+    cluster: &Cluster,
+    output: Output,
+) -> Result<T, Coded> {
+    let wrong = |error: &Coded| matches!(error.known(), Some(Code::Contradiction | Code::BadReceipt));
+    if let Some(accuser) = accuser
+        && result.as_ref().is_err_and(wrong)
+    {
+        blame::blame(cluster, accuser, output).await?;
+    }
+    result
+}
+
 /// Waits until the chain vouches for a receipt's entry, if that is wanted.
 async fn anchored(
     wanted: bool,
     anchoring: impl Future<Output = Result<Anchored, Coded>>,
     output: Output,
-) -> Result<Option<Anchored>> {
+) -> Result<Option<Anchored>, Coded> {
     if !wanted {
         return Ok(None);
     }

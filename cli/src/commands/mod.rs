@@ -1,6 +1,7 @@
 //! One module for each group of commands.
 
 pub(crate) mod account;
+pub(crate) mod blame;
 pub(crate) mod build;
 pub(crate) mod cluster;
 pub(crate) mod collection;

@@ -103,6 +103,11 @@ impl Call {
         Self::new(CLUSTERS, 46, (cluster, count))
     }
 
+    /// Shows that a member of a cluster is faulty or hostile, by an encoded proof.
+    pub fn convict(cluster: ClusterId, proof: &[u8]) -> Self {
+        Self::new(CLUSTERS, 45, (cluster, proof))
+    }
+
     /// Pays the deposit for code of this BLAKE2b-256 hash and size.
     pub fn upload_code(code_hash: &Hash, size: u32) -> Self {
         Self::new(CLUSTERS, 2, (code_hash, size))

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use phala_primitives::{
     AccountId, Balance, ClusterId, ClusterPolicy, Code, Coded, PublicKey, RequestId, blake2_256,
     limits::CODE_PART,
-    records::{self, Anchor, Checkpoint},
+    records::{self, Anchor, Checkpoint, cluster_namespace},
     storage,
 };
 use phala_session::{
@@ -110,6 +110,7 @@ pub(crate) enum Ask<'a> {
     Part(&'a PartQuery),
     Rehearse(&'a Rehearsal),
     History(&'a Link),
+    Final(u64),
 }
 
 impl Ask<'_> {
@@ -136,6 +137,8 @@ pub struct Cluster {
     seals: Mutex<BTreeMap<PublicKey, Arc<Seal>>>,
     epochs: Mutex<BTreeMap<u64, Arc<Vec<PublicKey>>>>,
     preferred: AtomicUsize,
+    /// Answers of late that others contradict.
+    pub(crate) contradicted: Mutex<Vec<Answered>>,
     /// Height of the newest entry that this client knows of: it reads what it wrote, and what the chain was shown.
     height: AtomicU64,
 }
@@ -157,6 +160,7 @@ impl Cluster {
             seals: Mutex::default(),
             epochs: Mutex::default(),
             preferred: AtomicUsize::new(usize::from(first)),
+            contradicted: Mutex::default(),
             height: AtomicU64::new(height),
         }))
     }
@@ -260,7 +264,8 @@ impl Cluster {
     /// Asks until `members` different replicas have given the same answer, and returns all of their answers, each from
     /// the state of one entry or another. One that is wrong is caught as long as all others are asked, too.
     ///
-    /// Errors: `NoReplica` if fewer answer; `Contradiction` if they say different things, again and again.
+    /// Errors: `NoReplica` if fewer answer; `Contradiction` if they say different things, again and again. Then
+    /// [`Cluster::proofs`] may find out who lies.
     pub async fn query_quorum(
         &self,
         contract: AccountId,
@@ -269,6 +274,7 @@ impl Cluster {
         members: usize,
     ) -> Result<Vec<Answered>, Coded> {
         let mut query = Query { value, ..self.query_of(contract, data) };
+        let mut last = vec![];
         for _ in 0..AGREEMENTS {
             let answers = self.answers(&query, members).await?;
             let mut outputs = answers.iter().map(|answered| &answered.output);
@@ -279,7 +285,9 @@ impl Cluster {
             // They may have answered from the states of different entries.
             let heights = answers.iter().map(|answered| answered.receipt.height);
             query.min_height = heights.max().unwrap_or(query.min_height);
+            last = answers;
         }
+        self.suspect(last);
         Err(Coded::new(Code::Contradiction, format!("{members} replicas, asked {AGREEMENTS} times")))
     }
 
@@ -502,7 +510,7 @@ impl Cluster {
             Ask::Query(_) | Ask::Rehearse(_) => QUERIED_AT_ONCE,
             // It waits for news on purpose.
             Ask::Logs(_) | Ask::Part(_) => 1,
-            Ask::Balance(_) | Ask::History(_) => QUERIED_AT_ONCE,
+            Ask::Balance(_) | Ask::History(_) | Ask::Final(_) => QUERIED_AT_ONCE,
         };
         let first = self.preferred.load(Ordering::Relaxed);
         let mut order: Vec<_> = (0..replicas.len()).map(|step| first.wrapping_add(step) % replicas.len()).collect();
@@ -555,6 +563,7 @@ impl Cluster {
             Ask::Logs(query) => seal.logs(query.clone(), max_height, rng)?,
             Ask::Balance(account) => seal.balance(account, max_height, rng)?,
             Ask::History(link) => seal.history(link.anchor.height, max_height, rng)?,
+            Ask::Final(height) => seal.entry(height, max_height, rng)?,
             Ask::Part(part) => seal.part(part.clone(), max_height, rng)?,
             Ask::Rehearse(rehearsal) => seal.rehearse(rehearsal.clone(), max_height, rng)?,
         };
@@ -657,6 +666,16 @@ impl Cluster {
                 }
                 Ok(())
             }
+            (Ask::Final(height), Answer::Final(entry)) => {
+                let (header, finality) = &**entry;
+                if header.cluster != self.id || header.height != height || !header.is_subject_of(finality) {
+                    return Err(unasked());
+                }
+                let namespace = cluster_namespace(&genesis, self.id);
+                let members = self.members(header.epoch).await?;
+                let proven = finality.certificate.verify(&namespace, &members);
+                proven.map_err(|error| Coded::new(Code::BadReceipt, error.to_string()))
+            }
             // Nobody but this replica could seal it. It is the replica's word.
             (Ask::Logs(_), Answer::Logs(_))
             | (Ask::Balance(_), Answer::Balance(_))
@@ -667,7 +686,7 @@ impl Cluster {
     }
 
     /// Identities of the members in an epoch. They never change, so they are asked for once.
-    async fn members(&self, epoch: u64) -> Result<Arc<Vec<PublicKey>>, Coded> {
+    pub(crate) async fn members(&self, epoch: u64) -> Result<Arc<Vec<PublicKey>>, Coded> {
         if let Some(members) = self.epochs.lock().get(&epoch) {
             return Ok(members.clone());
         }

@@ -191,6 +191,7 @@ impl Connection {
             Ask::Outcome(command) => Call::Outcome(command.command.id),
             Ask::Logs(query) => Call::Logs(query.clone()),
             Ask::History(link) => Call::History(link.anchor.height),
+            Ask::Final(height) => Call::Final(height),
             Ask::Balance(account) => Call::Balance(account),
             Ask::Part(part) => Call::Part(part.clone()),
             Ask::Rehearse(rehearsal) => Call::Rehearse(rehearsal.clone()),

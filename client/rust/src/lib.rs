@@ -29,6 +29,7 @@
 
 mod account;
 mod anchored;
+mod blame;
 mod call;
 mod chain;
 mod cluster;

@@ -113,6 +113,10 @@ fn calls_are_those_of_the_runtime() {
         (Call::offer(), RuntimeCall::Clusters(pallet_clusters::Call::offer {})),
         (Call::retire(), RuntimeCall::Clusters(pallet_clusters::Call::retire {})),
         (Call::accuse(6, &bob), RuntimeCall::Clusters(pallet_clusters::Call::accuse { cluster: 6, worker: bob })),
+        (
+            Call::convict(6, &[1, 2]),
+            RuntimeCall::Clusters(pallet_clusters::Call::convict { cluster: 6, proof: vec![1, 2] }),
+        ),
         (Call::drain(6, &bob), RuntimeCall::Clusters(pallet_clusters::Call::drain { cluster: 6, worker: bob })),
         (Call::resize(6, 7), RuntimeCall::Clusters(pallet_clusters::Call::resize { cluster: 6, size: 7 })),
         (Call::set_readers(6, 7), RuntimeCall::Clusters(pallet_clusters::Call::set_readers { cluster: 6, count: 7 })),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use phala_consensus::{Application, LogHandle, Recipient};
-use phala_primitives::{Block, Coded, Finality, Position, PublicKey, Shape, Verdict};
+use phala_primitives::{Block, Coded, Finality, Position, PublicKey, Shape, Verdict, misbehaviour::DoubleVote};
 use phala_replica::{EntryLog, Replica};
 use std::{io, sync::Arc};
 
@@ -41,13 +41,19 @@ pub(crate) struct LogApp {
     head: Arc<ChainHead>,
     genesis: Block,
     log: RwLock<Option<LogHandle>>,
+    blame: Box<dyn Fn(DoubleVote) + Send + Sync>,
 }
 
 impl LogApp {
-    /// An application for a replica that has entered its epoch.
-    pub(crate) fn new(replica: Arc<Replica>, head: Arc<ChainHead>) -> Result<Self, Coded> {
+    /// An application for a replica that has entered its epoch. `blame` is told of members that vote against
+    /// themselves, and must not block.
+    pub(crate) fn new(
+        replica: Arc<Replica>,
+        head: Arc<ChainHead>,
+        blame: impl Fn(DoubleVote) + Send + Sync + 'static,
+    ) -> Result<Self, Coded> {
         let genesis = replica.genesis()?;
-        Ok(Self { replica, head, genesis, log: RwLock::new(None) })
+        Ok(Self { replica, head, genesis, log: RwLock::new(None), blame: Box::new(blame) })
     }
 
     /// Lets the replica send to the other members, and stop taking part if it fails.
@@ -91,6 +97,10 @@ impl Application for LogApp {
                 log.stop();
             }
         }
+    }
+
+    fn misbehaved(&self, proof: DoubleVote) {
+        (self.blame)(proof);
     }
 
     fn received(&self, _from: PublicKey, message: Bytes) {

@@ -7,6 +7,7 @@
 
 mod app;
 mod barrier;
+mod blame;
 mod bridge;
 mod budget;
 mod copies;

@@ -4,6 +4,7 @@
 //! removes what it kept for that cluster and offers itself again.
 
 use crate::{
+    blame,
     start::{AbortOnDrop, Keys, RECONNECT, Start},
     worker::{Status, WorkerConfig},
 };
@@ -13,6 +14,7 @@ use phala_client::{Call, Chain};
 use phala_consensus::LogHandle;
 use phala_primitives::{AccountId, ClusterId, Code, Coded, storage};
 use std::{net::SocketAddr, sync::Arc};
+use tokio::sync::mpsc;
 
 /// Blocks that pass before a worker without a place offers itself: it may be about to get one.
 const OFFER_AFTER: u32 = 8;
@@ -35,6 +37,8 @@ impl Life {
         self.status.wait_for("its registration on the chain");
         self.register(&chain, &keys).await?;
         let _following = AbortOnDrop(tokio::spawn(follow(chain.clone(), self.status.clone())));
+        let (blame, found) = mpsc::channel(blame::WAITING);
+        let _blaming = AbortOnDrop(tokio::spawn(blame::bring(chain.clone(), self.config.account.clone(), found)));
         loop {
             let cluster = self.place(&chain).await?;
             let folder = self.config.folder.join(format!("cluster-{cluster}"));
@@ -46,6 +50,7 @@ impl Life {
                 folder: folder.clone(),
                 status: self.status.clone(),
                 log: self.log.clone(),
+                blame: blame.clone(),
             };
             start.run(&chain, &keys).await?;
             self.status.withdraw();

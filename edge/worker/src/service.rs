@@ -230,6 +230,7 @@ impl Service {
             Call::Outcome(id) => ("outcome", self.parts.replica.outcome(&account, &id)),
             Call::Balance(of) => ("balance", self.parts.replica.balance(&account, &of)),
             Call::History(from) => ("history", self.parts.replica.history(from).map(Answer::History)),
+            Call::Final(height) => ("entry", self.parts.replica.entry(height)),
             Call::Logs(query) => ("logs", self.logs(&account, &query).await),
             Call::Part(query) => ("part", self.part(account, query).await),
             // Sessions handle them; nothing else carries them.
@@ -250,7 +251,7 @@ impl Service {
     fn takes(&self, call: &Call) -> Result<(), Coded> {
         let needs_log = match call {
             Call::Query(query) => query.freshness == Freshness::Linearizable,
-            Call::Command(_) | Call::Outcome(_) | Call::History(_) | Call::Rehearse(_) => true,
+            Call::Command(_) | Call::Outcome(_) | Call::History(_) | Call::Final(_) | Call::Rehearse(_) => true,
             Call::Balance(_) | Call::Logs(_) | Call::Part(_) | Call::Follow(_) | Call::Unfollow(_) => false,
         };
         if needs_log { self.log().map(drop) } else { Ok(()) }

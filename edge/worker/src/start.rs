@@ -2,6 +2,7 @@
 
 use crate::{
     app::LogApp,
+    blame::Blame,
     bridge::{self, Bridge},
     copies::{self, Files, Sources},
     egress::Egress,
@@ -25,6 +26,7 @@ use phala_keys::{ClusterKeys, KeyRequest, RecipientKey};
 use phala_pink::{Cache, Pink};
 use phala_primitives::{
     AccountId, ClusterId, Code, Coded, PublicKey,
+    misbehaviour::Misbehaviour,
     records::{Anchor, ClusterRecord, cluster_namespace},
     storage,
 };
@@ -44,7 +46,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::mpsc, task::JoinHandle};
 use zeroize::Zeroizing;
 
 /// How often a connection to the chain is tried again.
@@ -84,6 +86,8 @@ pub(crate) struct Start {
     pub(crate) folder: PathBuf,
     pub(crate) status: Arc<Status>,
     pub(crate) log: Arc<Mutex<Option<LogHandle>>>,
+    /// Takes what convicts members.
+    pub(crate) blame: mpsc::Sender<Blame>,
 }
 
 /// Keys of one start of a worker. They live in memory only.
@@ -468,7 +472,13 @@ impl Start {
         record: &ClusterRecord,
         replica: &Arc<Replica>,
     ) -> Result<LogHandle, Coded> {
-        let app = Arc::new(LogApp::new(replica.clone(), self.status.head.clone())?);
+        let (blame, cluster) = (self.blame.clone(), self.cluster);
+        let turn = record.members.iter().position(|member| member.worker == self.worker()).unwrap_or(0);
+        let blame = move |proof| {
+            // Those for whom there is no room are convicted by others.
+            let _ = blame.try_send(Blame { cluster, proof: Misbehaviour::Votes(proof), turn });
+        };
+        let app = Arc::new(LogApp::new(replica.clone(), self.status.head.clone(), blame)?);
         let mut members = vec![];
         for member in &record.members {
             let worker = chain.worker(&member.worker).await?;

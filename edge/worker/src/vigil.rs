@@ -1,5 +1,6 @@
 //! Looks after the other members of the cluster: whoever gives no sign of life for as long as the policy allows is
-//! accused on the chain, which has it replaced once a quorum says so.
+//! accused on the chain, which has it replaced once a quorum says so. Whoever was convicted of worse and still has its
+//! seat is accused at once.
 //!
 //! A sign of life is a session key that the worker's present identity has signed: a worker that runs but does not serve
 //! gives none.
@@ -7,7 +8,7 @@
 use crate::{service::now_ms, start::Start};
 use futures::future::join_all;
 use phala_client::{Call, Chain, Replica as Peer, session_key};
-use phala_primitives::{AccountId, Coded};
+use phala_primitives::{AccountId, Coded, records::ConvictionRecord, storage};
 use phala_replica::Replica;
 use std::{
     collections::BTreeMap,
@@ -38,25 +39,44 @@ pub(crate) async fn over(start: &Start, chain: &Arc<Chain>, replica: &Replica) -
         let others = record.members.iter().map(|member| member.worker).filter(|worker| *worker != start.worker());
         let others: Vec<AccountId> = others.collect();
         known.retain(|worker, _| others.contains(worker));
-        let answers = join_all(others.iter().map(|worker| lives(&http, chain, worker))).await;
+        let answers = join_all(others.iter().map(|worker| standing(&http, chain, worker))).await;
         let patience = match replica.policy() {
             Ok(policy) => Duration::from_millis(policy.replace_ms),
             Err(error) => return error,
         };
-        for (worker, alive) in others.into_iter().zip(answers) {
+        for (worker, standing) in others.into_iter().zip(answers) {
             let now = Instant::now();
             let member = known.entry(worker).or_insert(Known { alive: now, accused: None });
-            if alive {
+            let patience = if standing == Standing::Barred { Duration::ZERO } else { patience };
+            if standing == Standing::Lives {
                 *member = Known { alive: now, accused: None };
             } else if member.alive.elapsed() >= patience && member.accused.is_none_or(|at| at.elapsed() >= AGAIN) {
                 member.accused = Some(now);
-                tracing::warn!(by = %start.worker(), %worker, "a member is silent");
+                tracing::warn!(by = %start.worker(), %worker, ?standing, "a member has to go");
                 if let Err(error) = chain.submit(&start.config.account, &Call::accuse(start.cluster, &worker)).await {
                     tracing::info!(%error, "it is accused again later");
                 }
             }
         }
     }
+}
+
+/// What is to be said of a member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Standing {
+    Lives,
+    Silent,
+    Barred,
+}
+
+async fn standing(http: &reqwest::Client, chain: &Chain, worker: &AccountId) -> Standing {
+    let convicted = chain.read::<ConvictionRecord>(&storage::conviction(worker)).await;
+    if let Ok(Some(record)) = convicted
+        && chain.head().0 < record.barred_until
+    {
+        return Standing::Barred;
+    }
+    if lives(http, chain, worker).await { Standing::Lives } else { Standing::Silent }
 }
 
 async fn lives(http: &reqwest::Client, chain: &Chain, worker: &AccountId) -> bool {

@@ -40,8 +40,10 @@ impl Replica {
         now_ms: u64,
         caller: &Caller,
     ) -> Result<Answer, Coded> {
-        let epoch = self.ready_epoch()?;
+        // In this order: the receipt must not name an epoch for a state of a later one, see
+        // `phala_primitives::misbehaviour`.
         let snapshot = self.state.snapshot();
+        let epoch = self.ready_epoch()?;
         let applied = snapshot.applied();
         if applied.height < query.min_height {
             let detail = format!("it is at height {}, asked for was {}", applied.height, query.min_height);
@@ -114,6 +116,17 @@ impl Replica {
             Some(done) => self.prove(&snapshot, done),
             None => Err(Coded::new(Code::NoQuorum, "no command of this id was executed up to now")),
         }
+    }
+
+    /// Header of the entry of a height, and why it is final.
+    ///
+    /// Errors: `NotReady` if this replica does not have it, or does not have it any more.
+    pub fn entry(&self, height: u64) -> Result<Answer, Coded> {
+        self.ready_epoch()?;
+        let missing = || Coded::new(Code::NotReady, format!("it has no entry {height} in its log"));
+        let (block, finality) = self.journal.read(height)?.ok_or_else(missing)?.block();
+        let header = open_block(&block, self.entries.cluster).ok_or_else(missing)?;
+        Ok(Answer::Final(Box::new((header, finality))))
     }
 
     pub(crate) fn done(&self, snapshot: &Snapshot, key: &Key) -> Result<Option<Done>, Coded> {

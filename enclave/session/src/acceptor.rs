@@ -232,6 +232,10 @@ impl Acceptor {
                         addressed(header, Target::Worker(self.place.worker))?;
                         Incoming::Call(Call::History(height))
                     }
+                    Operation::Final(height) => {
+                        addressed(header, Target::Worker(self.place.worker))?;
+                        Incoming::Call(Call::Final(height))
+                    }
                     Operation::Part(part) => {
                         addressed(header, Target::Worker(self.place.worker))?;
                         Incoming::Call(Call::Part(part))
@@ -365,7 +369,7 @@ impl ServerReceiver {
             Call::Balance(_) => everything(&self.rights.scope),
             Call::Rehearse(rehearsal) => may_rehearse(&self.rights.scope, rehearsal),
             // The replica knows who its members are; headers are no secret.
-            Call::Outcome(_) | Call::Part(_) | Call::Unfollow(_) | Call::History(_) => Ok(()),
+            Call::Outcome(_) | Call::Part(_) | Call::Unfollow(_) | Call::History(_) | Call::Final(_) => Ok(()),
             Call::Command(command) => {
                 account = *command.account();
                 command.verify(&self.certificates, &self.place.genesis, self.place.cluster, now_ms)

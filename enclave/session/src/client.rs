@@ -189,6 +189,11 @@ impl Client {
         self.signed(Target::Worker(self.key.worker), Operation::History(height), max_height, rng)
     }
 
+    /// Seals the question after an entry's header and certificate.
+    pub fn entry(&self, height: u64, max_height: u32, rng: &mut impl CryptoRng) -> Result<Sealed<PendingReply>, Coded> {
+        self.signed(Target::Worker(self.key.worker), Operation::Final(height), max_height, rng)
+    }
+
     /// Seals a part of a query, for which the account must be the identity of a member.
     pub fn part(
         &self,

@@ -5,7 +5,9 @@ use codec::{Decode, Encode};
 use ed25519_dalek::{Signer, SigningKey};
 use phala_primitives::{
     AccountId, Certificate, CertificateError, ClusterId, Code, Coded, EntryHeader, Hash, MAX_DESCENDANTS, PublicKey,
-    RequestId, blake2_256, merkle, records::cluster_namespace,
+    RequestId, blake2_256, merkle,
+    misbehaviour::{CommandClaim, QueryClaim},
+    records::cluster_namespace,
 };
 use std::fmt;
 
@@ -118,10 +120,24 @@ pub struct QueryReceipt {
 
 impl QueryReceipt {
     fn message(&self, genesis: &Hash) -> Vec<u8> {
-        let state = (self.height, self.entry, self.entry_time_ms, self.state_root);
-        let place = (self.cluster, self.epoch, state, self.time_ms);
-        let question = (self.contract, self.request_id, self.query_hash);
-        ("phala/receipt/query/v2", genesis, question, place, self.reply_hash).encode()
+        self.claim().message(genesis)
+    }
+
+    /// What the replica signs, as the chain can judge it.
+    pub fn claim(&self) -> QueryClaim {
+        QueryClaim {
+            contract: self.contract,
+            request_id: self.request_id,
+            query_hash: self.query_hash,
+            cluster: self.cluster,
+            epoch: self.epoch,
+            height: self.height,
+            entry: self.entry,
+            entry_time_ms: self.entry_time_ms,
+            state_root: self.state_root,
+            time_ms: self.time_ms,
+            reply_hash: self.reply_hash,
+        }
     }
 
     /// Signs with the replica's identity; what `signature` held before does not matter.
@@ -184,8 +200,18 @@ pub struct CommandReceipt {
 
 impl CommandReceipt {
     fn message(&self, genesis: &Hash, command: &Hash) -> Vec<u8> {
-        let place = (self.header.digest(), self.index);
-        ("phala/receipt/command/v1", genesis, place, command, self.state_root, self.outcome_hash).encode()
+        self.claim(command).message(genesis)
+    }
+
+    /// What the replica signs of a command of this hash, as the chain can judge it.
+    pub fn claim(&self, command: &Hash) -> CommandClaim {
+        CommandClaim {
+            entry: self.header.clone(),
+            index: self.index,
+            command: *command,
+            state_root: self.state_root,
+            outcome_hash: self.outcome_hash,
+        }
     }
 
     /// Follows the descendants, each of which must build on the one before.

@@ -4,7 +4,7 @@ use crate::{CommandId, CommandReceipt, Outcome, Output, QueryReceipt, SignedCert
 use codec::{Decode, Encode};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use phala_primitives::{
-    AccountId, Balance, Code, Coded, EntryHeader, Hash, PublicKey, RequestId, blake2_256, limits::MAX_MESSAGE,
+    AccountId, Balance, Code, Coded, EntryHeader, Finality, Hash, PublicKey, RequestId, blake2_256, limits::MAX_MESSAGE,
 };
 use std::fmt;
 
@@ -173,6 +173,9 @@ pub enum Operation {
     /// Headers of the cluster's entries from this height on, by which a client ties a receipt to what the chain knows.
     #[codec(index = 9)]
     History(u64),
+    /// Header of the entry of this height, and why it is final.
+    #[codec(index = 10)]
+    Final(u64),
 }
 
 impl Operation {
@@ -411,6 +414,9 @@ pub enum Call {
     /// Headers of the cluster's entries from this height on.
     #[codec(index = 9)]
     History(u64),
+    /// Header of the entry of this height, and why it is final.
+    #[codec(index = 10)]
+    Final(u64),
 }
 
 /// Plaintext of a frame from the client.
@@ -464,6 +470,9 @@ pub enum Answer {
     /// To a question after headers: the first ones, up to [`MAX_HEADERS`].
     #[codec(index = 9)]
     History(Vec<EntryHeader>),
+    /// To a question after an entry.
+    #[codec(index = 10)]
+    Final(Box<(EntryHeader, Finality)>),
 }
 
 /// Most headers in an answer.

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use phala_primitives::{Block, Finality, Position, PublicKey, Shape, Verdict};
+use phala_primitives::{Block, Finality, Position, PublicKey, Shape, Verdict, misbehaviour::DoubleVote};
 
 /// A program whose blocks are ordered. See each method for when it is called.
 pub trait Application: Send + Sync + 'static {
@@ -37,6 +37,11 @@ pub trait Application: Send + Sync + 'static {
     ///
     /// A panic ends the log, and counts as a failure: see `LogHandle::failed`.
     fn finalized(&self, block: Block, finality: Finality);
+
+    /// A member voted against itself, which this proves. At most once for each member.
+    fn misbehaved(&self, proof: DoubleVote) {
+        let _ = proof;
+    }
 
     /// A message that another member sent with `LogHandle::send`. Hostile input; must return quickly.
     fn received(&self, from: PublicKey, message: Bytes) {

@@ -11,7 +11,7 @@ use commonware_consensus::{Block as _, Heightable as _};
 use commonware_cryptography::{Digested, Digestible as _};
 use commonware_macros::select;
 use commonware_runtime::Clock;
-use phala_primitives::{Block, Finality, Position, PublicKey, Verdict};
+use phala_primitives::{Block, Finality, Position, PublicKey, Verdict, misbehaviour::DoubleVote};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::{SystemTime, UNIX_EPOCH},
@@ -26,6 +26,7 @@ pub(crate) enum Call {
     Propose { at: Position, ancestry: Vec<Digested<Item>>, reply: oneshot::Sender<Option<Block>> },
     Verify { at: Position, ancestry: Vec<Digested<Item>>, block: Digested<Item>, reply: oneshot::Sender<Verdict> },
     Finalized { block: Digested<Item>, finality: Finality, reply: oneshot::Sender<()> },
+    Misbehaved(DoubleVote),
 }
 
 /// Milliseconds since 1970.
@@ -97,6 +98,7 @@ impl<E: Clock> Caller<E> {
                 self.taken.send_replace(height);
                 let _ = reply.send(());
             }
+            Call::Misbehaved(proof) => self.app.misbehaved(proof),
         }
     }
 

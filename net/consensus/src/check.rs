@@ -97,3 +97,10 @@ impl Checked {
 pub(crate) fn public(key: &PublicKey) -> Option<ed25519::PublicKey> {
     ed25519::PublicKey::decode(Copying(key)).ok()
 }
+
+/// The plain form of a member's key.
+pub(crate) fn plain_key(key: &ed25519::PublicKey) -> PublicKey {
+    let mut out = [0; 32];
+    out.copy_from_slice(key.as_ref());
+    out
+}

@@ -14,11 +14,13 @@ mod eager;
 mod error;
 mod glue;
 mod handle;
+mod liar;
 mod log;
 mod real;
 mod report;
 mod sim;
 mod store;
+mod witness;
 
 #[cfg(test)]
 mod tests;
@@ -27,5 +29,6 @@ pub use api::Application;
 pub use config::{LogConfig, Pacing, Peer, Secret, Timeouts};
 pub use error::StartError;
 pub use handle::{LogHandle, Recipient};
+pub use liar::Lie;
 pub use real::Runtime;
 pub use sim::{Link, START_MS, Sim, simulate};

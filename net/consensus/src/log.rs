@@ -17,12 +17,13 @@ use crate::{
     Recipient,
     block::Digest,
     caller::{Caller, MESSAGES},
-    check::{Checked, public},
+    check::{Checked, plain_key, public},
     eager::{Eager, Seen},
     glue::Glue,
     handle::{Order, Shared},
     report::{Delivery, Listener, Recent, Tail},
     store::{self, BUFFER, MAILBOX, RETAINED, Whole},
+    witness::Witness,
 };
 use bytes::Bytes;
 use commonware_broadcast::buffered;
@@ -157,7 +158,7 @@ where
         app: checked.app.clone(),
         rules: checked.rules.clone(),
         seen: seen.clone(),
-        calls,
+        calls: calls.clone(),
         taken: known,
         pacing: checked.config.pacing,
         last: Arc::new(Mutex::new(context.current())),
@@ -175,6 +176,12 @@ where
         epoch,
         me: checked.me,
         heard: Arc::new(Mutex::new((vec![0; checked.members.len()], View::zero()))),
+        witness: Arc::new(Mutex::new(Witness::new(
+            checked.config.namespace.clone(),
+            checked.config.epoch,
+            checked.members.iter().map(plain_key).collect(),
+        ))),
+        calls: calls.clone(),
     };
     listener.begin();
     let config = engine(&checked, blocker, automaton, listener, pages, genesis_digest);
@@ -225,9 +232,7 @@ where
     R: Receiver<PublicKey = ed25519::PublicKey>,
 {
     while let Ok((from, message)) = receiver.recv().await {
-        let mut key = [0; 32];
-        key.copy_from_slice(from.as_ref());
-        let _ = inbox.try_send((key, message.into()));
+        let _ = inbox.try_send((plain_key(&from), message.into()));
     }
 }
 
@@ -266,7 +271,8 @@ where
         automaton: automaton.clone(),
         relay: automaton,
         reporter: listener,
-        track_historical_votes: false,
+        // What convicts a member may come after the certificate.
+        track_historical_votes: true,
         strategy: Sequential,
         partition: format!("{}-votes", config.partition),
         mailbox_size: NZUsize!(MAILBOX),

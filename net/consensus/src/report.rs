@@ -4,12 +4,14 @@ use crate::{
     block::{Digest, Item},
     caller::Call,
     certify::plain,
+    check::plain_key,
     eager::Seen,
     handle::Shared,
+    witness::Witness,
 };
 use commonware_actor::Feedback;
 use commonware_consensus::{
-    Block as _, Epochable as _, Heightable as _, Reporter, Viewable as _,
+    Block as _, Heightable as _, Reporter, Viewable as _,
     marshal::{Update, core::Mailbox, standard::Standard},
     simplex::{
         elector::{Elector as _, RoundRobinElector},
@@ -53,6 +55,8 @@ pub(crate) struct Listener<R> {
     pub(crate) me: Participant,
     /// Last view in which each member was heard, and the view that goes on.
     pub(crate) heard: Arc<Mutex<(Vec<u64>, View)>>,
+    pub(crate) witness: Arc<Mutex<Witness>>,
+    pub(crate) calls: mpsc::UnboundedSender<Call>,
 }
 
 impl<R> Listener<R> {
@@ -68,11 +72,7 @@ impl<R> Listener<R> {
         }
         heard.1 = view;
         let leader = self.elector.elect(Round::new(self.epoch, view), ());
-        *self.shared.leader.lock() = self.members.get(usize::from(leader)).map(|key| {
-            let mut out = [0; 32];
-            out.copy_from_slice(key.as_ref());
-            out
-        });
+        *self.shared.leader.lock() = self.members.get(usize::from(leader)).map(plain_key);
         let present = heard.0.iter().enumerate().filter(|(index, last)| {
             *index != usize::from(self.me) && **last > 0 && last.saturating_add(PRESENT) >= view.get()
         });
@@ -91,6 +91,10 @@ impl<R: Reporter<Activity = Activity<Scheme, Digest>>> Reporter for Listener<R> 
     type Activity = Activity<Scheme, Digest>;
 
     fn report(&mut self, activity: Self::Activity) -> Feedback {
+        for proof in self.witness.lock().see(&activity) {
+            tracing::warn!(view = proof.view, epoch = proof.epoch, "a member voted against itself");
+            let _ = self.calls.send(Call::Misbehaved(proof));
+        }
         match &activity {
             Activity::Notarize(vote) => self.hear(vote.attestation.signer, vote.view()),
             Activity::Nullify(vote) => self.hear(vote.attestation.signer, vote.view()),
@@ -116,9 +120,7 @@ impl<R: Reporter<Activity = Activity<Scheme, Digest>>> Reporter for Listener<R> 
                     }
                 }
             }
-            Activity::ConflictingNotarize(_) | Activity::ConflictingFinalize(_) | Activity::NullifyFinalize(_) => {
-                tracing::warn!(view = %activity.view(), epoch = %activity.epoch(), "a member voted against itself");
-            }
+            Activity::ConflictingNotarize(_) | Activity::ConflictingFinalize(_) | Activity::NullifyFinalize(_) => {}
             Activity::Certification(certificate) => {
                 tracing::trace!(view = %certificate.view(), me = usize::from(self.me), "certified");
             }

@@ -1,13 +1,14 @@
 //! Logs in deterministic simulation: virtual time, seeded randomness, links that lose, delay and part, hosts that
-//! crash. The logs run the same code as on real sockets. The same seed gives the same run, to the byte.
+//! crash or lie. The logs run the same code as on real sockets. The same seed gives the same run, to the byte.
 
 use crate::{
     Application, LogConfig, LogHandle, StartError,
     check::{self, Checked},
+    liar::{Liar, Lie, Lies, Mouth, Split, Twin},
     log::{self, Network},
 };
 use commonware_cryptography::{Signer as _, ed25519};
-use commonware_p2p::simulated;
+use commonware_p2p::simulated::{self, SplitTarget};
 use commonware_runtime::{Clock as _, Handle, Runner as _, Spawner as _, Supervisor as _, deterministic};
 use commonware_utils::{NZUsize, Probability, probability};
 use parking_lot::Mutex;
@@ -31,9 +32,11 @@ fn keep(loss: f64) -> Probability {
 }
 
 type Oracle = simulated::Oracle<ed25519::PublicKey, deterministic::Context>;
+type Ear = simulated::Receiver<ed25519::PublicKey>;
+type Channel = (Mouth<simulated::Sender<ed25519::PublicKey, deterministic::Context>>, Ear);
 type Simulated = Network<
-    simulated::Sender<ed25519::PublicKey, deterministic::Context>,
-    simulated::Receiver<ed25519::PublicKey>,
+    Mouth<simulated::Sender<ed25519::PublicKey, deterministic::Context>>,
+    Ear,
     simulated::Manager<ed25519::PublicKey, deterministic::Context>,
     simulated::Control<ed25519::PublicKey, deterministic::Context>,
 >;
@@ -41,7 +44,7 @@ type Simulated = Network<
 /// Virtual time at which simulations begin: 2026-01-01, in milliseconds since 1970.
 pub const START_MS: u64 = 1_767_225_600_000;
 
-/// How a pair of hosts is connected, in both directions.
+/// How one host reaches another.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Link {
     /// Mean delay of a message.
@@ -75,13 +78,18 @@ struct Running {
 struct World {
     /// By namespace and epoch.
     wires: BTreeMap<(Vec<u8>, u64), Wires>,
-    /// Links that differ from the default, by pair of hosts, the lesser first.
+    /// Links that differ from the default, from the first host to the second.
     links: BTreeMap<(usize, usize), Link>,
     /// Group of each host while the network is parted.
     parted: Option<BTreeMap<usize, usize>>,
     /// From which host nothing reaches which.
     deaf: BTreeSet<(usize, usize)>,
     running: Vec<Running>,
+    lies: Lies,
+    /// Hosts whose members are cloned: the clone's host, and whom it speaks with.
+    clones: BTreeMap<usize, (usize, Split)>,
+    /// Networks of clones that have not started, by the clone's host.
+    waiting: BTreeMap<usize, Simulated>,
 }
 
 impl World {
@@ -89,7 +97,7 @@ impl World {
     fn link(&self, a: usize, b: usize) -> Option<Link> {
         let together = self.parted.as_ref().is_none_or(|groups| groups.get(&a) == groups.get(&b));
         let connected = together && !self.deaf.contains(&(a, b));
-        let link = self.links.get(&(a.min(b), a.max(b))).copied().unwrap_or_default();
+        let link = self.links.get(&(a, b)).copied().unwrap_or_default();
         connected.then_some(link)
     }
 }
@@ -165,9 +173,41 @@ impl Sim {
         self.sleep_ms(10).await;
     }
 
-    /// Sets the link between two hosts.
+    /// Has the members that run on a host vote against themselves from now on, or be honest again.
+    pub fn corrupt(&self, host: usize, lie: Option<Lie>) {
+        let lies = self.world.lock().lies.clone();
+        let mut lies = lies.lock();
+        match lie {
+            Some(lie) => lies.insert(host, lie),
+            None => lies.remove(&host),
+        };
+    }
+
+    /// Has every member that starts on `host` from now on be cloned while it runs. The clone's log is to be started on
+    /// `clone` with the same configuration, right after the original. It follows the log and sends nothing until
+    /// [`Sim::wake`].
+    pub fn clone_member(&self, host: usize, clone: usize) {
+        self.world.lock().clones.insert(host, (clone, Split::default()));
+    }
+
+    /// Has the clone of a host's member speak with the members on these hosts, and the original with the others only.
+    pub fn wake(&self, host: usize, with: &[usize]) {
+        let world = self.world.lock();
+        if let Some((_, split)) = world.clones.get(&host) {
+            let keys = world.wires.values().flat_map(|wires| &wires.hosts);
+            *split.lock() = Some(keys.filter(|(_, at)| with.contains(at)).map(|(key, _)| key.clone()).collect());
+        }
+    }
+
+    /// Sets the links between two hosts, the same in both directions.
     pub async fn set_link(&self, a: usize, b: usize, link: Link) {
-        self.world.lock().links.insert((a.min(b), a.max(b)), link);
+        self.world.lock().links.extend([((a, b), link), ((b, a), link)]);
+        self.relink().await;
+    }
+
+    /// Sets the link from one host to another.
+    pub async fn set_way(&self, from: usize, to: usize, link: Link) {
+        self.world.lock().links.insert((from, to), link);
         self.relink().await;
     }
 
@@ -225,6 +265,9 @@ impl Sim {
 
     /// Connects a member's host to the network of its log.
     async fn wire(&self, host: usize, checked: &Checked) -> Option<Simulated> {
+        if let Some(network) = self.world.lock().waiting.remove(&host) {
+            return Some(network);
+        }
         let name = (checked.config.namespace.clone(), checked.config.epoch);
         let known = self.world.lock().wires.get(&name).map(|wires| wires.oracle.clone());
         let oracle = match known {
@@ -250,8 +293,18 @@ impl Sim {
             wires.hosts.insert(me.clone(), host);
         }
         let control = oracle.control(me);
-        let channel = async |id| control.register(id, checked.quota(id)).await.ok();
-        let network = Network {
+        let clone = self.world.lock().clones.get(&host).cloned();
+        let liar = Liar {
+            host,
+            lies: self.world.lock().lies.clone(),
+            scheme: checked.scheme.clone(),
+            others: checked.members.iter().step_by(2).cloned().collect(),
+        };
+        let channel = async |id| {
+            let (inner, receiver) = control.register(id, checked.quota(id)).await.ok()?;
+            Some((Mouth { inner, liar: (id == check::VOTES).then(|| liar.clone()), twin: None }, receiver))
+        };
+        let mut network = Network {
             votes: channel(check::VOTES).await?,
             certificates: channel(check::CERTIFICATES).await?,
             requests: channel(check::REQUESTS).await?,
@@ -261,8 +314,54 @@ impl Sim {
             provider: oracle.manager(),
             blocker: control.clone(),
         };
+        if let Some((at, split)) = clone {
+            let (first, second) = self.double(network, &split);
+            network = first;
+            self.world.lock().waiting.insert(at, second);
+        }
         self.relink().await;
         Some(network)
+    }
+
+    /// Two ends of each channel for two that have one key.
+    fn double(&self, network: Simulated, split: &Split) -> (Simulated, Simulated) {
+        let double = |id: u64, (mouth, ear): Channel| {
+            let split = split.clone();
+            // What answers a request is for who made it.
+            let shared = !matches!(id, check::REQUESTS | check::BACKFILL);
+            let route = move |(from, _): &(ed25519::PublicKey, _)| match &*split.lock() {
+                None if shared => SplitTarget::Both,
+                None => SplitTarget::Primary,
+                Some(peers) if peers.contains(from) => SplitTarget::Secondary,
+                Some(_) => SplitTarget::Primary,
+            };
+            let (first, second) = ear.split_with(self.child("twins").with_attribute("channel", id), route);
+            (mouth, first, second)
+        };
+        let speak = |mouth: Mouth<_>, is_clone| Mouth { twin: Some(Twin { is_clone, split: split.clone() }), ..mouth };
+        let pair = |id, channel| {
+            let (mouth, first, second) = double(id, channel);
+            ((speak(mouth.clone(), false), first), (speak(mouth, true), second))
+        };
+        let (votes, certificates) =
+            (pair(check::VOTES, network.votes), pair(check::CERTIFICATES, network.certificates));
+        let (requests, blocks) = (pair(check::REQUESTS, network.requests), pair(check::BLOCKS, network.blocks));
+        let (backfill, auxiliary) =
+            (pair(check::BACKFILL, network.backfill), pair(check::AUXILIARY, network.auxiliary));
+        let of = |votes, certificates, requests, blocks, backfill, auxiliary| Network {
+            votes,
+            certificates,
+            requests,
+            blocks,
+            backfill,
+            auxiliary,
+            provider: network.provider.clone(),
+            blocker: network.blocker.clone(),
+        };
+        (
+            of(votes.0, certificates.0, requests.0, blocks.0, backfill.0, auxiliary.0),
+            of(votes.1, certificates.1, requests.1, blocks.1, backfill.1, auxiliary.1),
+        )
     }
 
     /// Makes all networks agree with the links between hosts.

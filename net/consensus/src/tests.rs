@@ -1,12 +1,16 @@
 //! The engine under a counting application, in simulation and on loopback.
 
-use crate::{Application, Link, LogConfig, LogHandle, Peer, Recipient, Runtime, Secret, Sim, block::hash, simulate};
+use crate::{
+    Application, Lie, Link, LogConfig, LogHandle, Peer, Recipient, Runtime, Secret, Sim, block::hash, simulate,
+};
 use bytes::Bytes;
 use commonware_codec::{Copying, DecodeExt as _};
 use commonware_cryptography::{Signer as _, ed25519};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use phala_primitives::{Block, Certificate, Finality, Hash, Position, PublicKey, Shape, Verdict, blake2_256};
+use phala_primitives::{
+    Block, Certificate, Finality, Hash, Position, PublicKey, Shape, Verdict, blake2_256, misbehaviour::DoubleVote,
+};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -47,6 +51,7 @@ struct App {
     wake: Arc<Notify>,
     chain: Mutex<Vec<(Block, Finality)>>,
     inbox: Mutex<Vec<(PublicKey, Bytes)>>,
+    proofs: Mutex<Vec<DoubleVote>>,
     /// Verdicts of `Later` still to be given.
     later: Mutex<u32>,
 }
@@ -60,6 +65,7 @@ impl App {
             wake: Arc::default(),
             chain: Mutex::default(),
             inbox: Mutex::default(),
+            proofs: Mutex::default(),
             later: Mutex::new(0),
         })
     }
@@ -128,6 +134,10 @@ impl Application for App {
             assert_eq!(shape(&block).unwrap().parent, last.digest(), "delivered out of order");
         }
         chain.push((block, finality));
+    }
+
+    fn misbehaved(&self, proof: DoubleVote) {
+        self.proofs.lock().push(proof);
     }
 
     fn received(&self, from: PublicKey, message: Bytes) {
@@ -359,6 +369,89 @@ fn certificates_prove_blocks_without_the_engine() {
         assert!(good.verify(b"phala/other", &members).is_err());
         assert!(good.verify(NAMESPACE, &members[..3]).is_err());
     });
+}
+
+/// Who leads a log with this configuration at first.
+fn first_leader(config: fn(usize) -> LogConfig) -> usize {
+    let leader = simulate(6, async |sim| {
+        let Four { logs, .. } = four(&sim, config, 0).await;
+        sim.sleep_ms(1_000).await;
+        logs[0].leader().unwrap()
+    });
+    (0..N).find(|index| key(*index) == leader.0).unwrap()
+}
+
+/// Four members of which one lies. Returns what the others prove.
+fn lied(lie: Lie, config: fn(usize) -> LogConfig, liar: usize) -> Vec<DoubleVote> {
+    let (proofs, _) = simulate(6, async |sim| {
+        let Four { mut apps, .. } = four(&sim, config, 0).await;
+        sim.sleep_ms(3_000).await;
+        assert!(apps.iter().all(|app| app.proofs.lock().is_empty()), "the honest are blamed");
+        sim.corrupt(liar, Some(lie));
+        let before = agree(&apps);
+        sim.sleep_ms(15_000).await;
+        apps.remove(liar);
+        assert!(agree(&apps) > before + 3, "{lie:?} stopped the log");
+        assert!(apps.iter().all(|app| app.proofs.lock().len() <= 1), "one proof is enough");
+        apps.iter().flat_map(|app| app.proofs.lock().clone()).collect()
+    });
+    proofs
+}
+
+#[test]
+fn who_votes_against_itself_is_proven_guilty_without_the_engine() {
+    trace();
+    let cluster: fn(usize) -> LogConfig = |index| cluster(index, nowhere());
+    let (leader, chain): (_, fn(usize) -> LogConfig) = (first_leader(cluster), chain);
+    for lie in [Lie::Notarize, Lie::Finalize, Lie::Nullify, Lie::TwoFaced] {
+        for (config, liar, namespace) in [
+            (cluster, leader, NAMESPACE),
+            (cluster, (leader + 1) % N, NAMESPACE),
+            (chain, 2, b"phala/chain".as_slice()),
+        ] {
+            let proofs = lied(lie, config, liar);
+            // Of one that does not lead, both faces need not ever meet.
+            assert!(!proofs.is_empty() || (lie == Lie::TwoFaced && liar != leader), "{lie:?} was not found");
+            for proof in &proofs {
+                assert_eq!(proof.identity, key(liar));
+                proof.verify(namespace).unwrap();
+                assert!(proof.verify(b"phala/other").is_err());
+                assert!(DoubleVote { view: proof.view + 1, ..proof.clone() }.verify(namespace).is_err());
+                assert!(DoubleVote { epoch: proof.epoch + 1, ..proof.clone() }.verify(namespace).is_err());
+                assert!(DoubleVote { identity: key((liar + 1) % N), ..proof.clone() }.verify(namespace).is_err());
+                assert!(DoubleVote { second: proof.first, ..proof.clone() }.verify(namespace).is_err());
+            }
+        }
+    }
+}
+
+#[test]
+fn two_with_one_key_decide_nothing_twice_and_nobody_else_is_blamed() {
+    let cluster: fn(usize) -> LogConfig = |index| cluster(index, nowhere());
+    let cloned = first_leader(cluster);
+    let others: Vec<usize> = (0..N).filter(|index| *index != cloned).collect();
+    for seed in 1..=2 {
+        simulate(seed, async |sim| {
+            sim.clone_member(cloned, 10 + cloned);
+            let apps: Vec<_> = (0..=N).map(|_| App::new(0, Fault::None)).collect();
+            // Each of the two has something of its own to propose, and somebody to propose it to.
+            apps[cloned].push(1);
+            apps[N].push(2);
+            for index in 0..N {
+                sim.start(index, cluster(index), apps[index].clone()).await.unwrap();
+                if index == cloned {
+                    sim.start(10 + cloned, cluster(cloned), apps[N].clone()).await.unwrap();
+                }
+            }
+            sim.wake(cloned, &others[..2]);
+            let before = agree(&apps);
+            sim.sleep_ms(8_000).await;
+            assert!(agree(&apps) > before + 3, "the log stands still");
+            let proofs: Vec<_> = others.iter().flat_map(|index| apps[*index].proofs.lock().clone()).collect();
+            // They are found only if what both have signed in one view meets at one member.
+            assert!(proofs.iter().all(|proof| proof.identity == key(cloned) && proof.verify(NAMESPACE).is_ok()));
+        });
+    }
 }
 
 /// Addresses that are free now.

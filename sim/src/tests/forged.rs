@@ -1,6 +1,6 @@
 //! Histories that never happened: each check finds the lie made for it, and nothing in the truth.
 
-use crate::{BOUND_MS, Event, InvariantId, Log, MEMBERS, check};
+use crate::{BOUND_MS, Event, InvariantId, Log, MEMBERS, Villainy, check};
 use phala_primitives::Hash;
 
 type History = Vec<(u64, Event)>;
@@ -198,4 +198,21 @@ fn who_does_not_move_on_or_is_not_answered_is_found() {
         }
         assert_eq!(found(&history), [InvariantId::Liveness]);
     }
+}
+
+#[test]
+fn a_villain_that_goes_free_and_blame_of_the_honest_are_found() {
+    let with = |events: &[Event]| {
+        let mut history = truth();
+        history.extend(events.iter().map(|event| (70, event.clone())));
+        found(&history)
+    };
+    let turned = |villainy| Event::Turned { worker: 2, villainy };
+    let (proven, convicted) = (Event::Proven { worker: 2 }, Event::Convicted { worker: 2 });
+    let lies = turned(Villainy::Notarizes);
+    assert_eq!(with(&[lies.clone(), proven.clone(), convicted.clone()]), []);
+    assert_eq!(with(&[turned(Villainy::Cloned)]), [], "it may have gone unnoticed");
+    assert_eq!(with(&[lies.clone(), proven.clone()]), [InvariantId::Blame]);
+    assert_eq!(with(&[proven]), [InvariantId::Blame]);
+    assert_eq!(with(&[lies, convicted, Event::Convicted { worker: 3 }]), [InvariantId::Blame]);
 }

@@ -1,6 +1,8 @@
 //! Whole runs.
 
-use crate::{Crash, InvariantId, Log, Mistake, Partition, Plan, Report, Return, Trouble, run, shrink};
+use crate::{
+    Crash, InvariantId, Log, Mistake, Partition, Plan, Report, Return, Trouble, Villain, Villainy, run, shrink,
+};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Runs plans, two at a time.
@@ -83,9 +85,33 @@ fn an_entry_lost_between_epochs_would_be_found_and_told_by_a_short_plan() {
 
 #[test]
 fn a_read_that_does_not_wait_would_be_found() {
-    let found = (1..=5).any(|seed| {
+    let found = (1..=20).any(|seed| {
         let plan = Plan { mistake: Some(Mistake::StaleRead), ..Trouble::Parted.plan(seed) };
         broken(seed, &plan).contains(&InvariantId::Linear)
     });
     assert!(found);
+}
+
+/// The plan of a day on which nothing else happens.
+fn villain(villainy: Villainy) -> Plan {
+    Plan { villains: vec![Villain { at_ms: 1_000, member: 1, villainy, until_ms: 5_000 }], ..quiet() }
+}
+
+#[test]
+fn every_lie_about_votes_is_convicted_and_letting_one_off_would_be_found() {
+    for villainy in [Villainy::Notarizes, Villainy::Finalizes, Villainy::Nullifies, Villainy::TwoFaced] {
+        assert_eq!(run(1, &villain(villainy)).violations, [], "{villainy:?}");
+    }
+    let lenient = Plan { mistake: Some(Mistake::Lenient), ..villain(Villainy::Finalizes) };
+    assert_eq!(broken(1, &lenient), [InvariantId::Blame]);
+    let slander = Plan { mistake: Some(Mistake::Slander), ..villain(Villainy::Finalizes) };
+    assert!(broken(1, &slander).contains(&InvariantId::Blame));
+}
+
+#[test]
+fn clients_that_believe_a_single_replica_would_be_lied_to() {
+    let plan = villain(Villainy::Invents);
+    assert_eq!(run(1, &plan).violations, []);
+    let gullible = broken(1, &Plan { mistake: Some(Mistake::Gullible), ..plan });
+    assert!(gullible.contains(&InvariantId::Linear) || gullible.contains(&InvariantId::Durability), "{gullible:?}");
 }

@@ -33,8 +33,12 @@
 //!
 //! # Money and messages
 //! See [`bridge`].
+//!
+//! # Misbehaviour
+//! Whoever is proven to have voted against itself or to have made up a result loses its seat: [`convict`](Call::convict).
 
 mod anchor;
+mod blame;
 pub mod bridge;
 mod members;
 mod policy;
@@ -62,7 +66,10 @@ pub mod pallet {
         AccountId, Balance, ClusterId, ClusterPolicy, Hash, PublicKey,
         bridge::{BridgeRecord, Letter, Order, Outbound},
         limits::{MAX_CODE, MAX_DELIVERED},
-        records::{self, Anchor, Checkpoint, ClusterRecord, CodeRecord, ContractRecord, Member, Plan, Seal},
+        records::{
+            self, Anchor, Checkpoint, ClusterRecord, CodeRecord, ContractRecord, ConvictionRecord, Member, Offence,
+            Plan, Seal,
+        },
     };
     use sp_runtime::AccountId32;
     use std::collections::BTreeSet;
@@ -81,6 +88,9 @@ pub mod pallet {
     pub const GRACE: u32 = 30;
     /// Blocks after which a checkpoint costs nothing.
     pub const SPAN: u32 = 8;
+
+    /// Blocks for which a worker gets no seat after it was convicted: about a week.
+    pub const BARRED: u32 = 7 * 24 * 3600;
 
     /// Up to seven signatures and the rest.
     const REJOIN: Weight = Weight::from_parts(800_000_000, 0);
@@ -184,6 +194,14 @@ pub mod pallet {
     /// The block in which it was remarked that a cluster stands still.
     #[pallet::storage]
     pub type StuckSince<T> = StorageMap<_, Blake2_128Concat, ClusterId, u32>;
+
+    /// Workers that were proven to be faulty or hostile.
+    #[pallet::storage]
+    pub type Convictions<T> = StorageMap<_, Blake2_128Concat, AccountId32, ConvictionRecord>;
+
+    /// The block in which an offence became known.
+    #[pallet::storage]
+    pub type Offences<T> = StorageMap<_, Blake2_128Concat, Offence, u32>;
 
     /// Code of contracts by the BLAKE2b-256 hash of its bytes.
     #[pallet::storage]
@@ -403,6 +421,13 @@ pub mod pallet {
             /// The one that says so.
             by: AccountId32,
         },
+        /// A worker is proven to be faulty or hostile.
+        Convicted {
+            /// The worker.
+            worker: AccountId,
+            /// What it did.
+            offence: Offence,
+        },
         /// A cluster is to have these members.
         MembersWanted {
             /// The cluster.
@@ -501,6 +526,12 @@ pub mod pallet {
         NotDeployer,
         /// The contract's code is fixed.
         NotUpgradable,
+        /// The cluster never had this epoch.
+        NoEpoch,
+        /// An honest member may have signed what the proof shows.
+        NoOffence,
+        /// The worker was convicted and gets no seat yet.
+        Barred,
     }
 
     #[pallet::call]
@@ -517,6 +548,7 @@ pub mod pallet {
             let mut members = vec![];
             for worker in workers {
                 ensure!(!Placement::<T>::contains_key(&worker), Error::<T>::InCluster);
+                ensure!(!Self::is_barred(&worker), Error::<T>::Barred);
                 let record = Registry::<T>::active_worker(&worker).ok_or(Error::<T>::NotRegistered)?;
                 Placement::<T>::insert(&worker, cluster);
                 Pool::<T>::remove(&worker);
@@ -755,6 +787,17 @@ pub mod pallet {
         #[pallet::weight(POOL.saturating_add(T::DbWeight::get().reads_writes(20, 20)))]
         pub fn resize(origin: OriginFor<T>, cluster: ClusterId, size: u32) -> DispatchResult {
             Self::do_resize(ensure_signed_or_root(origin)?, cluster, size)
+        }
+
+        /// Shows that a member of a cluster is faulty or hostile, and has it replaced. `proof` is an encoded
+        /// [`Misbehaviour`](phala_primitives::misbehaviour::Misbehaviour) of at most 16 KiB. Anyone may bring it; what is new
+        /// costs no fee.
+        #[pallet::call_index(45)]
+        #[pallet::weight(POOL.saturating_add(REJOIN).saturating_add(T::DbWeight::get().reads_writes(20, 10)))]
+        pub fn convict(origin: OriginFor<T>, cluster: ClusterId, proof: Vec<u8>) -> DispatchResultWithPostInfo {
+            ensure_signed(origin)?;
+            Self::do_convict(cluster, &proof)?;
+            Ok(Pays::No.into())
         }
 
         /// Gives a cluster so many readers, workers of the pool. The caller is who created it.

@@ -2,6 +2,7 @@
 //!
 //! A worker without a seat [offers](crate::Call::offer) itself to the pool. A cluster gets other members
 //! - when a quorum of its members [accuses](crate::Call::accuse) one of silence,
+//! - when one is [convicted](crate::Call::convict) of worse,
 //! - when a worker is to be [drained](crate::Call::drain), as its operator or the cluster's creator says,
 //! - when its creator [resizes](crate::Call::resize) it.
 //!
@@ -53,6 +54,7 @@ impl<T: Config> Pallet<T> {
     pub(crate) fn do_offer(worker: AccountId32) -> DispatchResult {
         ensure!(Registry::<T>::active_worker(&worker).is_some(), Error::<T>::NotRegistered);
         ensure!(!Placement::<T>::contains_key(&worker), Error::<T>::InCluster);
+        ensure!(!Self::is_barred(&worker), Error::<T>::Barred);
         ensure!(Pool::<T>::count() < MAX_POOL || Pool::<T>::contains_key(&worker), Error::<T>::PoolFull);
         Pool::<T>::insert(&worker, Self::now());
         Self::deposit_event(Event::WorkerOffered { worker });
@@ -74,14 +76,21 @@ impl<T: Config> Pallet<T> {
         let leaves = !record.wanted.is_empty() && !record.wanted.contains(&worker);
         // Who has reported waits for the others, as the accuser may.
         let waits = Self::has_reported(cluster, &worker);
-        if accusers >= quorum(record.members.len()) && !waits && (!leaves || Self::is_late(cluster)) {
-            let faulty = Self::faulty(&record);
+        let barred = Self::is_barred_member(&worker);
+        let goes = barred || (accusers >= quorum(record.members.len()) && !waits);
+        if goes && (!leaves || Self::is_late(cluster)) {
             // There may be nobody to take its place. The next accusation tries again.
-            let _ = Self::want(cluster, &mut record, &[worker], faulty.saturating_add(1));
+            let _ = Self::expel(cluster, &mut record, &worker);
         } else {
             Self::recover(cluster, &mut record);
         }
         Ok(())
+    }
+
+    /// Gives the place of a worker, present or promised, to one of the pool.
+    pub(crate) fn expel(cluster: ClusterId, record: &mut ClusterRecord, worker: &AccountId) -> Result<(), Error<T>> {
+        let least = Self::faulty(record).saturating_add(1);
+        Self::want(cluster, record, &[*worker], least)
     }
 
     /// Has a cluster that stands still go on without the members that are silent, if it cannot with them.
@@ -297,7 +306,7 @@ impl<T: Config> Pallet<T> {
         u64::try_from(<T as pallet_registry::Config>::Time::now().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn now() -> u32 {
+    pub(crate) fn now() -> u32 {
         frame_system::Pallet::<T>::block_number().saturated_into()
     }
 

@@ -1,5 +1,6 @@
 //! Tests of the runtime and, through it, of the pallets.
 
+mod blame;
 mod bridge;
 mod clusters;
 mod members;
@@ -10,7 +11,11 @@ use codec::{Decode, Encode};
 use ed25519_dalek::{Signer, SigningKey};
 use frame_support::{dispatch::GetDispatchInfo, traits::BuildGenesisConfig};
 use phala_attest::{Anchors, Evidence, PlatformCertificate, SimulatedQuote};
-use phala_primitives::{AccountId as Plain, Hash, PHA, storage};
+use phala_primitives::{
+    AccountId as Plain, Hash, PHA,
+    records::{Offence, OffenceKind},
+    storage,
+};
 use sp_runtime::traits::Header as _;
 
 const NOW: u64 = 1_800_000_000_000;
@@ -84,6 +89,9 @@ fn light_clients_name_storage_as_frame_does() {
     assert_eq!(storage::bridge(7), pallet_clusters::Bridges::<Runtime>::hashed_key_for(7));
     assert_eq!(storage::letter(7, 8), pallet_clusters::Inbox::<Runtime>::hashed_key_for(7, 8));
     assert_eq!(storage::policy(7), pallet_clusters::Policies::<Runtime>::hashed_key_for(7));
+    assert_eq!(storage::conviction(&plain), pallet_clusters::Convictions::<Runtime>::hashed_key_for(&account));
+    let offence = Offence { cluster: 7, epoch: 8, identity: [9; 32], kind: OffenceKind::WrongResult };
+    assert_eq!(storage::offence(&offence), pallet_clusters::Offences::<Runtime>::hashed_key_for(&offence));
     assert_eq!(storage::contract(&plain), pallet_clusters::Contracts::<Runtime>::hashed_key_for(plain));
 }
 

@@ -149,7 +149,7 @@ impl FakeChain {
         Fact { head, key, proof: recorder.drain().into_iter().map(|node| node.data).collect() }
     }
 
-    fn put(&self, key: Vec<u8>, value: impl Encode) {
+    pub(super) fn put(&self, key: Vec<u8>, value: impl Encode) {
         self.entries.lock().insert(key, value.encode());
     }
 }
@@ -163,6 +163,8 @@ pub(super) enum Behaviour {
     NotReady,
     /// Signs for another answer than it gives.
     WrongAnswer,
+    /// Makes up answer and state, and stands for both.
+    Invents,
     /// Executes commands and answers with rubbish.
     Swallows,
     /// Shows entries that too few members signed.
@@ -286,6 +288,23 @@ fn reversed(data: &[u8]) -> Output {
     Output { flags: 0, data: data.iter().rev().copied().collect() }
 }
 
+/// An entry that confirms the state below it: they all have the same.
+fn above(height: u64) -> EntryHeader {
+    EntryHeader {
+        cluster: CLUSTER,
+        epoch: 3,
+        height,
+        view: height,
+        parent: Hash::ZERO,
+        seal: Seal::Open,
+        time_ms: now_ms(),
+        executed: Executed { height: height.saturating_sub(1), ..Executed::default() },
+        commands_root: Hash::ZERO,
+        count: 0,
+        body_hash: Hash::ZERO,
+    }
+}
+
 impl Worker {
     fn answer(&self, request_id: RequestId, call: &Call) -> Result<Answer, Coded> {
         self.asked.fetch_add(1, Ordering::Relaxed);
@@ -293,6 +312,7 @@ impl Worker {
             Call::Query(query) => self.query(request_id, query),
             Call::Command(command) => Ok(self.execute(command)),
             Call::Follow(query) => Ok(Answer::Logs(self.page(query.from))),
+            Call::Final(height) => Ok(self.entry(*height)),
             Call::Outcome(_)
             | Call::Logs(_)
             | Call::Balance(_)
@@ -315,6 +335,10 @@ impl Worker {
             return Err(Code::NoContract.into());
         }
         let mut output = reversed(&query.data);
+        let invents = self.behaviour == Behaviour::Invents;
+        if invents {
+            output.data.push(0);
+        }
         let receipt = QueryReceipt {
             contract: query.contract,
             request_id,
@@ -324,7 +348,7 @@ impl Worker {
             height: query.min_height,
             entry: Hash::ZERO,
             entry_time_ms: now_ms(),
-            state_root: Hash::ZERO,
+            state_root: if invents { Hash([7; 32]) } else { Hash::ZERO },
             time_ms: now_ms(),
             reply_hash: output.hash(),
             signature: [0; 64],
@@ -333,6 +357,18 @@ impl Worker {
             output.data.push(0);
         }
         Ok(Answer::Query { output, receipt: receipt.sign(&self.log.genesis, &self.identity) })
+    }
+
+    fn certify(&self, header: &EntryHeader) -> Certificate {
+        let signers = if self.behaviour == Behaviour::NoQuorum { quorum(4) - 1 } else { quorum(4) };
+        let namespace = cluster_namespace(&self.log.genesis, CLUSTER);
+        certify(&self.log.identities, signers, &namespace, 3, header.digest())
+    }
+
+    fn entry(&self, height: u64) -> Answer {
+        let header = above(height);
+        let finality = self.certify(&header).into();
+        Answer::Final(Box::new((header, finality)))
     }
 
     fn execute(&self, command: &SignedCommand) -> Answer {
@@ -344,27 +380,14 @@ impl Worker {
             .entry(command.command.id)
             .or_insert_with(|| {
                 let height = self.log.executions.fetch_add(1, Ordering::Relaxed) as u64 + 1;
-                let header = EntryHeader {
-                    cluster: CLUSTER,
-                    epoch: 3,
-                    height,
-                    view: height,
-                    parent: Hash::ZERO,
-                    seal: Seal::Open,
-                    time_ms: now_ms(),
-                    executed: Executed::default(),
-                    commands_root: merkle::root(&[command.hash()]),
-                    count: 1,
-                    body_hash: Hash::ZERO,
-                };
+                let commands_root = merkle::root(&[command.hash()]);
+                let header = EntryHeader { commands_root, count: 1, ..above(height) };
                 (header, Outcome { result: Ok(reversed(data)), gas_used: 1 })
             })
             .clone();
-        let signers = if self.behaviour == Behaviour::NoQuorum { quorum(4) - 1 } else { quorum(4) };
-        let namespace = cluster_namespace(&self.log.genesis, CLUSTER);
         let receipt = CommandReceipt {
             descendants: vec![],
-            certificate: certify(&self.log.identities, signers, &namespace, 3, header.digest()),
+            certificate: self.certify(&header),
             header,
             index: 0,
             path: vec![],

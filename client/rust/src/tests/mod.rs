@@ -5,7 +5,12 @@ mod fakes;
 use crate::{Account, Action, Chain, Cluster, Contract, Scope, Session};
 use fakes::{Behaviour, CONTRACT, FakeChain, FakeCluster};
 use futures::future::join_all;
-use phala_primitives::{AccountId, Code, Hash, records::Anchor};
+use phala_primitives::{
+    AccountId, Code, Hash,
+    misbehaviour::{Ballot, DoubleVote, Misbehaviour, Vote},
+    records::Anchor,
+    storage,
+};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -83,6 +88,38 @@ async fn an_outcome_without_a_quorum_is_not_believed() {
     let setup = setup([Behaviour::NoQuorum; 4]).await;
     let error = setup.contract.call(vec![1], 1000).await.unwrap_err();
     assert_eq!(error.known(), Some(Code::BadReceipt), "{error}");
+}
+
+#[tokio::test]
+async fn who_makes_up_a_state_has_signed_what_convicts_it() {
+    let setup = setup([Behaviour::Invents, Behaviour::Honest, Behaviour::Honest, Behaviour::Honest]).await;
+    let cluster = setup.contract.cluster();
+    setup.contract.call(vec![1, 2], 1000).await.unwrap();
+    cluster.prefer(0);
+    let error = cluster.query_quorum(CONTRACT, vec![1], 0, 4).await.unwrap_err();
+    assert_eq!(error.known(), Some(Code::Contradiction), "{error}");
+    let proofs = cluster.proofs().await.unwrap();
+    let [(worker, proof)] = proofs.as_slice() else { panic!("{proofs:?}") };
+    assert_eq!(*worker, setup.cluster.worker(0));
+    let members = cluster.members(3).await.unwrap();
+    assert_eq!(proof.verify(&setup.chain.genesis(), 0, &members), Ok(()));
+    assert_eq!(cluster.proofs().await.unwrap(), [], "they were looked at");
+    cluster.prefer(1);
+    let honest = cluster.query(CONTRACT, vec![1]).await.unwrap();
+    assert_eq!((honest.worker, cluster.blame(&honest).await.unwrap()), (setup.cluster.worker(1), None));
+    let alice = Account::from_suri("//Alice").unwrap();
+    let forged = Misbehaviour::Votes(DoubleVote {
+        identity: proof.identity(),
+        epoch: 3,
+        view: 1,
+        first: Vote { ballot: Ballot::Nullify, signature: [0; 64] },
+        second: Vote { ballot: Ballot::Nullify, signature: [0; 64] },
+    });
+    let error = cluster.chain().convict(&alice, 0, &forged).await.unwrap_err();
+    assert_eq!(error.known(), Some(Code::NothingProven));
+    setup.chain.put(storage::offence(&proof.offence(0)), 7u32);
+    let error = cluster.chain().convict(&alice, 0, proof).await.unwrap_err();
+    assert_eq!(error.known(), Some(Code::AlreadyConvicted));
 }
 
 #[tokio::test]
