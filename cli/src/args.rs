@@ -354,7 +354,10 @@ pub(crate) struct Dev {
     /// Chain nodes that vote.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=16))]
     pub(crate) validators: u16,
-    /// Workers; they form one cluster. 1, or 4 to 7.
+    /// Clusters.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=8))]
+    pub(crate) clusters: u16,
+    /// Workers of each cluster: 1, or 4 to 7.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=7))]
     pub(crate) workers: u16,
     /// Workers that wait to take the place of one that dies or is drained.
@@ -489,9 +492,9 @@ pub(crate) struct Deploy {
     /// Makes addresses differ; hex. By default the time.
     #[arg(long)]
     pub(crate) salt: Option<String>,
-    /// Cluster to run in.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) cluster: u32,
+    /// Cluster to run in; by default the one with the fewest contracts.
+    #[arg(long)]
+    pub(crate) cluster: Option<u32>,
     /// Most gas the constructor may use.
     #[arg(long, default_value_t = MAX_COMMAND_GAS)]
     pub(crate) gas: u64,
@@ -564,9 +567,9 @@ pub(crate) struct Watch {
     /// Upgrade although the new code reads the storage in another way.
     #[arg(long)]
     pub(crate) force: bool,
-    /// Cluster to run in.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) cluster: u32,
+    /// Cluster to run in; by default the one with the fewest contracts.
+    #[arg(long)]
+    pub(crate) cluster: Option<u32>,
     /// Who signs.
     #[command(flatten)]
     pub(crate) signer: Signer,
@@ -682,9 +685,9 @@ pub(crate) struct Move {
     /// Who receives: a name such as //Bob or an address; by default who signs.
     #[arg(long)]
     pub(crate) to: Option<String>,
-    /// The cluster.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) cluster: u32,
+    /// The cluster; by default that of the contract which receives a deposit, else 0.
+    #[arg(long)]
+    pub(crate) cluster: Option<u32>,
     /// Who pays.
     #[command(flatten)]
     pub(crate) signer: Signer,

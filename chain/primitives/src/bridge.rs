@@ -9,6 +9,12 @@
 //! head of what it delivered so far, is shown the next messages, the hashes of those behind them, and that header.
 //!
 //! Each side learns from the other how far it got, and forgets what is done.
+//!
+//! **From cluster to cluster** goes a [`Parcel`]: out of the one like any message, and by the chain into the inbox of the
+//! other. So for each pair of clusters there is one order, and nothing is lost or repeated. What is in it only the
+//! receiving cluster can read: it is sealed to the key that this cluster had the chain publish ([`Order::Mailbox`]). The
+//! chain sees to it that a cluster speaks for contracts that are placed in it only, and moves the money along. What
+//! cannot be delivered, or fails there, goes back in the same way ([`Order::SendBack`], [`Inbound::SentBack`]).
 
 use crate::{AccountId, Balance, ClusterId, Hash, blake2_256};
 use codec::{Decode, DecodeWithMemTracking, Encode, MaxEncodedLen};
@@ -75,6 +81,76 @@ pub enum Inbound {
         /// Number of the withdrawal in the outbox.
         number: u64,
     },
+    /// A call of a contract by a contract of this or another cluster.
+    #[codec(index = 3)]
+    Parcel {
+        /// Where it comes from.
+        cluster: ClusterId,
+        /// Number in that cluster's outbox.
+        number: u64,
+        /// The contract that sent it: it is the caller. The chain has placed it in that cluster.
+        from: AccountId,
+        /// What it sent.
+        parcel: Parcel,
+    },
+    /// Money of a parcel that could not be delivered, and the news of it.
+    #[codec(index = 4)]
+    SentBack {
+        /// The contract that had sent it.
+        to: AccountId,
+        /// How much; may be nothing.
+        amount: Balance,
+        /// Number of the parcel in the outbox.
+        number: u64,
+        /// Why.
+        why: Undelivered,
+    },
+}
+
+impl Inbound {
+    /// Whether a contract is called. A call is the last message of the command that takes it.
+    pub fn is_call(&self) -> bool {
+        matches!(self, Self::Call { .. } | Self::Parcel { .. })
+    }
+
+    /// Money that comes with it, and whose it is first.
+    pub fn money(&self) -> (&AccountId, Balance) {
+        match self {
+            Self::Deposit { to, amount } | Self::Returned { to, amount, .. } | Self::SentBack { to, amount, .. } => {
+                (to, *amount)
+            }
+            Self::Call { from, value, .. } => (from, *value),
+            Self::Parcel { from, parcel, .. } => (from, parcel.value),
+        }
+    }
+}
+
+/// What one contract sends to another, as everyone can see it.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, TypeInfo)]
+pub struct Parcel {
+    /// The cluster that it is for, and sealed to.
+    pub cluster: ClusterId,
+    /// The contract that is called there.
+    pub contract: AccountId,
+    /// Money that goes along.
+    pub value: Balance,
+    /// Selector and arguments, padded and sealed: at most `MAX_SEALED` bytes.
+    pub sealed: Vec<u8>,
+}
+
+/// Why a parcel was not delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo)]
+pub enum Undelivered {
+    /// The chain has not placed its sender in the cluster that sent it.
+    Sender,
+    /// There is no such cluster, or too much waits for it.
+    NoRoom,
+    /// The money could not be moved.
+    Money,
+    /// There is no such contract there.
+    NoContract,
+    /// The contract failed or refused.
+    Failed,
 }
 
 /// A message into a cluster as the chain stores it.
@@ -89,7 +165,7 @@ pub struct Letter {
 /// A message from a cluster to the chain.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, TypeInfo)]
 pub struct Outbound {
-    /// Account or contract in the cluster that sends it.
+    /// Account or contract in the cluster that sends it; of a parcel that goes back, who had sent that.
     pub from: AccountId,
     /// What the chain is to do.
     pub order: Order,
@@ -119,6 +195,40 @@ pub enum Order {
         /// Encoded `RuntimeCall`, at most `MAX_DISPATCH` bytes.
         call: Vec<u8>,
     },
+    /// Bring a parcel of the contract that sends it to another cluster.
+    #[codec(index = 2)]
+    Parcel(Parcel),
+    /// Bring the money of a parcel back, which has left the cluster's ledger, and the news to the contract that sent it.
+    #[codec(index = 3)]
+    SendBack {
+        /// Where it came from.
+        cluster: ClusterId,
+        /// The contract that had sent it.
+        to: AccountId,
+        /// How much; may be nothing.
+        amount: Balance,
+        /// Its number in that cluster's outbox.
+        number: u64,
+        /// Why.
+        why: Undelivered,
+    },
+    /// Publish the key to which parcels for this cluster are sealed.
+    #[codec(index = 4)]
+    Mailbox {
+        /// X25519.
+        key: [u8; 32],
+    },
+}
+
+impl Order {
+    /// Money that leaves the cluster with it.
+    pub fn money(&self) -> Balance {
+        match self {
+            Self::Withdraw { amount, .. } | Self::SendBack { amount, .. } => *amount,
+            Self::Parcel(parcel) => parcel.value,
+            Self::Dispatch { .. } | Self::Mailbox { .. } => 0,
+        }
+    }
 }
 
 /// What the chain knows of the traffic with a cluster.

@@ -39,8 +39,14 @@ pub const MAX_OUTBOX: u64 = 1024;
 pub const MAX_OUTBOX_OF_SENDER: u64 = 128;
 /// Most of them that are delivered at once.
 pub const MAX_DELIVERED: usize = 64;
+/// Most hashes of messages behind those that are delivered: what contracts may send, and parcels that go back unasked.
+pub const MAX_REST: u64 = MAX_OUTBOX + MAX_INBOX;
 /// Longest data of a call of a contract from the chain, in bytes.
 pub const MAX_CALL_DATA: usize = 16 << 10;
+/// Longest input of a message between contracts, in bytes, and what it becomes at most: padded, with key and tag.
+pub const MAX_PARCEL: usize = 16 << 10;
+/// See [`MAX_PARCEL`].
+pub const MAX_SEALED: usize = MAX_PARCEL + 512;
 /// Gas for such a call.
 pub const CALL_GAS: u64 = MAX_COMMAND_GAS / 4;
 /// Longest encoded call that a contract has dispatched on the chain, in bytes.

@@ -70,6 +70,11 @@ pub fn letter(cluster: ClusterId, number: u64) -> Vec<u8> {
     [map("Clusters", "Inbox", &cluster), blake2_128(&number).to_vec(), number].concat()
 }
 
+/// `Clusters::Mailboxes`: the X25519 key (`[u8; 32]`) to which parcels for a cluster are sealed.
+pub fn mailbox(cluster: ClusterId) -> Vec<u8> {
+    map("Clusters", "Mailboxes", &cluster)
+}
+
 /// `Clusters::Contracts`: a [`crate::records::ContractRecord`].
 pub fn contract(address: &AccountId) -> Vec<u8> {
     map("Clusters", "Contracts", address)

@@ -197,6 +197,7 @@ pub(crate) async fn show(cluster: ClusterId, network: &Network, output: Output) 
     let missing = || Coded::new(Code::NoSuchCluster, format!("cluster {cluster}"));
     let record = chain.cluster(cluster).await?.ok_or_else(missing)?;
     let policy = chain.policy(cluster).await?;
+    let (clusters, contracts) = (chain.clusters().await?, chain.population(cluster).await?);
     let mut members = vec![];
     for member in &record.members {
         members.push((member, chain.worker(&member.worker).await?));
@@ -206,7 +207,7 @@ pub(crate) async fn show(cluster: ClusterId, network: &Network, output: Output) 
         readers.push((reader, chain.worker(reader).await?));
     }
     let json = json!({
-        "cluster": cluster, "epoch": record.epoch, "floor": record.floor.height,
+        "cluster": cluster, "clusters": clusters, "contracts": contracts, "epoch": record.epoch, "floor": record.floor.height,
         "checkpoint": { "height": record.checkpoint.anchor.height, "block": record.checkpoint.block },
         "wanted": record.wanted.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "members": members.iter().map(|(member, worker)| member_json(member, worker.as_ref())).collect::<Vec<_>>(),
@@ -220,7 +221,8 @@ pub(crate) async fn show(cluster: ClusterId, network: &Network, output: Output) 
         lines.extend(readers.iter().map(|(reader, worker)| reader_text(reader, worker.as_ref())));
     }
     let text = format!(
-        "cluster    {cluster}, epoch {}\ncheckpoint entry {}, shown in block {}\nmembers    {}\n{}\n{}",
+        "cluster    {cluster} of 0 to {}, epoch {}\ncontracts  {contracts}\ncheckpoint entry {}, shown in block {}\nmembers    {}\n{}\n{}",
+        clusters.saturating_sub(1),
         record.epoch,
         record.checkpoint.anchor.height,
         record.checkpoint.block,

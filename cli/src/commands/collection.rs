@@ -35,8 +35,8 @@ use anyhow::{Context, Result};
 use comfy_table::{Table, presets};
 use phala_abi::Abi;
 use phala_build::Bundle;
-use phala_client::{Account, Call, Cluster, Scope, Terms};
-use phala_primitives::{AccountId, Balance, Code, Coded, records::contract_address};
+use phala_client::{Account, Call, Chain, Cluster, Scope, Terms};
+use phala_primitives::{AccountId, Balance, ClusterId, Code, Coded, records::contract_address};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
@@ -102,10 +102,10 @@ pub(crate) fn file(path: &Path) -> Option<PathBuf> {
 /// Deploys a collection.
 pub(crate) async fn deploy(file: &Path, options: &Deploy, output: Output) -> Result<()> {
     let account = Account::from_suri(&options.signer.suri)?;
-    let contracts = prepare(file, options, &account, output)?;
     let chain = connect(&options.network).await?;
+    let (contracts, cluster) = prepare(file, options, &account, &chain, output).await?;
     let credentials = account.certify(&chain, Scope::All, CERTIFICATE_LIFE);
-    let cluster = Cluster::connect(chain, options.cluster, credentials).await?;
+    let cluster = Cluster::connect(chain, cluster, credentials).await?;
     let (calls, deposit) = chains_part(&cluster, &contracts, &account, options).await?;
     if options.dry_run {
         let json = json!({ "contracts": contracts.len(), "deposit": deposit.to_string(), "calls": calls.len() });
@@ -147,8 +147,14 @@ pub(crate) async fn deploy(file: &Path, options: &Deploy, output: Output) -> Res
     failed.map_or(Ok(()), Err)
 }
 
-/// Reads, builds and encodes everything.
-fn prepare(file: &Path, options: &Deploy, account: &Account, output: Output) -> Result<Vec<Ready>> {
+/// Reads, builds and encodes everything, and chooses the cluster: all of it goes to one, that of its first contract.
+async fn prepare(
+    file: &Path,
+    options: &Deploy,
+    account: &Account,
+    chain: &Chain,
+    output: Output,
+) -> Result<(Vec<Ready>, ClusterId)> {
     let bad = |detail: String| Coded::new(Code::BadCollection, format!("{}: {detail}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| bad(error.to_string()))?;
     let collection: Collection = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
@@ -161,7 +167,7 @@ fn prepare(file: &Path, options: &Deploy, account: &Account, output: Output) -> 
         None => vec![],
     };
     let folder = file.parent().unwrap_or(Path::new("."));
-    let mut placed = vec![];
+    let (mut placed, mut cluster) = (vec![], options.cluster);
     let mut addresses = BTreeMap::new();
     for entry in collection.contract {
         let path = folder.join(&entry.bundle);
@@ -171,7 +177,11 @@ fn prepare(file: &Path, options: &Deploy, account: &Account, output: Output) -> 
         };
         let own = entry.salt.as_deref().unwrap_or(&entry.name);
         let salt = [prefix.as_slice(), own.as_bytes()].concat();
-        let address = contract_address(&account.id(), options.cluster, &bundle.code_hash, &salt);
+        let home = match cluster {
+            Some(cluster) => cluster,
+            None => *cluster.insert(chain.place(&account.id(), &bundle.code_hash, &salt).await?),
+        };
+        let address = contract_address(&account.id(), home, &bundle.code_hash, &salt);
         if addresses.insert(entry.name.clone(), address).is_some() {
             return Err(bad(format!("there are two contracts of the name `{}`", entry.name)).into());
         }
@@ -185,7 +195,8 @@ fn prepare(file: &Path, options: &Deploy, account: &Account, output: Output) -> 
         let data = data.with_context(|| entry.name.clone())?;
         Ok(Ready { entry, bundle, abi, salt, address, data })
     };
-    placed.into_iter().map(ready).collect()
+    let ready = placed.into_iter().map(ready).collect::<Result<_>>()?;
+    Ok((ready, cluster.unwrap_or_default()))
 }
 
 /// An argument with the addresses of those that it names. An error is a name that nobody has.

@@ -52,7 +52,11 @@ pub(crate) async fn deploy(options: &Deploy, output: Output) -> Result<()> {
     let account = Account::from_suri(&options.signer.suri)?;
     let chain = connect(&options.network).await?;
     let credentials = account.certify(&chain, Scope::All, CERTIFICATE_LIFE);
-    let cluster = Cluster::connect(chain, options.cluster, credentials).await?;
+    let cluster = match options.cluster {
+        Some(cluster) => cluster,
+        None => chain.place(&account.id(), &bundle.code_hash, &salt).await?,
+    };
+    let cluster = Cluster::connect(chain, cluster, credentials).await?;
     let plan = Plan { abi: &abi, bundle: &bundle, constructor: &options.constructor, data, salt };
     let terms = Terms { gas_limit: options.gas, upgradable: options.upgradable, value };
     let cost = estimate::deployment(&cluster, &account, &plan, terms).await?;
@@ -69,7 +73,7 @@ pub(crate) async fn deploy(options: &Deploy, output: Output) -> Result<()> {
     bar.finish_and_clear();
     let (address, executed) = made?;
     let json = json!({
-        "address": address.to_string(), "code_hash": bundle.code_hash.to_string(), "cluster": options.cluster,
+        "address": address.to_string(), "code_hash": bundle.code_hash.to_string(), "cluster": cluster.id(),
         "gas": executed.outcome.gas_used, "height": executed.receipt.header.height,
         "upgradable": options.upgradable, "deposit": cost.deposit.to_string(),
         "ms": started.elapsed().as_millis() as u64,

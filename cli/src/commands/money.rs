@@ -23,9 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(300);
 
-/// A cluster as the account sees it.
-async fn cluster_of(account: &Account, network: &Network, cluster: ClusterId) -> Result<(Arc<Chain>, Arc<Cluster>)> {
+/// A cluster as the account sees it: the one that was named, or the one of the contract that `to` is.
+async fn cluster_of(
+    account: &Account,
+    network: &Network,
+    cluster: Option<ClusterId>,
+    to: &AccountId,
+) -> Result<(Arc<Chain>, Arc<Cluster>)> {
     let chain = connect(network).await?;
+    let cluster = match cluster {
+        Some(cluster) => cluster,
+        None => chain.contract(to).await?.map_or(0, |contract| contract.cluster),
+    };
     let credentials = account.certify(&chain, Scope::All, CERTIFICATE_LIFE);
     Ok((chain.clone(), Cluster::connect(chain, cluster, credentials).await?))
 }
@@ -58,7 +67,7 @@ pub(crate) async fn deposit(options: &Move, output: Output) -> Result<()> {
     let Move { amount, to, cluster, signer, network } = options;
     let (amount, account) = (parse_pha(amount)?, Account::from_suri(&signer.suri)?);
     let to = to.as_deref().map_or(Ok(account.id()), named_account)?;
-    let (chain, cluster) = cluster_of(&account, network, *cluster).await?;
+    let (chain, cluster) = cluster_of(&account, network, *cluster, &to).await?;
     let own = to == account.id();
     let before = if own { cluster.balance(to).await? } else { 0 };
     let bar = output.spinner("waiting until the deposit is final and in the cluster");
@@ -85,7 +94,7 @@ pub(crate) async fn withdraw(options: &Move, output: Output) -> Result<()> {
     let Move { amount, to, cluster, signer, network } = options;
     let (amount, account) = (parse_pha(amount)?, Account::from_suri(&signer.suri)?);
     let to = to.as_deref().map_or(Ok(account.id()), named_account)?;
-    let (chain, cluster) = cluster_of(&account, network, *cluster).await?;
+    let (chain, cluster) = cluster_of(&account, network, Some(cluster.unwrap_or_default()), &to).await?;
     let before = chain.account(&to).await?.free;
     let bar = output.spinner("waiting for the cluster, then for the chain");
     let executed = cluster.withdraw(to, amount).await;

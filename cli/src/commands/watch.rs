@@ -192,8 +192,13 @@ impl Watched<'_> {
         let constructor = &self.options.constructor;
         let data = abi.encode(constructor, &self.options.arguments).map_err(|error| bad_argument(&abi, &error))?;
         let credentials = self.account.certify(&self.chain, Scope::All, LOG_LIFE);
-        let cluster = Cluster::connect(self.chain.clone(), self.options.cluster, credentials).await?;
-        let plan = Plan { abi: &abi, bundle, constructor, data, salt: fresh_salt()? };
+        let salt = fresh_salt()?;
+        let cluster = match self.options.cluster {
+            Some(cluster) => cluster,
+            None => self.chain.place(&self.account.id(), &bundle.code_hash, &salt).await?,
+        };
+        let cluster = Cluster::connect(self.chain.clone(), cluster, credentials).await?;
+        let plan = Plan { abi: &abi, bundle, constructor, data, salt };
         let terms = Terms { gas_limit: MAX_COMMAND_GAS, upgradable: true, value: 0 };
         let cost = estimate::deployment(&cluster, &self.account, &plan, terms).await?;
         self.output.say(self.output.paint(Tone::Dim, &cost.line()));

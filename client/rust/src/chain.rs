@@ -240,6 +240,11 @@ impl Chain {
         Ok(self.read(&keys::next_cluster()).await?.unwrap_or_default())
     }
 
+    /// How many contracts are placed in a cluster.
+    pub async fn population(&self, cluster: ClusterId) -> Result<u32, Coded> {
+        Ok(self.read(&keys::population(cluster)).await?.unwrap_or_default())
+    }
+
     /// A contract's place.
     pub async fn contract(&self, address: &AccountId) -> Result<Option<ContractRecord>, Coded> {
         self.read(&storage::contract(address)).await

@@ -32,3 +32,8 @@ pub(crate) fn epoch(cluster: ClusterId, epoch: u64) -> Vec<u8> {
 pub(crate) fn next_cluster() -> Vec<u8> {
     value("Clusters", "NextCluster")
 }
+
+/// `Clusters::Population`: how many contracts are placed in a cluster.
+pub(crate) fn population(cluster: ClusterId) -> Vec<u8> {
+    [value("Clusters", "Population"), hashed(cluster)].concat()
+}

@@ -41,6 +41,7 @@ mod follow;
 mod keys;
 mod link;
 mod node;
+mod placement;
 mod roster;
 #[cfg(test)]
 mod runtime_tests;

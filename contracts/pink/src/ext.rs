@@ -3,7 +3,8 @@
 use crate::{
     later::Callback,
     types::{
-        HttpError, HttpRequest, HttpResponse, HttpResult, Kept, MapResult, SigType, StorageQuotaExceeded, WithdrawError,
+        HttpError, HttpRequest, HttpResponse, HttpResult, Kept, MapResult, MessageError, SigType, StorageQuotaExceeded,
+        WithdrawError,
     },
 };
 use ink::{
@@ -91,6 +92,8 @@ pub trait PinkExt {
     fn withdraw(to: AccountId, amount: u128) -> Kept<(), WithdrawError>;
     #[ink(function = 105, handle_status = false)]
     fn chain_call(call: &[u8]);
+    #[ink(function = 106, handle_status = false)]
+    fn message(to: AccountId, input: Vec<u8>, value: u128) -> Kept<(), MessageError>;
     #[ink(function = 108, handle_status = false)]
     fn open_hook(path: &str, selector: [u8; 4], gas: u64, flags: u32);
     #[ink(function = 109, handle_status = false)]

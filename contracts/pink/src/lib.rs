@@ -1,5 +1,5 @@
-//! What Phala adds to ink! contracts: HTTP out and in, timers, money, keys, signatures, a cache, a log, randomness,
-//! queries on many cores.
+//! What Phala adds to ink! contracts: HTTP out and in, timers, money, messages to other clusters, keys, signatures, a
+//! cache, a log, randomness, queries on many cores.
 //!
 //! ```ignore
 //! #[ink::contract(env = pink::PinkEnvironment)]
@@ -49,6 +49,7 @@ mod keys;
 mod later;
 mod log;
 mod map;
+mod message;
 #[cfg(feature = "std")]
 pub mod mock;
 mod money;
@@ -64,6 +65,7 @@ pub use keys::{
 pub use later::{call_after, call_each, cancel, request_later, Callback};
 pub use log::{allow_log, allow_log_to_all, deny_log, deny_log_to_all, log, Level};
 pub use map::{map, PartError};
+pub use message::{send_message, MessageError};
 pub use money::{chain_call, withdraw, WithdrawError};
 pub use system::{code_exists, event_chain, is_command, random, runtime_version, untrusted_time_ms, worker_key};
 pub use types::{

@@ -4,8 +4,8 @@
 //! are hashes: they verify here, and nowhere else. `phala-testkit` runs contracts on the real machine instead.
 
 use crate::types::{
-    HttpError, HttpRequest, HttpResponse, HttpResult, Kept, MapError, MapResult, SigType, StorageQuotaExceeded,
-    WithdrawError,
+    HttpError, HttpRequest, HttpResponse, HttpResult, Kept, MapError, MapResult, MessageError, SigType,
+    StorageQuotaExceeded, WithdrawError,
 };
 use ink::{
     env::{
@@ -25,6 +25,9 @@ use std::{
 const QUOTA: usize = 4 << 20;
 /// Least that is paid out, as on the network.
 const LEAST: u128 = 10_000_000_000;
+/// Least that moves within and between clusters, and longest message, as on the network.
+const DUST: u128 = 100_000_000;
+const MOST: usize = 16 << 10;
 
 #[derive(Default)]
 struct State {
@@ -40,6 +43,7 @@ struct State {
     balance: u128,
     withdrawals: Vec<(AccountId, u128)>,
     calls: Vec<Vec<u8>>,
+    messages: Vec<(AccountId, Vec<u8>, u128)>,
     parts: BTreeMap<[u8; 4], Part>,
     hooks: BTreeSet<String>,
 }
@@ -121,6 +125,11 @@ impl Mock {
     /// Calls of the chain, in their order.
     pub fn chain_calls(&self) -> Vec<Vec<u8>> {
         self.0.borrow().calls.clone()
+    }
+
+    /// Messages to other contracts, in their order: to whom, selector and arguments, and the value.
+    pub fn messages(&self) -> Vec<(AccountId, Vec<u8>, u128)> {
+        self.0.borrow().messages.clone()
     }
 
     /// Paths of the hooks that are open, in the order of the alphabet.
@@ -234,6 +243,19 @@ impl State {
         })
     }
 
+    fn message(&mut self, to: AccountId, input: Vec<u8>, value: u128) -> Kept<(), MessageError> {
+        Kept(match self.balance.checked_sub(value) {
+            _ if input.len() > MOST => Err(MessageError::TooLong),
+            _ if value != 0 && value < DUST => Err(MessageError::TooSmall),
+            None => Err(MessageError::TooLittle),
+            Some(left) => {
+                self.balance = left;
+                self.messages.push((to, input, value));
+                Ok(())
+            }
+        })
+    }
+
     fn job(&mut self) -> u64 {
         assert!(self.command, "a query asks for nothing later");
         self.named += 1;
@@ -322,6 +344,10 @@ impl State {
             105 => {
                 self.calls.push(arguments(input));
                 Bytes::new()
+            }
+            106 => {
+                let (to, input, value) = arguments(input);
+                self.message(to, input, value).encode()
             }
             112 => {
                 assert!(!self.command, "a command is not split");

@@ -134,6 +134,18 @@ pub enum WithdrawError {
     TooSmall,
 }
 
+/// Why a message to another contract is not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[ink::scale_derive(Encode, Decode, TypeInfo)]
+pub enum MessageError {
+    /// The contract owns less, or would be left with dust.
+    TooLittle,
+    /// Money goes along, but less than may move: 0.0001 PHA.
+    TooSmall,
+    /// The arguments are longer than 16 KiB.
+    TooLong,
+}
+
 /// A `Result` that the network returns.
 ///
 /// ink! takes a plain `Result` of an extension for something else: it decodes the value of `Ok` alone and expects the

@@ -131,7 +131,7 @@ impl Chain {
         self.inner.state.lock().world.balances.get(&of).copied().unwrap_or(0)
     }
 
-    /// What contracts sent to the chain: withdrawals and calls, in their order.
+    /// What contracts sent: withdrawals and calls to the chain, messages to other contracts, in their order.
     pub fn sent(&self) -> Vec<(AccountId, Effect)> {
         self.inner.state.lock().sent.clone()
     }
@@ -285,7 +285,9 @@ impl Chain {
                 Effect::LogReader { who, allowed: true } => drop(state.readers.insert((effect.contract, who))),
                 Effect::LogReader { who, allowed: false } => drop(state.readers.remove(&(effect.contract, who))),
                 Effect::CancelTimer { id } => state.cancel(effect.contract, id),
-                sent @ (Effect::Withdraw { .. } | Effect::ChainCall { .. }) => state.sent.push((effect.contract, sent)),
+                sent @ (Effect::Withdraw { .. } | Effect::ChainCall { .. } | Effect::Message { .. }) => {
+                    state.sent.push((effect.contract, sent))
+                }
                 job => state.jobs.push(Job::new(effect.contract, job, state.block.time_ms)),
             }
         }

@@ -35,10 +35,10 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 /// What kind of evidence stands behind a development network.
 pub const ATTESTATION: &str = "SIMULATED";
-/// The one cluster of the network.
-const CLUSTER: phala_primitives::ClusterId = 0;
 /// How long the network may take to come up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Most clusters.
+pub const MAX_CLUSTERS: usize = 8;
 
 /// What a network is started with.
 #[derive(Clone, Debug)]
@@ -47,9 +47,11 @@ pub struct Config {
     pub folder: Option<PathBuf>,
     /// Validators, at least one.
     pub validators: usize,
-    /// Workers of the one cluster: 1, or 4 to 7.
+    /// Clusters, at least one.
+    pub clusters: usize,
+    /// Workers of each cluster: 1, or 4 to 7.
     pub workers: usize,
-    /// Workers that wait in the pool to take the place of one of those.
+    /// Workers that wait in the pool to take the place of one of those, in whichever cluster.
     pub spare: usize,
     /// Port of the JSON-RPC; 0 takes a free one.
     pub rpc_port: u16,
@@ -64,6 +66,7 @@ impl Default for Config {
         Self {
             folder: None,
             validators: 4,
+            clusters: 1,
             workers: 4,
             spare: 0,
             rpc_port: 0,
@@ -77,8 +80,24 @@ impl Default for Config {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 struct Sizes {
     validators: u32,
+    clusters: u32,
     workers: u32,
     spare: u32,
+}
+
+impl From<&Config> for Sizes {
+    fn from(config: &Config) -> Self {
+        let Config { validators, clusters, workers, spare, .. } = config;
+        let [validators, clusters, workers, spare] = [validators, clusters, workers, spare].map(|size| *size as u32);
+        Self { validators, clusters, workers, spare }
+    }
+}
+
+impl Config {
+    /// All workers.
+    fn machines(&self) -> usize {
+        self.clusters.saturating_mul(self.workers).saturating_add(self.spare)
+    }
 }
 
 /// A running network.
@@ -103,20 +122,22 @@ pub struct Devnet {
 }
 
 impl Devnet {
-    /// Starts the network; returns when its cluster answers. `progress` is told of each step.
+    /// Starts the network; returns when its clusters answer. `progress` is told of each step.
     pub async fn start(config: Config, progress: impl Fn(&str)) -> Result<Self, Coded> {
-        if !matches!(config.workers, 1 | 4..=7) || config.validators == 0 {
-            return Err(Coded::new(Code::BadArgument, "a network has at least 1 validator and 1 or 4 to 7 workers"));
+        if !matches!(config.workers, 1 | 4..=7)
+            || !(1..=MAX_CLUSTERS).contains(&config.clusters)
+            || config.validators == 0
+        {
+            let detail = "a network has at least 1 validator, and 1 to 8 clusters of 1 or 4 to 7 workers";
+            return Err(Coded::new(Code::BadArgument, detail));
         }
         let folder = Folder::open(config.folder.as_deref())?;
-        let all = config.workers + config.spare;
-        let sizes =
-            Sizes { validators: config.validators as u32, workers: config.workers as u32, spare: config.spare as u32 };
+        let (all, sizes) = (config.machines(), Sizes::from(&config));
         let kept: Sizes = folder.read_or_make("sizes", || Ok(sizes))?;
         if kept != sizes {
             let detail = format!(
-                "the folder holds a network of {} validators, {} workers and {} spare ones",
-                kept.validators, kept.workers, kept.spare
+                "the folder holds a network of {} validators, {} clusters of {} workers, and {} spare ones",
+                kept.validators, kept.clusters, kept.workers, kept.spare
             );
             return Err(Coded::new(Code::BadArgument, detail));
         }
@@ -175,41 +196,44 @@ impl Devnet {
             _addresses: addresses,
             _memory: memory,
         };
-        net.form_cluster(&chain, config.workers).await?;
-        progress("waiting for the cluster");
+        net.form_clusters(&chain, &config).await?;
+        progress(if config.clusters == 1 { "waiting for the cluster" } else { "waiting for the clusters" });
         tokio::time::timeout(PATIENCE, net.ready(&chain))
             .await
             .map_err(|_| Coded::new(Code::NotReady, format!("after {} s", PATIENCE.as_secs())))??;
         Ok(net)
     }
 
-    /// Makes the one cluster once its workers are registered, unless the chain has it already.
-    async fn form_cluster(&self, chain: &Arc<Chain>, size: usize) -> Result<(), Coded> {
-        if chain.clusters().await? > 0 {
+    /// Makes the clusters that the chain does not have yet, once their workers are registered.
+    async fn form_clusters(&self, chain: &Arc<Chain>, config: &Config) -> Result<(), Coded> {
+        let there = chain.clusters().await? as usize;
+        let workers: Vec<AccountId> = self.workers.iter().flatten().map(Worker::id).collect();
+        let mut groups = workers.chunks(config.workers).take(config.clusters).skip(there).peekable();
+        if groups.peek().is_none() {
             return Ok(());
         }
-        let workers: Vec<AccountId> = self.workers.iter().flatten().map(Worker::id).take(size).collect();
         let mut heads = chain.heads().await?;
-        loop {
-            let mut registered = 0;
-            for worker in &workers {
-                registered += usize::from(chain.worker(worker).await?.is_some());
-            }
-            if registered == workers.len() {
-                break;
-            }
-            heads.next().await?;
-        }
         let founder = Account::from_suri(&worker_suri(0))?;
-        chain.submit(&founder, &Call::create_cluster(&workers)).await.map(|_| ())
+        let mut calls = vec![];
+        for group in groups {
+            for worker in group {
+                while chain.worker(worker).await?.is_none() {
+                    heads.next().await?;
+                }
+            }
+            calls.push(Call::create_cluster(group));
+        }
+        chain.submit(&founder, &Call::batch_all(&calls)).await.map(|_| ())
     }
 
-    /// Completes when the cluster's members serve, whoever they are by now.
+    /// Completes when the members of all clusters serve, whoever they are by now.
     async fn ready(&self, chain: &Chain) -> Result<(), Coded> {
-        let record = chain.cluster(CLUSTER).await?.ok_or(Code::NoSuchCluster)?;
-        for worker in self.workers.iter().flatten() {
-            if record.members.iter().any(|member| member.worker == worker.id()) {
-                worker.ready().await?;
+        for cluster in 0..chain.clusters().await? {
+            let record = chain.cluster(cluster).await?.ok_or(Code::NoSuchCluster)?;
+            for worker in self.workers.iter().flatten() {
+                if record.members.iter().any(|member| member.worker == worker.id()) {
+                    worker.ready().await?;
+                }
             }
         }
         Ok(())
@@ -240,7 +264,8 @@ impl Devnet {
         self.nodes.first().map_or(0, |node| node.head().number)
     }
 
-    /// The worker that leads the cluster: its place and its account.
+    /// The first worker that leads a cluster, which is cluster 0 as long as that has a leader and the members that it
+    /// began with: its place and its account.
     pub fn leader(&self) -> Option<(usize, AccountId)> {
         let led = |(index, worker): (usize, &Option<Worker>)| {
             worker.as_ref().filter(|worker| worker.leads()).map(|worker| (index, worker.id()))
@@ -332,7 +357,7 @@ fn start_validators(
 ) -> Result<Validators, Coded> {
     let keys: Vec<PublicKey> = secrets.validators.iter().map(public_key).collect();
     let anchors = Anchors { simulated: vec![vendor.anchor()] };
-    let spec = GenesisSpec::dev("Phala Devnet", keys.clone(), (config.workers + config.spare) as u32, anchors);
+    let spec = GenesisSpec::dev("Phala Devnet", keys.clone(), config.machines() as u32, anchors);
     let addresses: Vec<Kept> = keys.iter().map(|_| keep_address()).collect::<Result<_, _>>()?;
     let peers: Vec<Peer> =
         keys.iter().zip(&addresses).map(|(key, kept)| Peer { key: *key, address: kept.address }).collect();

@@ -1,4 +1,4 @@
-//! Carries messages between the chain and the cluster when it is this member's turn.
+//! Carries messages between the chain and the cluster, and so between clusters, when it is this member's turn.
 //!
 //! What is carried proves itself on the other side, and is executed there once: members that overlap, fall behind or
 //! die in the middle cost time and a fee, nothing else.
@@ -57,7 +57,16 @@ pub(crate) async fn carry(bridge: Bridge) {
             tokio::time::sleep(LOOK).await;
         }
     };
-    futures::join!(inward, outward);
+    let between = async {
+        let mut looked = 0;
+        loop {
+            if let Err(error) = bridge.between(&mut looked).await {
+                tracing::debug!(%error, "messages to other clusters wait for another turn");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    futures::join!(inward, outward, between);
 }
 
 /// Waits for the execution of an own command.
@@ -103,17 +112,45 @@ impl Bridge {
         }
     }
 
+    /// Tells the cluster where contracts are for which messages wait, and has it publish its mailbox. `looked` is the head
+    /// at which there was nobody to write to it.
+    async fn between(&self, looked: &mut u32) -> Result<(), Coded> {
+        let mine = |number| self.replica.is_turn(number, TURN_IN_MS, now_ms());
+        if let Some((number, contract)) = self.replica.unrouted()?
+            && mine(number)
+        {
+            let place = self.chain.fact(&storage::contract(&contract)).await?;
+            let record = self.chain.contract(&contract).await?;
+            let mailbox = match record {
+                Some(record) => Some(self.chain.fact(&storage::mailbox(record.cluster)).await?),
+                None => None,
+            };
+            executed(self.replica.show_route(number, contract, place, mailbox, now_ms())?).await;
+        }
+        // Where there is one cluster only, nobody writes to it.
+        let head = self.chain.head().0;
+        if head != *looked && !self.replica.has_mailbox()? && mine(0) {
+            match self.chain.clusters().await? {
+                0 | 1 => *looked = head,
+                _ => executed(self.replica.open_mailbox(now_ms())?).await,
+            }
+        }
+        Ok(())
+    }
+
     /// The chain's messages from a number on, as many as one command takes.
     async fn letters(&self, from: u64, until: u64) -> Result<Vec<Inbound>, Coded> {
         let (mut messages, mut bytes) = (vec![], 0);
+        let parcels = self.replica.takes_parcels()?;
         for number in from..until {
             let letter: Option<Letter> = self.chain.read(&storage::letter(self.cluster, number)).await?;
             let Some(Letter { message, .. }) = letter else { break };
             bytes += message.encoded_size();
-            if !messages.is_empty() && bytes > MAX_BYTES {
+            let late = matches!(message, Inbound::Parcel { .. }) && !parcels;
+            if late || (!messages.is_empty() && bytes > MAX_BYTES) {
                 break;
             }
-            let last = matches!(message, Inbound::Call { .. });
+            let last = message.is_call();
             messages.push(message);
             if last || messages.len() >= MAX_TAKEN {
                 break;

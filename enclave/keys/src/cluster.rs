@@ -1,5 +1,6 @@
 //! The keys of one cluster.
 
+use crate::Mailbox;
 use codec::Encode;
 use hkdf::Hkdf;
 use phala_primitives::{ClusterId, Code, Coded, Hash};
@@ -46,6 +47,7 @@ pub struct ClusterKeys {
     state_commit: Key,
     log: Key,
     contracts: Key,
+    mailbox: Key,
 }
 
 impl ClusterKeys {
@@ -60,6 +62,7 @@ impl ClusterKeys {
             state_commit: key("state-commit", STATE_KEY_EPOCH)?,
             log: key("log", 0)?,
             contracts: key("contracts", 0)?,
+            mailbox: key("mailbox", 0)?,
         })
     }
 
@@ -88,9 +91,14 @@ impl ClusterKeys {
         &self.contracts
     }
 
-    /// The five keys in a row, for sealing.
+    /// What opens parcels for this cluster and seals those to others.
+    pub fn mailbox(&self) -> Mailbox {
+        Mailbox::new(Key(self.mailbox.0))
+    }
+
+    /// The six keys in a row, for sealing.
     pub(crate) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let keys = [&self.state_path, &self.state_value, &self.state_commit, &self.log, &self.contracts];
+        let keys = [&self.state_path, &self.state_value, &self.state_commit, &self.log, &self.contracts, &self.mailbox];
         Zeroizing::new(keys.iter().flat_map(|key| key.0).collect())
     }
 
@@ -99,7 +107,8 @@ impl ClusterKeys {
         let mut keys = bytes.chunks_exact(32).map(|chunk| chunk.try_into().map(Key));
         let mut next = || keys.next()?.ok();
         let (state_path, state_value, state_commit) = (next()?, next()?, next()?);
-        let found = Self { state_path, state_value, state_commit, log: next()?, contracts: next()? };
-        (bytes.len() == 160).then_some(found)
+        let (log, contracts, mailbox) = (next()?, next()?, next()?);
+        let found = Self { state_path, state_value, state_commit, log, contracts, mailbox };
+        (bytes.len() == 192).then_some(found)
     }
 }

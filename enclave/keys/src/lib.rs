@@ -20,7 +20,8 @@
 //!
 //! `HKDF-SHA256(ikm = master, salt = "phala/keys/v1", info = SCALE("phala/cluster-key/v1", genesis, cluster, label,
 //! number))`, domain and label as SCALE strings, number a u64. Labels: `state-path`, `state-value`, `state-commit`
-//! with the number of the state's key epoch, `log`, and `contracts`, from which each contract gets its secret. From
+//! with the number of the state's key epoch, `log`, `contracts`, from which each contract gets its secret, and `mailbox`,
+//! which opens [parcels](Mailbox) of other clusters. From
 //! `log`, each epoch of the command log has its own key:
 //! `HKDF-SHA256(ikm = log, salt = "phala/keys/v1", info = SCALE("phala/log-key/v1", epoch))`.
 //!
@@ -32,6 +33,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod cluster;
+mod mailbox;
 mod release;
 mod seal;
 mod service;
@@ -39,6 +41,7 @@ mod service;
 mod tests;
 
 pub use cluster::{ClusterKeys, Key};
+pub use mailbox::Mailbox;
 pub use release::{ChainView, KeyRequest, KeyService, RecipientKey, SealedKeys, check};
 pub use seal::{seal, unseal};
 pub use service::DevKeyService;

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 /// `info` of the HPKE context.
 const INFO: &[u8] = b"phala/keys/v1";
 
-type Kem = X25519HkdfSha256;
+pub(crate) type Kem = X25519HkdfSha256;
 
 /// A worker's wish for the keys of its cluster.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]

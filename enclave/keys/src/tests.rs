@@ -120,6 +120,9 @@ fn keys_are_stable_across_restarts_and_differ_by_cluster_and_use() {
     let stored = world.service.seal(&machine, &mut OsRng).unwrap();
     let restarted = DevKeyService::unseal(&machine, &stored).ok().unwrap();
     let first = exposed(&world.keys(&world.service, 0));
+    let mailbox = |service, cluster| world.keys(service, cluster).mailbox().public();
+    assert_eq!(mailbox(&world.service, 0), mailbox(&restarted, 0));
+    assert_ne!(mailbox(&world.service, 0), mailbox(&world.service, 1));
     assert_eq!(first, exposed(&world.keys(&restarted, 0)));
     let mut all = [first, exposed(&world.keys(&world.service, 1))].concat();
     all.sort();

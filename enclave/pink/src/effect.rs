@@ -62,6 +62,16 @@ pub enum Effect {
         /// Encoded `RuntimeCall`, at most `MAX_DISPATCH` bytes.
         call: Vec<u8>,
     },
+    /// A call of another contract, in whichever cluster it is. The money has left the contract's balance.
+    #[codec(index = 106)]
+    Message {
+        /// The contract.
+        to: AccountId,
+        /// Selector and arguments, at most `MAX_PARCEL` bytes.
+        input: Vec<u8>,
+        /// Money that goes along.
+        value: Balance,
+    },
     /// HTTP requests of a path become calls, see [`HookRequest`](crate::HookRequest).
     #[codec(index = 108)]
     OpenHook(Hook),

@@ -5,13 +5,13 @@ use crate::{
     keys::{self, Secret},
     types::{
         HttpError, HttpRequest, HttpResult, MAX_HOOK_GAS, MAX_HOOK_PATH, MAX_HTTP_HEADERS, MAX_HTTP_REQUESTS,
-        MAX_HTTP_TIMEOUT_MS, MAX_LOG, MAX_REQUEST, MAX_TAG, SigType, StorageQuotaExceeded, WithdrawError,
+        MAX_HTTP_TIMEOUT_MS, MAX_LOG, MAX_REQUEST, MAX_TAG, MessageError, SigType, StorageQuotaExceeded, WithdrawError,
     },
 };
 use codec::{DecodeAll, Encode};
 use phala_primitives::{
     AccountId, Balance, Code, Hash, PublicKey, blake2_256,
-    limits::{MAX_COMMAND_GAS, MAX_DISPATCH, MIN_WITHDRAWAL},
+    limits::{MAX_COMMAND_GAS, MAX_DISPATCH, MAX_PARCEL, MIN_BALANCE, MIN_WITHDRAWAL},
 };
 use phala_vm::{Extension, Refusal, Reply, Scope};
 use std::sync::Arc;
@@ -37,6 +37,8 @@ mod gas {
     pub(super) const STATE_WRITE: u64 = 60_000;
     /// A request or timer is written, removed and called back for.
     pub(super) const JOB: u64 = 300_000;
+    /// A message is written twice, sealed, sent to the chain and removed.
+    pub(super) const PARCEL: u64 = 900_000;
     pub(super) const CACHE: u64 = 10_000;
     pub(super) const RANDOM: u64 = 8_000;
 }
@@ -117,6 +119,7 @@ impl Extension for Pink {
             103 => cancel_timer(arguments(input)?, scope),
             104 => withdraw(arguments(input)?, scope),
             105 => chain_call(arguments(input)?, scope),
+            106 => message(arguments(input)?, scope),
             108 => open_hook(arguments(input)?, scope),
             109 => close_hook(arguments(input)?, scope),
             112 => self.map(arguments(input)?, scope),
@@ -350,6 +353,22 @@ fn chain_call(call: Vec<u8>, scope: &mut dyn Scope) -> Result<Reply, Refusal> {
     scope.charge(gas::JOB.saturating_add(gas::LOG_BYTE.saturating_mul(call.len() as u64)))?;
     perhaps(&Effect::ChainCall { call }, scope)?;
     now(&())
+}
+
+fn message((to, input, value): (AccountId, Vec<u8>, Balance), scope: &mut dyn Scope) -> Result<Reply, Refusal> {
+    let refuse = |error: MessageError| now(&Err::<(), _>(error));
+    if input.len() > MAX_PARCEL {
+        return refuse(MessageError::TooLong);
+    }
+    if value != 0 && value < MIN_BALANCE {
+        return refuse(MessageError::TooSmall);
+    }
+    scope.charge(gas::PARCEL.saturating_add(gas::LOG_BYTE.saturating_mul(input.len() as u64)))?;
+    if value > 0 && !scope.pay_out(value)? {
+        return refuse(MessageError::TooLittle);
+    }
+    perhaps(&Effect::Message { to, input, value }, scope)?;
+    now(&Ok::<(), MessageError>(()))
 }
 
 /// A path as hooks have it.

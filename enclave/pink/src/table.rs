@@ -71,6 +71,7 @@ pub const FUNCTIONS: &[Function] = &[
     function(103, "cancel_timer", Traps, Works, "of the contract's own timers"),
     function(104, "withdraw", Works, Works, "pays an account of the chain, at least 0.01 PHA; a query's is discarded"),
     function(105, "chain_call", Works, Works, "an extrinsic in the contract's name, 4 KiB; a query's is discarded"),
+    function(106, "message", Works, Works, "calls a contract of any cluster, later; 16 KiB; a query's is discarded"),
     function(108, "open_hook", Traps, Works, "HTTP requests to a worker's `/v1/hooks` become calls of the contract"),
     function(109, "close_hook", Traps, Works, ""),
     function(112, "map", Works, Traps, "calls of the contract itself, to read, at once on all cores and replicas"),

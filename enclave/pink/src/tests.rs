@@ -10,7 +10,7 @@ use codec::{Decode, DecodeAll, Encode};
 use parking_lot::Mutex;
 use phala_primitives::{
     AccountId, Balance, Code, Hash, PHA,
-    limits::{MAX_DISPATCH, MIN_BALANCE, MIN_WITHDRAWAL},
+    limits::{MAX_DISPATCH, MAX_PARCEL, MIN_BALANCE, MIN_WITHDRAWAL},
 };
 use phala_vm::{BlockInfo, Capacity, Engine, Entry, Execution, Failure, Invocation, MemoryWorld, Mode};
 use std::sync::Arc;
@@ -145,6 +145,7 @@ fn sample(id: u32) -> Vec<u8> {
         103 => 7u64.encode(),
         104 => (OTHER, PHA / 2).encode(),
         105 => vec![1u8, 2].encode(),
+        106 => (OTHER, vec![1u8, 2], PHA / 2).encode(),
         108 => ("github/push", [1u8, 2, 3, 4], 1_000_000u64, 0u32).encode(),
         109 => "github/push".encode(),
         112 => ([21u8, 0, 0, 0], vec![vec![0u8]]).encode(),
@@ -173,7 +174,7 @@ fn every_function_of_the_table_answers_as_the_table_says_and_no_other_exists() {
         }
     }
     let ids: Vec<u32> = FUNCTIONS.iter().map(|function| function.id).collect();
-    assert_eq!(ids, (1..=25).chain(100..=105).chain(108..=109).chain([112]).collect::<Vec<_>>());
+    assert_eq!(ids, (1..=25).chain(100..=106).chain(108..=109).chain([112]).collect::<Vec<_>>());
 }
 
 #[test]
@@ -327,6 +328,26 @@ fn money_leaves_with_the_outcome_and_no_more_than_there_is() {
     assert!(matches!(&effects[..], [Effect::ChainCall { call }] if call.len() == MAX_DISPATCH));
     let long = vec![7u8; MAX_DISPATCH + 1].encode();
     assert_eq!(scene.run(CONTRACT, mode, 105, &long, false).unwrap_err().code(), Code::Trapped);
+}
+
+#[test]
+fn a_message_takes_its_money_along_and_has_limits() {
+    let scene = Scene::new();
+    type Sent = Result<(), crate::types::MessageError>;
+    use crate::types::MessageError::{TooLittle, TooLong, TooSmall};
+    assert_eq!(scene.both::<Sent>(106, (OTHER, vec![7u8; MAX_PARCEL + 1], 0u128)), Err(TooLong));
+    assert_eq!(scene.both::<Sent>(106, (OTHER, vec![7u8], MIN_BALANCE - 1)), Err(TooSmall));
+    assert_eq!(scene.both::<Sent>(106, (OTHER, vec![7u8], PHA + 1)), Err(TooLittle));
+    assert_eq!(scene.query::<Sent>(106, (OTHER, vec![7u8], PHA)), Ok(()));
+    let (sent, effects) = scene.command::<Sent>(106, (OTHER, vec![7u8; MAX_PARCEL], PHA / 4));
+    assert_eq!(sent, Ok(()));
+    let kept = |effect: &Effect| matches!(effect, Effect::Message { to: OTHER, input, value } if input.len() == MAX_PARCEL && *value == PHA / 4);
+    assert!(effects.len() == 1 && kept(&effects[0]));
+    let mode = Mode::Command { gas_limit: GAS };
+    let paid = scene.run(CONTRACT, mode, 106, &(OTHER, vec![7u8], PHA / 4).encode(), false).unwrap();
+    assert_eq!(paid.balances.into_iter().collect::<Vec<_>>(), [(CONTRACT, PHA - PHA / 4)]);
+    let reverted = scene.run(CONTRACT, mode, 106, &(OTHER, vec![7u8], PHA / 4).encode(), true).unwrap();
+    assert!(reverted.balances.is_empty() && reverted.effects.is_empty());
 }
 
 #[test]

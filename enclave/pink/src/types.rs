@@ -140,3 +140,14 @@ pub(crate) enum WithdrawError {
     /// Less than an account of the chain can live with.
     TooSmall,
 }
+
+/// Why a message to another contract is not sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub(crate) enum MessageError {
+    /// The contract owns less, or would be left with dust.
+    TooLittle,
+    /// Money goes along, but less than may move.
+    TooSmall,
+    /// The input is longer than a message may be.
+    TooLong,
+}

@@ -23,6 +23,7 @@
 use crate::{
     Replica,
     layout::{BRIDGE, OUTBOX, OUTBOX_OF, read},
+    parcels,
     world::Layer,
 };
 use codec::{Decode, Encode};
@@ -31,7 +32,7 @@ use phala_pink::Effect;
 use phala_primitives::{
     AccountId, Balance, Code, Coded, EntryHeader, Fact, Finality, Hash,
     bridge::{BridgeRecord, Crossing, Head, Inbound, Letter, Order, Outbound},
-    limits::{MAX_DELIVERED, MAX_OUTBOX, MAX_OUTBOX_OF_SENDER},
+    limits::{MAX_DELIVERED, MAX_OUTBOX, MAX_OUTBOX_OF_SENDER, MAX_REST},
 };
 use phala_state::Snapshot;
 use std::collections::{BTreeMap, VecDeque};
@@ -98,9 +99,20 @@ impl Traffic {
         self.store(layer);
     }
 
+    /// How many messages the chain is not known to have delivered.
+    fn length(&self) -> u64 {
+        self.outbox.next.saturating_sub(self.first)
+    }
+
+    /// Whether one more message that nobody here asked for still leaves the outbox, with `queued` messages on their way
+    /// into it, as short as the chain wants it.
+    pub(crate) fn can_return(&self, queued: u64) -> bool {
+        self.length().saturating_add(queued) < MAX_REST
+    }
+
     /// Whether so many more messages of these senders fit.
     pub(crate) fn has_room(&self, layer: &Layer, more: &BTreeMap<AccountId, u64>) -> Result<(), Coded> {
-        let all = self.outbox.next.saturating_sub(self.first).saturating_add(more.values().sum());
+        let all = self.length().saturating_add(parcels::queued(layer)?).saturating_add(more.values().sum());
         if !more.is_empty() && all > MAX_OUTBOX {
             return Err(Coded::new(Code::OutboxFull, format!("{MAX_OUTBOX} of the cluster")));
         }
@@ -112,17 +124,35 @@ impl Traffic {
         Ok(())
     }
 
-    /// Appends a message for which there is room. The money of a withdrawal has left the ledger.
+    /// Appends a message for which there is room, or which nobody asked for. Its money has left the ledger.
     pub(crate) fn send(&mut self, layer: &Layer, from: AccountId, order: Order) -> Result<(), Coded> {
-        if let Order::Withdraw { amount, .. } = &order {
-            self.total = self.total.saturating_sub(*amount);
-        }
-        let message = Outbound { from, order };
-        layer.write(&OUTBOX, &self.outbox.next.to_be_bytes(), &message);
-        layer.write(&OUTBOX_OF, from.as_ref(), &waiting(layer, &from)?.saturating_add(1));
-        self.outbox.push_outbound(&message.hash());
+        self.leave(layer, &from, order.money())?;
+        self.push(layer, from, order);
+        Ok(())
+    }
+
+    /// Counts a message of a sender, and money that is no longer in the ledger.
+    pub(crate) fn leave(&mut self, layer: &Layer, from: &AccountId, money: Balance) -> Result<(), Coded> {
+        self.total = self.total.saturating_sub(money);
+        layer.write(&OUTBOX_OF, from.as_ref(), &waiting(layer, from)?.saturating_add(1));
         self.store(layer);
         Ok(())
+    }
+
+    /// Takes that back, for a message that did not join the outbox.
+    pub(crate) fn stay(&mut self, layer: &Layer, from: &AccountId, money: Balance) -> Result<(), Coded> {
+        self.total = self.total.saturating_add(money);
+        forget_one(layer, from)?;
+        self.store(layer);
+        Ok(())
+    }
+
+    /// Appends a message that was counted.
+    pub(crate) fn push(&mut self, layer: &Layer, from: AccountId, order: Order) {
+        let message = Outbound { from, order };
+        layer.write(&OUTBOX, &self.outbox.next.to_be_bytes(), &message);
+        self.outbox.push_outbound(&message.hash());
+        self.store(layer);
     }
 
     /// Forgets what the chain has delivered.
@@ -136,10 +166,7 @@ impl Traffic {
             let lost = || Coded::new(Code::Internal, "the state has lost a message to the chain");
             let message: Outbound = layer.read(&OUTBOX, &key)?.ok_or_else(lost)?;
             layer.set(&OUTBOX, key.to_vec(), None);
-            match waiting(layer, &message.from)?.saturating_sub(1) {
-                0 => layer.set(&OUTBOX_OF, message.from.as_ref().to_vec(), None),
-                left => layer.write(&OUTBOX_OF, message.from.as_ref(), &left),
-            }
+            forget_one(layer, &message.from)?;
         }
         self.first = until;
         self.store(layer);
@@ -152,6 +179,15 @@ fn waiting(layer: &Layer, sender: &AccountId) -> Result<u64, Coded> {
     Ok(layer.read(&OUTBOX_OF, sender.as_ref())?.unwrap_or(0))
 }
 
+/// Counts one message of a sender less.
+fn forget_one(layer: &Layer, sender: &AccountId) -> Result<(), Coded> {
+    match waiting(layer, sender)?.saturating_sub(1) {
+        0 => layer.set(&OUTBOX_OF, sender.as_ref().to_vec(), None),
+        left => layer.write(&OUTBOX_OF, sender.as_ref(), &left),
+    }
+    Ok(())
+}
+
 /// What a contract's effect says to the chain.
 pub(crate) fn order(effect: &Effect) -> Option<Order> {
     match effect {
@@ -159,6 +195,11 @@ pub(crate) fn order(effect: &Effect) -> Option<Order> {
         Effect::ChainCall { call } => Some(Order::Dispatch { call: call.clone() }),
         _ => None,
     }
+}
+
+/// Whether an effect takes room in the outbox.
+pub(crate) fn leaves(effect: &Effect) -> bool {
+    matches!(effect, Effect::Withdraw { .. } | Effect::ChainCall { .. } | Effect::Message { .. })
 }
 
 /// What a replica remembers of the traffic besides the state.
@@ -260,7 +301,9 @@ impl Replica {
     /// Brings messages of the chain to the cluster, as the word of this member. `proof` is about the last one's letter.
     /// The ticket resolves when it was executed, whether it was the first or not.
     pub fn bring(&self, messages: Vec<Inbound>, proof: Fact, now_ms: u64) -> Result<crate::Ticket, Coded> {
-        let place = (self.traffic().inbox.next, messages.len() as u64);
+        // The outbox may have been too long for it before.
+        let traffic = self.traffic();
+        let place = (traffic.inbox.next, messages.len() as u64, traffic.first);
         let action = phala_session::Action::Inbox { messages, proof };
         self.command(&("phala/inbox/v1", place), action, now_ms)
     }

@@ -14,6 +14,7 @@
 //!    contract runs, and the code must be here; from now on the contract runs it, on the state that it has;
 //! 7. `Inbox`, `Withdraw`, `Acknowledge`: traffic with the chain, see [`crate::bridge`];
 //! 8. `Policy`: what the chain says that contracts may use counts from the next command on, if it is newer;
+//!    `Route`, `Mailbox`: the way of messages to other clusters, see [`crate::parcels`];
 //! 9. `Barrier`: nothing;
 //! 10. the outcome is stored. If it is an error, or the contract reverted, nothing else is;
 //! 11. once the timers and commands so far have used [`MAX_ENTRY_GAS`], the rest is left alone, as if the entry did not
@@ -32,16 +33,18 @@ use crate::{
     layout::{BATCHES, Batch, CODE, Contract, Done, ENDED, OUTCOMES, QUEUES, Queue, state_error},
     logs,
     money::after_withdrawal,
+    parcels::{self, Message, Post},
     upload,
     world::Layer,
 };
 use codec::{DecodeAll, Encode};
 use parking_lot::{Mutex, MutexGuard};
+use phala_keys::Mailbox;
 use phala_light::LightClient;
 use phala_pink::{CacheOp, Callback, Effect, HookRequest, HttpError, HttpResult};
 use phala_primitives::{
     AccountId, Balance, ClusterId, ClusterPolicy, Code, Coded, EntryHeader, Fact, Hash, PublicKey, blake2_256,
-    bridge::{BridgeRecord, Inbound, Letter, Order},
+    bridge::{BridgeRecord, Inbound, Letter, Order, Parcel, Undelivered},
     limits::{CALL_GAS, MAX_COMMAND_LIFE_MS, MAX_ENTRY_COMMANDS, MAX_ENTRY_GAS},
     records::{CodeRecord, ContractRecord, contract_address},
     storage,
@@ -130,6 +133,8 @@ pub(crate) struct Executor {
     jobs: Mutex<Jobs>,
     /// What it holds of the traffic with the chain.
     traffic: Mutex<Traffic>,
+    /// What seals and opens messages between contracts.
+    post: Post,
 }
 
 impl Executor {
@@ -138,10 +143,11 @@ impl Executor {
         cluster: ClusterId,
         validators: Vec<PublicKey>,
         engine: Engine,
-        jobs: Jobs,
-        traffic: Traffic,
+        (jobs, traffic): (Jobs, Traffic),
+        mailbox: Mailbox,
     ) -> Self {
-        Self { cluster, engine, genesis, validators, jobs: Mutex::new(jobs), traffic: Mutex::new(traffic) }
+        let post = Post::new(genesis, cluster, mailbox);
+        Self { cluster, engine, genesis, validators, jobs: Mutex::new(jobs), traffic: Mutex::new(traffic), post }
     }
 
     /// Traffic with the chain.
@@ -210,6 +216,8 @@ impl Executor {
             Action::Acknowledge { proof } => self.acknowledge(layer, proof),
             Action::Policy { proof } => self.policy(layer, proof),
             Action::Barrier => Ok(done(0)),
+            Action::Route { contract, place, mailbox } => self.route(layer, block, contract, place, mailbox.as_ref()),
+            Action::Mailbox => self.open_mailbox(layer),
             Action::UploadPart { code_hash, part, bytes, proof } => {
                 self.upload_part(layer, block, code_hash, (*part, bytes), (proof, command.gas_limit))
             }
@@ -325,42 +333,125 @@ impl Executor {
     /// Takes the next messages of the chain, unless another member has brought them before.
     fn inbox(&self, layer: &Arc<Layer>, block: BlockInfo, messages: &[Inbound], proof: &Fact) -> Result<Outcome, Stop> {
         let Some((last, before)) = messages.split_last() else { return Err(refused(Code::Malformed, "no messages")) };
-        if messages.len() > MAX_TAKEN || before.iter().any(|message| matches!(message, Inbound::Call { .. })) {
+        if messages.len() > MAX_TAKEN || before.iter().any(Inbound::is_call) {
             return Err(refused(Code::Malformed, "too many messages, or a call that is not the last"));
         }
         let mut traffic = *self.traffic();
+        if matches!(last, Inbound::Parcel { .. }) && !traffic.can_return(parcels::queued(layer)?) {
+            return Err(refused(Code::OutboxFull, "a message that fails could not go back"));
+        }
         let number = traffic.inbox.next.saturating_add(before.len() as u64);
         let letter: Option<Letter> = self.fact(proof, &storage::letter(self.cluster, number))?;
         let inbox = letter.and_then(|letter| traffic.follow(messages, &letter));
         let inbox = inbox.ok_or_else(|| refused(Code::BadProof, "the chain's messages are others"))?;
         let mut amounts = 0 as Balance;
         for message in messages {
-            let (to, amount) = match message {
-                Inbound::Deposit { to, amount } | Inbound::Returned { to, amount, .. } => (to, *amount),
-                Inbound::Call { from, value, .. } => (from, *value),
-            };
+            let (to, amount) = message.money();
             layer.credit(to, amount)?;
             amounts = amounts.saturating_add(amount);
+            if let Inbound::SentBack { to, number, why, .. } = message {
+                logs::line(layer, to, block, logs::ERROR, parcels::news(*number, *why))?;
+            }
         }
         traffic.took(layer, inbox, amounts);
         *self.traffic() = traffic;
         let mut gas = MESSAGE_GAS.saturating_mul(messages.len() as u64);
-        if let Inbound::Call { from, contract, value, data } = last {
-            let invocation = Invocation {
-                mode: Mode::Command { gas_limit: CALL_GAS },
-                entry: Entry::Call,
-                contract: *contract,
-                caller: *from,
-                origin: *from,
-                value: *value,
-                data: data.clone(),
-                block,
-                cluster: self.cluster,
-            };
-            let text = |why: &Coded| format!("message {number} of the chain, by {from}, failed: {why}");
-            gas = gas.saturating_add(self.report(layer, invocation, text)?.gas_used);
+        let text = |why: &Coded, from: &AccountId| format!("message {number} of the chain, by {from}, failed: {why}");
+        match last {
+            Inbound::Call { from, contract, value, data } => {
+                let call = self.call(block, *from, *contract, *value, data.clone());
+                gas = gas.saturating_add(self.report(layer, call, |why| text(why, from))?.gas_used);
+            }
+            Inbound::Parcel { cluster, number: parcels, from, parcel } => {
+                let said = |why: &Coded| text(why, from);
+                gas = gas.saturating_add(self.parcel(layer, block, (*cluster, *parcels), from, parcel, said)?);
+            }
+            _ => {}
         }
         Ok(done(gas))
+    }
+
+    /// A call by a message of the chain.
+    fn call(
+        &self,
+        block: BlockInfo,
+        from: AccountId,
+        contract: AccountId,
+        value: Balance,
+        data: Vec<u8>,
+    ) -> Invocation {
+        Invocation {
+            mode: Mode::Command { gas_limit: CALL_GAS },
+            entry: Entry::Call,
+            contract,
+            caller: from,
+            origin: from,
+            value,
+            data,
+            block,
+            cluster: self.cluster,
+        }
+    }
+
+    /// Executes a message of another contract, whose money is its sender's in the ledger. If it has no effect, that
+    /// money goes back. Returns the gas used.
+    fn parcel(
+        &self,
+        layer: &Arc<Layer>,
+        block: BlockInfo,
+        (source, number): (ClusterId, u64),
+        from: &AccountId,
+        parcel: &Parcel,
+        said: impl FnOnce(&Coded) -> String,
+    ) -> Result<u64, Coded> {
+        let opened = self.post.unseal(source, number, from, parcel);
+        let (gas, why) = match opened {
+            // Only a cluster that is broken as a whole sends what is sealed to nobody here.
+            Err(_) => (0, Undelivered::Failed),
+            Ok(input) => {
+                let call = self.call(block, *from, parcel.contract, parcel.value, input);
+                let outcome = self.report(layer, call, said)?;
+                match &outcome.result {
+                    Ok(output) if !output.reverted() => return Ok(outcome.gas_used),
+                    Err(error) if error.known() == Some(Code::NoContract) => {
+                        (outcome.gas_used, Undelivered::NoContract)
+                    }
+                    _ => (outcome.gas_used, Undelivered::Failed),
+                }
+            }
+        };
+        let lost = || Coded::new(Code::Internal, "the state has lost the money of a message");
+        let left = layer.owned(from)?.checked_sub(parcel.value).ok_or_else(lost)?;
+        layer.set_owned(from, left);
+        let back = Order::SendBack { cluster: source, to: *from, amount: parcel.value, number, why };
+        // It counts as its sender's, not as that of a contract which did not want it.
+        self.traffic().send(layer, *from, back)?;
+        Ok(gas)
+    }
+
+    /// Learns from the chain where the contract is for which messages wait.
+    fn route(
+        &self,
+        layer: &Layer,
+        block: BlockInfo,
+        contract: &AccountId,
+        place: &Fact,
+        mailbox: Option<&Fact>,
+    ) -> Result<Outcome, Stop> {
+        let record: Option<ContractRecord> = self.fact(place, &storage::contract(contract))?;
+        let home = record.map(|record| record.cluster);
+        let key = match (home, mailbox) {
+            (Some(cluster), Some(fact)) => Some(self.fact(fact, &storage::mailbox(cluster))?),
+            _ => None,
+        };
+        self.post.learn(layer, &mut self.traffic(), block, contract, (home, key))?;
+        Ok(done(MESSAGE_GAS))
+    }
+
+    /// Has the chain publish the key for parcels to this cluster.
+    fn open_mailbox(&self, layer: &Layer) -> Result<Outcome, Stop> {
+        self.post.open(layer, &mut self.traffic())?;
+        Ok(done(MESSAGE_GAS))
     }
 
     /// Pays money of an account out to the chain.
@@ -398,6 +489,10 @@ impl Executor {
                     if let Some(order) = bridge::order(&effect) {
                         self.traffic().send(layer, contract, order)?;
                     }
+                }
+                Effect::Message { to, input, value } => {
+                    let message = Message { from: contract, to, input, value };
+                    self.post.post(layer, &mut self.traffic(), block, message)?;
                 }
                 Effect::LogReader { who, allowed } => logs::set_reader(layer, &contract, who.as_ref(), allowed),
                 Effect::OpenHook(hook) => hooks::open(layer, &contract, hook)?,
@@ -566,7 +661,7 @@ impl Executor {
                 return Ok(Outcome { result: Err(full), gas_used });
             }
             let mut senders: BTreeMap<AccountId, u64> = BTreeMap::new();
-            for (contract, _) in effects.iter().filter(|(_, effect)| bridge::order(effect).is_some()) {
+            for (contract, _) in effects.iter().filter(|(_, effect)| bridge::leaves(effect)) {
                 *senders.entry(*contract).or_default() += 1;
             }
             match self.traffic().has_room(layer, &senders).map_err(full) {

@@ -37,6 +37,12 @@ pub(crate) static BRIDGE: LazyLock<Space> = LazyLock::new(|| space("bridge"));
 pub(crate) static OUTBOX: LazyLock<Space> = LazyLock::new(|| space("outbox"));
 /// How many of them are an account's.
 pub(crate) static OUTBOX_OF: LazyLock<Space> = LazyLock::new(|| space("outbox-of"));
+/// [`Message`](crate::parcels::Message) to a contract, by number: the queue of those for which the way is not known.
+pub(crate) static PARCELS: LazyLock<Space> = LazyLock::new(|| space("parcels"));
+/// Cluster of a contract that is elsewhere, by its address, once somebody wrote to it.
+pub(crate) static ROUTES: LazyLock<Space> = LazyLock::new(|| space("routes"));
+/// Keys to which parcels are sealed, by cluster; the own one, once the chain was told.
+pub(crate) static MAILBOXES: LazyLock<Space> = LazyLock::new(|| space("mailboxes"));
 /// The cluster's policy, under the empty key.
 pub(crate) static POLICY: LazyLock<Space> = LazyLock::new(|| space("policy"));
 /// [`Upload`](crate::upload::Upload) by the hash of the code.
@@ -45,7 +51,7 @@ pub(crate) static UPLOADS: LazyLock<Space> = LazyLock::new(|| space("uploads"));
 pub(crate) static CODE_PARTS: LazyLock<Space> = LazyLock::new(|| space("code-parts"));
 /// Hooks of a contract, by its address.
 pub(crate) static HOOKS: LazyLock<Space> = LazyLock::new(|| space("hooks"));
-/// A [`Queue`] for batches, one for ended spaces.
+/// A [`Queue`] for batches, one for ended spaces, one for parcels.
 pub(crate) static QUEUES: LazyLock<Space> = LazyLock::new(|| space("queues"));
 
 /// A contract.

@@ -51,6 +51,7 @@ mod journal;
 mod layout;
 mod logs;
 mod money;
+mod parcels;
 mod part;
 mod policy;
 mod pool;

@@ -157,6 +157,7 @@ impl Replica {
         let (path, value, commit) = (keys.state_path(), keys.state_value(), keys.state_commit());
         let state_keys = StateKeys::new(*path.expose(), *value.expose(), *commit.expose());
         let state = State::open(state, state_keys).map_err(|error| state_error(&error))?;
+        let mailbox = keys.mailbox();
         let cipher = Arc::new(LogCipher::new(cluster, keys));
         let snapshot = state.snapshot();
         let jobs = Jobs::load(&snapshot, Note::read(snapshot.note())?.time_ms)?;
@@ -173,7 +174,7 @@ impl Replica {
             entries: Entries { cluster, cipher, checker: Checker::new(genesis, cluster, certificates) },
             epoch: RwLock::default(),
             credentials: Mutex::default(),
-            executor: Executor::new(genesis, cluster, validators, engine.clone(), jobs, traffic),
+            executor: Executor::new(genesis, cluster, validators, engine.clone(), (jobs, traffic), mailbox),
             memory,
             engine,
             cache,

@@ -104,6 +104,19 @@ pub enum Action {
     /// Nothing: whoever sees it executed has all that was final before it. Only members of the cluster may.
     #[codec(index = 11)]
     Barrier,
+    /// Tells the cluster where a contract is for which messages of its contracts wait. Only members of the cluster may.
+    #[codec(index = 20)]
+    Route {
+        /// The contract.
+        contract: AccountId,
+        /// The chain's `ContractRecord`, or that there is none.
+        place: Fact,
+        /// The key for parcels of that cluster, if the state does not know it.
+        mailbox: Option<Fact>,
+    },
+    /// Has the chain publish the key for parcels to this cluster, once. Only members of the cluster may.
+    #[codec(index = 21)]
+    Mailbox,
     /// Gives a contract the code that the chain names for it. Anyone may bring it: the deployer decided on the chain.
     #[codec(index = 7)]
     Upgrade {
@@ -131,6 +144,8 @@ impl Action {
             | Self::Hook { .. }
             | Self::Policy { .. }
             | Self::Barrier
+            | Self::Route { .. }
+            | Self::Mailbox
             | Self::UploadPart { .. } => None,
         }
     }
@@ -139,7 +154,13 @@ impl Action {
     pub fn is_for_members(&self) -> bool {
         matches!(
             self,
-            Self::Deliver { .. } | Self::Inbox { .. } | Self::Acknowledge { .. } | Self::Hook { .. } | Self::Barrier
+            Self::Deliver { .. }
+                | Self::Inbox { .. }
+                | Self::Acknowledge { .. }
+                | Self::Hook { .. }
+                | Self::Barrier
+                | Self::Route { .. }
+                | Self::Mailbox
         )
     }
 }
@@ -158,6 +179,8 @@ impl fmt::Debug for Action {
             Self::Deliver { request, response } => write!(f, "Deliver {{ {request}, {} bytes }}", response.len()),
             Self::Policy { .. } => f.write_str("Policy"),
             Self::Barrier => f.write_str("Barrier"),
+            Self::Route { contract, .. } => write!(f, "Route {{ {contract} }}"),
+            Self::Mailbox => f.write_str("Mailbox"),
             Self::UploadPart { code_hash, part, bytes, .. } => {
                 write!(f, "UploadPart {{ {code_hash}, {part}, {} bytes }}", bytes.len())
             }

@@ -1,6 +1,7 @@
 //! The whole network as one real process, reached over its sockets like anyone reaches it, and treated badly.
 //!
 //! - [`main_job`]: what people do, on the command line, with its errors and exit codes;
+//! - [`clusters`]: several on one chain, and messages between their contracts while workers die;
 //! - [`crash`]: SIGKILL again and again under writes, on one data folder;
 //! - [`drills`]: a clone, old disks, and a gateway that shows the past;
 //! - [`namespaces`]: processes on machines of their own, with bad wires between them;
@@ -27,6 +28,7 @@
 
 mod bad_contracts;
 mod canary;
+mod clusters;
 mod contracts;
 mod copies;
 mod crash;

@@ -3,7 +3,7 @@
 use crate::harness::{Net, fixture};
 use codec::{Decode, Encode};
 use phala_client::{Account, Chain, Cluster, Contract, Executed, Scope};
-use phala_primitives::{AccountId, Code, Coded, Hash};
+use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 
@@ -17,12 +17,17 @@ pub(crate) struct Person {
 }
 
 impl Person {
-    /// Connects with the genesis pinned.
+    /// Connects to the first cluster, with the genesis pinned.
     pub(crate) async fn new(name: &str, url: &str, genesis: Hash) -> Self {
+        Self::with_cluster(name, url, genesis, 0).await
+    }
+
+    /// The same with any cluster.
+    pub(crate) async fn with_cluster(name: &str, url: &str, genesis: Hash, cluster: ClusterId) -> Self {
         let account = Account::from_suri(&format!("//{name}")).unwrap();
         let chain = Arc::new(Chain::connect(url, Some(genesis)).await.unwrap());
         let credentials = account.certify(&chain, Scope::All, Duration::from_secs(3600));
-        Self { account, cluster: Cluster::connect(chain, 0, credentials).await.unwrap() }
+        Self { account, cluster: Cluster::connect(chain, cluster, credentials).await.unwrap() }
     }
 
     /// Connects to a running network.

@@ -1,18 +1,25 @@
 //! Traffic between the chain and clusters; `phala_primitives::bridge` tells how either side believes the other.
 //!
-//! Money in a cluster lies in its *pot*, an account of the chain without a key. Who deposits first also pays what an
-//! account needs to exist, which stays there; everything else in the pot belongs to accounts in the cluster.
+//! Money in a cluster lies in its *pot*, an account of the chain without a key. Who creates the cluster, or deposits
+//! first, also pays what an account needs to exist, which stays there; everything else in the pot belongs to accounts in
+//! the cluster.
 //!
 //! A delivery ([`deliver`](crate::Call::deliver)) needs no trust in who brings it: the certificate of the entry that
 //! vouches for the messages is checked as for [`rejoin`](crate::Call::rejoin), and the chain of hashes leaves no room
 //! for gaps, repetition or change. Messages that fail are events; a withdrawal that fails goes back into the cluster.
 //! Nothing that a cluster sends can stop those behind it.
 //!
+//! Parcels between clusters take their money from the one pot to the other. One that cannot go on, because its sender is
+//! not placed where it comes from or the inbox it is for has no room, goes back at once; one that its receiver did not take
+//! comes back by a message of that cluster. Parcels, which cost their cluster nothing here, fill half of an inbox at most;
+//! the other half is for those who pay. Either way it is at the end of the sender's inbox, which has room for it
+//! whatever else is in there.
+//!
 //! A contract's address is its account on the chain. What it has dispatched is signed by that account, which also pays
 //! the fee; only calls that the runtime's filter names are let through, in batches as well. A cluster can speak for
 //! the contracts that the chain has placed in it, and for nobody else.
 
-use crate::pallet::{Bridges, Clusters, Config, Contracts, Error, Event, Inbox, Pallet};
+use crate::pallet::{Bridges, Clusters, Config, Contracts, Error, Event, Inbox, Mailboxes, Pallet};
 use codec::DecodeLimit;
 use frame_support::{
     dispatch::{GetDispatchInfo, RawOrigin},
@@ -27,8 +34,8 @@ use frame_support::{
 };
 use phala_primitives::{
     AccountId, Balance, ClusterId, Hash,
-    bridge::{BridgeRecord, Inbound, Letter, Order, Outbound, pot},
-    limits::{MAX_CALL_DATA, MAX_DELIVERED, MAX_DISPATCH, MAX_INBOX, MAX_OUTBOX, MIN_BALANCE},
+    bridge::{BridgeRecord, Inbound, Letter, Order, Outbound, Parcel, Undelivered, pot},
+    limits::{MAX_CALL_DATA, MAX_DELIVERED, MAX_DISPATCH, MAX_INBOX, MAX_REST, MAX_SEALED, MIN_BALANCE},
 };
 use sp_runtime::{AccountId32, DispatchError, traits::Dispatchable};
 
@@ -71,9 +78,14 @@ impl<T: Config> Pallet<T> {
         number
     }
 
-    fn has_room(cluster: ClusterId) -> Result<(), Error<T>> {
+    /// How many messages the cluster is not known to have taken.
+    fn waiting(cluster: ClusterId) -> u64 {
         let bridge = Bridges::<T>::get(cluster);
-        ensure!(bridge.inbox.next.saturating_sub(bridge.taken) < MAX_INBOX, Error::<T>::InboxFull);
+        bridge.inbox.next.saturating_sub(bridge.taken)
+    }
+
+    fn has_room(cluster: ClusterId) -> Result<(), Error<T>> {
+        ensure!(Self::waiting(cluster) < MAX_INBOX, Error::<T>::InboxFull);
         Ok(())
     }
 
@@ -115,7 +127,7 @@ impl<T: Config> Pallet<T> {
         messages: Vec<Outbound>,
         rest: &[Hash],
     ) -> Result<(), DispatchError> {
-        ensure!(messages.len() <= MAX_DELIVERED && rest.len() as u64 <= MAX_OUTBOX, Error::<T>::TooManyMessages);
+        ensure!(messages.len() <= MAX_DELIVERED && rest.len() as u64 <= MAX_REST, Error::<T>::TooManyMessages);
         let before = Bridges::<T>::get(cluster);
         let mut record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
         let crossing = Self::shown(cluster, &mut record, proof, true)?.header.executed.crossing;
@@ -157,7 +169,56 @@ impl<T: Config> Pallet<T> {
                 let result = Self::dispatch_for(cluster, from, &call);
                 Self::deposit_event(Event::Dispatched { cluster, number, contract: from, result });
             }
+            Order::Parcel(parcel) => {
+                let (to, value) = (parcel.cluster, parcel.value);
+                let refused = Self::forward(cluster, number, from, parcel).err();
+                if let Some(why) = refused {
+                    Self::append(cluster, Inbound::SentBack { to: from, amount: value, number, why });
+                }
+                Self::deposit_event(Event::ParcelSent { cluster, number, from, to, refused });
+            }
+            Order::SendBack { cluster: home, to, amount, number: parcel, why } => {
+                let result = with_storage_layer(|| -> Result<(), DispatchError> {
+                    ensure!(Clusters::<T>::contains_key(home), Error::<T>::NoCluster);
+                    Self::move_money(cluster, home, amount)
+                });
+                if result.is_ok() {
+                    Self::append(home, Inbound::SentBack { to, amount, number: parcel, why });
+                }
+                Self::deposit_event(Event::ParcelSentBack { cluster, number, to: home, result });
+            }
+            Order::Mailbox { key } => {
+                Mailboxes::<T>::insert(cluster, key);
+                Self::deposit_event(Event::MailboxOpened { cluster, key });
+            }
         }
+    }
+
+    /// Moves money from one cluster's pot to another's.
+    fn move_money(from: ClusterId, to: ClusterId, amount: Balance) -> Result<(), DispatchError> {
+        if amount > 0 && from != to {
+            T::Currency::transfer(&account(pot(from)), &account(pot(to)), amount, Preservation::Preserve)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a parcel into the inbox of the cluster that it is for, and its money into that cluster's pot.
+    fn forward(cluster: ClusterId, number: u64, from: AccountId, parcel: Parcel) -> Result<(), Undelivered> {
+        let placed = Contracts::<T>::get(from).is_some_and(|record| record.cluster == cluster);
+        ensure!(placed && parcel.sealed.len() <= MAX_SEALED, Undelivered::Sender);
+        let to = parcel.cluster;
+        let room = Self::waiting(to) < MAX_INBOX / 2;
+        ensure!(Clusters::<T>::contains_key(to) && room, Undelivered::NoRoom);
+        with_storage_layer(|| Self::move_money(cluster, to, parcel.value)).map_err(|_| Undelivered::Money)?;
+        Self::append(to, Inbound::Parcel { cluster, number, from, parcel });
+        Ok(())
+    }
+
+    /// Gives a new cluster's pot what an account needs to exist, so that money of other clusters can come in.
+    pub(crate) fn open_pot(creator: &AccountId32, cluster: ClusterId) -> Result<(), DispatchError> {
+        let pot = account(pot(cluster));
+        let missing = T::Currency::minimum_balance().saturating_sub(T::Currency::balance(&pot));
+        with_storage_layer(|| T::Currency::transfer(creator, &pot, missing, Preservation::Preserve)).map(|_| ())
     }
 
     /// Dispatches an encoded call in the name of a contract.

@@ -64,7 +64,7 @@ pub mod pallet {
     use pallet_registry::Pallet as Registry;
     use phala_primitives::{
         AccountId, Balance, ClusterId, ClusterPolicy, Hash, PublicKey,
-        bridge::{BridgeRecord, Letter, Order, Outbound},
+        bridge::{BridgeRecord, Letter, Order, Outbound, Undelivered},
         limits::{MAX_CODE, MAX_DELIVERED},
         records::{
             self, Anchor, Checkpoint, ClusterRecord, CodeRecord, ContractRecord, ConvictionRecord, Member, Offence,
@@ -106,7 +106,8 @@ pub mod pallet {
     fn delivery_weight(messages: &[Outbound]) -> Weight {
         messages.iter().take(MAX_DELIVERED).fold(DELIVER, |all, message| {
             all.saturating_add(match message.order {
-                Order::Withdraw { .. } => PAYMENT,
+                Order::Withdraw { .. } | Order::Parcel(_) | Order::SendBack { .. } => PAYMENT,
+                Order::Mailbox { .. } => SMALL,
                 Order::Dispatch { .. } => MAX_DISPATCH_WEIGHT.set_proof_size(0),
             })
         })
@@ -215,6 +216,10 @@ pub mod pallet {
     #[pallet::storage]
     pub type Contracts<T> = StorageMap<_, Blake2_128Concat, AccountId, ContractRecord>;
 
+    /// How many contracts are placed in a cluster.
+    #[pallet::storage]
+    pub type Population<T> = StorageMap<_, Blake2_128Concat, ClusterId, u32, ValueQuery>;
+
     /// How far the traffic with each cluster has got.
     #[pallet::storage]
     pub type Bridges<T> = StorageMap<_, Blake2_128Concat, ClusterId, BridgeRecord, ValueQuery>;
@@ -222,6 +227,10 @@ pub mod pallet {
     /// Messages into clusters that these are not known to have taken, by number.
     #[pallet::storage]
     pub type Inbox<T> = StorageDoubleMap<_, Blake2_128Concat, ClusterId, Blake2_128Concat, u64, Letter, OptionQuery>;
+
+    /// X25519 keys to which parcels for clusters are sealed.
+    #[pallet::storage]
+    pub type Mailboxes<T> = StorageMap<_, Blake2_128Concat, ClusterId, [u8; 32]>;
 
     /// Who created a cluster; nobody, if it was root.
     #[pallet::storage]
@@ -371,6 +380,37 @@ pub mod pallet {
             contract: AccountId,
             /// What came of it.
             result: DispatchResult,
+        },
+        /// A message between contracts is in the inbox of the cluster that it is for, or was sent back.
+        ParcelSent {
+            /// The cluster that sent it.
+            cluster: ClusterId,
+            /// Number of the message.
+            number: u64,
+            /// The contract that sent it.
+            from: AccountId,
+            /// The cluster that it is for.
+            to: ClusterId,
+            /// Why it was sent back.
+            refused: Option<Undelivered>,
+        },
+        /// A parcel that a cluster did not take is on its way back.
+        ParcelSentBack {
+            /// The cluster that did not take it.
+            cluster: ClusterId,
+            /// Number of the message by which it goes back.
+            number: u64,
+            /// The cluster that had sent it.
+            to: ClusterId,
+            /// Whether it arrived there.
+            result: DispatchResult,
+        },
+        /// A cluster can get parcels.
+        MailboxOpened {
+            /// The cluster.
+            cluster: ClusterId,
+            /// The key to which they are sealed.
+            key: [u8; 32],
         },
         /// Messages of a cluster were delivered.
         Delivered {
@@ -556,6 +596,8 @@ pub mod pallet {
             }
             NextCluster::<T>::put(cluster.saturating_add(1));
             if let Some(creator) = creator {
+                // If it cannot pay for that, whoever deposits first does.
+                let _ = Self::open_pot(&creator, cluster);
                 Creators::<T>::insert(cluster, creator);
             }
             Epochs::<T>::insert(cluster, 0, &members);
@@ -686,7 +728,7 @@ pub mod pallet {
         /// Gives a contract its cluster and its address, see `phala_primitives::records::contract_address`. Its code can
         /// be replaced only if it is `upgradable`, and everyone can see that.
         #[pallet::call_index(4)]
-        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(4, 2)))]
+        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(5, 3)))]
         pub fn create_contract(
             origin: OriginFor<T>,
             cluster: ClusterId,
@@ -703,6 +745,7 @@ pub mod pallet {
             ensure!(!Contracts::<T>::contains_key(address), Error::<T>::ContractExists);
             Contracts::<T>::insert(address, ContractRecord::new(cluster, code_hash, account, upgradable));
             CodeUsers::<T>::mutate(code_hash, |users| *users = users.saturating_add(1));
+            Population::<T>::mutate(cluster, |contracts| *contracts = contracts.saturating_add(1));
             Self::deposit_event(Event::ContractCreated { address, cluster, code_hash, deployer });
             Ok(())
         }

@@ -4,6 +4,7 @@ mod blame;
 mod bridge;
 mod clusters;
 mod members;
+mod parcels;
 mod registry;
 
 use crate::*;
@@ -88,6 +89,7 @@ fn light_clients_name_storage_as_frame_does() {
     assert_eq!(storage::code(&hash), pallet_clusters::Code::<Runtime>::hashed_key_for(hash));
     assert_eq!(storage::bridge(7), pallet_clusters::Bridges::<Runtime>::hashed_key_for(7));
     assert_eq!(storage::letter(7, 8), pallet_clusters::Inbox::<Runtime>::hashed_key_for(7, 8));
+    assert_eq!(storage::mailbox(7), pallet_clusters::Mailboxes::<Runtime>::hashed_key_for(7));
     assert_eq!(storage::policy(7), pallet_clusters::Policies::<Runtime>::hashed_key_for(7));
     assert_eq!(storage::conviction(&plain), pallet_clusters::Convictions::<Runtime>::hashed_key_for(&account));
     let offence = Offence { cluster: 7, epoch: 8, identity: [9; 32], kind: OffenceKind::WrongResult };

@@ -36,6 +36,10 @@ impl Chain {
         self.records.lock().insert(key, value.encode());
     }
 
+    pub(super) fn remove(&self, key: &[u8]) {
+        self.records.lock().remove(key);
+    }
+
     /// A fact that the code was paid for.
     pub(super) fn code(&self, code: &[u8]) -> Fact {
         let key = storage::code(&blake2_256(code));

@@ -182,8 +182,13 @@ impl Cluster {
     }
 
     fn keys(&self) -> ClusterKeys {
+        self.keys_of(CLUSTER)
+    }
+
+    /// What the key service gives to another cluster.
+    pub(super) fn keys_of(&self, cluster: ClusterId) -> ClusterKeys {
         let (identity, recipient) = (SigningKey::from_bytes(&[9; 32]), RecipientKey::generate(&mut SystemRng));
-        let request = KeyRequest::sign(Chain::genesis(), CLUSTER, 0, WORKER, recipient.public(), &identity);
+        let request = KeyRequest::sign(Chain::genesis(), cluster, 0, WORKER, recipient.public(), &identity);
         let registry = Registry(identity, recipient.public());
         self.service.release(&request, &registry, &mut SystemRng).unwrap().open(&request, &recipient).unwrap()
     }

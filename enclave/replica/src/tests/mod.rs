@@ -5,6 +5,7 @@ mod copies;
 mod jobs;
 mod log;
 mod money;
+mod parcels;
 mod policy;
 mod pool;
 mod recovery;

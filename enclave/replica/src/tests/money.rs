@@ -17,13 +17,13 @@ const TILL: &str = include_str!("../../../../contracts/fixtures/door.wat");
 
 /// The chain's side of the traffic.
 #[derive(Default)]
-struct Post {
-    record: BridgeRecord,
+pub(super) struct Post {
+    pub(super) record: BridgeRecord,
 }
 
 impl Post {
     /// Puts a message into the chain's inbox; the letter is what proves it and all before.
-    fn send(&mut self, cluster: &Cluster, message: &Inbound) -> u64 {
+    pub(super) fn send(&mut self, cluster: &Cluster, message: &Inbound) -> u64 {
         let number = self.record.inbox.next;
         self.record.inbox.push_inbound(message);
         let letter = Letter { message: message.clone(), head: self.record.inbox };
@@ -31,19 +31,19 @@ impl Post {
         number
     }
 
-    fn deposit(&mut self, cluster: &Cluster, to: AccountId, amount: Balance) -> Inbound {
+    pub(super) fn deposit(&mut self, cluster: &Cluster, to: AccountId, amount: Balance) -> Inbound {
         let message = Inbound::Deposit { to, amount };
         self.send(cluster, &message);
         message
     }
 
     /// The proof for messages up to the newest.
-    fn proof(&self, cluster: &Cluster) -> Fact {
+    pub(super) fn proof(&self, cluster: &Cluster) -> Fact {
         cluster.chain.fact(&storage::letter(CLUSTER, self.record.inbox.next - 1), 3)
     }
 
     /// Takes a delivery as the chain would, but for the certificate.
-    fn receive(&mut self, delivery: &Delivery) {
+    pub(super) fn receive(&mut self, delivery: &Delivery) {
         let header = &delivery.header;
         assert_eq!(delivery.finality.certificate.digest, header.digest());
         delivery.messages.iter().for_each(|message| self.record.outbox.push_outbound(&message.hash()));
@@ -65,7 +65,7 @@ fn code(outcome: &Outcome) -> Option<Code> {
 
 impl Cluster {
     /// One member brings messages, another orders them. Whether they had an effect.
-    fn bring(&mut self, by: usize, messages: &[Inbound], proof: Fact) -> Option<Code> {
+    pub(super) fn bring(&mut self, by: usize, messages: &[Inbound], proof: Fact) -> Option<Code> {
         let before = self.traffic();
         let mut ticket = self.replicas[by].bring(messages.to_vec(), proof, self.now).unwrap();
         self.step(by);
@@ -75,7 +75,7 @@ impl Cluster {
     }
 
     /// The traffic, after a look whether the ledger is in order.
-    fn traffic(&self) -> Traffic {
+    pub(super) fn traffic(&self) -> Traffic {
         let traffic = self.replicas[0].traffic();
         for replica in &self.replicas {
             assert_eq!(replica.traffic(), traffic);
@@ -88,7 +88,7 @@ impl Cluster {
         self.owned_by(of.id(), of.id())
     }
 
-    fn owned_by(&self, who: AccountId, of: AccountId) -> Balance {
+    pub(super) fn owned_by(&self, who: AccountId, of: AccountId) -> Balance {
         match self.replicas[0].balance(&who, &of).unwrap() {
             Answer::Balance(balance) => balance,
             other => panic!("{other:?}"),
@@ -110,7 +110,7 @@ impl Cluster {
     }
 
     /// What a member would bring to the chain now; all members would bring the same.
-    fn delivery(&self, post: &Post) -> Option<Delivery> {
+    pub(super) fn delivery(&self, post: &Post) -> Option<Delivery> {
         let delivery = self.replicas[0].delivery(&post.record, 1 << 16).unwrap();
         for replica in &self.replicas {
             assert_eq!(replica.delivery(&post.record, 1 << 16).unwrap(), delivery);
@@ -122,7 +122,7 @@ impl Cluster {
         self.deploy(user, id, &wat::parse_str(TILL).unwrap(), b"")
     }
 
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.disks = self.disks.iter().map(Disk::crash).collect();
         self.replicas.clear();
         self.start();
