@@ -1,7 +1,6 @@
 //! What the chain's state and blocks tell at the end of a run.
 
 use crate::{
-    account::Account,
     chain::{Stuck, stuck},
     history::Event,
     plan::Log,
@@ -11,7 +10,7 @@ use frame_system::{AccountInfo, EventRecord};
 use pallet_balances::AccountData;
 use pallet_transaction_payment::Event as Payment;
 use phala_node::{Backend, Node};
-use phala_primitives::{Hash, blake2_256};
+use phala_primitives::{AccountId, Hash, blake2_256};
 use phala_runtime::{Balance, RuntimeEvent};
 use sp_core::H256;
 use sp_crypto_hashing::{blake2_128, twox_128};
@@ -26,8 +25,8 @@ fn account_key(account: &[u8; 32]) -> Vec<u8> {
 }
 
 /// Nonce and balance of an account in a node's final state, what is held included.
-pub(crate) fn account(node: &Node, account: &Account) -> Option<(u32, u128)> {
-    let bytes = node.storage(&node.head().hash, &account_key(&account.id().0)).ok().flatten()?;
+pub(crate) fn account(node: &Node, account: &AccountId) -> Option<(u32, u128)> {
+    let bytes = node.storage(&node.head().hash, &account_key(&account.0)).ok().flatten()?;
     let info = AccountInfo::<u32, AccountData<Balance>>::decode_all(&mut bytes.as_slice()).ok()?;
     Some((info.nonce, info.data.free + info.data.reserved))
 }
@@ -37,13 +36,13 @@ pub(crate) fn account(node: &Node, account: &Account) -> Option<(u32, u128)> {
 pub(crate) fn audit(
     node: &Node,
     member: u32,
-    accounts: &[&Account],
+    accounts: &[AccountId],
     transfers: &[Vec<u8>],
 ) -> Result<Vec<Event>, Stuck> {
     let log = Log::Chain;
     let (mut fees, mut times) = (BTreeMap::<u32, u128>::new(), vec![0u32; transfers.len()]);
     let numbers: BTreeMap<Hash, usize> = transfers.iter().map(|bytes| blake2_256(bytes)).zip(0..).collect();
-    let number_of: BTreeMap<_, _> = accounts.iter().map(|account| account.frame()).zip(0u32..).collect();
+    let number_of: BTreeMap<_, _> = accounts.iter().map(|account| account.0).zip(0u32..).collect();
     for height in 1..=node.head().number {
         let hash = node.block_hash(height).map_err(stuck)?.ok_or_else(|| stuck("a block is gone"))?;
         let body = node.body(&hash).map_err(stuck)?.ok_or_else(|| stuck("a body is gone"))?;
@@ -58,7 +57,7 @@ pub(crate) fn audit(
         let events = Vec::<EventRecord<RuntimeEvent, H256>>::decode_all(&mut events.as_slice()).map_err(stuck)?;
         for record in events {
             if let RuntimeEvent::TransactionPayment(Payment::TransactionFeePaid { who, actual_fee, tip }) = record.event
-                && let Some(account) = number_of.get(&who)
+                && let Some(account) = number_of.get::<[u8; 32]>(&who.into())
             {
                 *fees.entry(*account).or_default() += actual_fee + tip;
             }

@@ -216,7 +216,7 @@ impl Office {
             }
             for _ in 0..BLOCK_MS / LOOK_MS {
                 self.sim.sleep_ms(LOOK_MS).await;
-                let next = self.chain.any().and_then(|node| audit::account(&node, &self.accounts[from]));
+                let next = self.chain.any().and_then(|node| audit::account(&node, &self.accounts[from].id()));
                 if next.is_some_and(|(next, _)| next > nonce) {
                     self.see(Event::Acknowledged { log, number, outcome: Hash::ZERO, proven: true, height: 0 });
                     return;

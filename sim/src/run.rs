@@ -17,9 +17,9 @@ use parking_lot::Mutex;
 use phala_attest::Anchors;
 use phala_consensus::{Link, Sim, simulate};
 use phala_node::GenesisSpec;
-use phala_primitives::{AccountId, Hash, PHA, blake2_256, records::contract_address, storage};
+use phala_primitives::{AccountId, Hash, PHA, blake2_256, bridge::pot, records::contract_address, storage};
 use phala_replica::Replica;
-use phala_runtime::RuntimeCall;
+use phala_runtime::{EXISTENTIAL_DEPOSIT, RuntimeCall};
 use phala_session::{Action, Answer, Freshness, Query};
 use std::{
     collections::BTreeMap,
@@ -120,6 +120,10 @@ async fn scenario(sim: &Sim, seed: u64, plan: &Plan, history: &History) -> Resul
     let owned: Vec<AccountId> = accounts.iter().chain(&workers).map(Account::id).collect();
     for account in 0..owned.len() as u32 {
         history.add(sim.now_ms(), Event::Endowed { log: Log::Chain, account, amount: ENDOWMENT });
+    }
+    // Who makes the cluster gives its pot what an account cannot be without; that is all that moves besides transfers.
+    for (account, amount) in [(Office::OWNER, ENDOWMENT - EXISTENTIAL_DEPOSIT), (owned.len(), EXISTENTIAL_DEPOSIT)] {
+        history.add(sim.now_ms(), Event::Endowed { log: Log::Chain, account: account as u32, amount });
     }
     let spec = |validators| GenesisSpec {
         name: "simulation".into(),
@@ -374,8 +378,9 @@ fn level(office: &Office) -> bool {
     let commands = office.commands.lock();
     let replicas = office.served.all().unwrap_or_default();
     let nodes = office.chain.live();
-    let nonces =
-        |account| nodes.iter().map(|node| audit::account(node, account).map(|(nonce, _)| nonce)).collect::<Vec<_>>();
+    let nonces = |account: &Account| {
+        nodes.iter().map(|node| audit::account(node, &account.id()).map(|(nonce, _)| nonce)).collect::<Vec<_>>()
+    };
     let same = office.accounts.iter().map(nonces).all(|nonces| nonces.windows(2).all(|pair| pair[0] == pair[1]));
     let rest = replicas.iter().all(|replica| Office::at_rest(replica));
     same && rest
@@ -387,7 +392,8 @@ fn level(office: &Office) -> bool {
 /// Writes into the history what every member's state tells.
 fn compare(office: &Office, cluster: &Cluster) -> Result<(), Stuck> {
     let now = office.sim.now_ms();
-    let accounts: Vec<&Account> = office.accounts.iter().chain(cluster.accounts()).collect();
+    let owned = office.accounts.iter().chain(cluster.accounts()).map(Account::id);
+    let accounts: Vec<AccountId> = owned.chain([pot(CLUSTER)]).collect();
     let extrinsics = office.extrinsics.lock();
     for (node, member) in office.chain.all()?.iter().zip(0u32..) {
         let events = audit::audit(node, member, &accounts, &extrinsics)?;
