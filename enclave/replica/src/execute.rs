@@ -438,13 +438,17 @@ impl Executor {
         place: &Fact,
         mailbox: Option<&Fact>,
     ) -> Result<Outcome, Stop> {
-        let record: Option<ContractRecord> = self.fact(place, &storage::contract(contract))?;
+        let (record, placed_ms): (Option<ContractRecord>, u64) =
+            self.dated_fact(place, &storage::contract(contract))?;
         let home = record.map(|record| record.cluster);
-        let key = match (home, mailbox) {
-            (Some(cluster), Some(fact)) => Some(self.fact(fact, &storage::mailbox(cluster))?),
-            _ => None,
+        let (key, known_ms) = match (home, mailbox) {
+            (Some(cluster), Some(fact)) => {
+                let (key, time_ms) = self.dated_fact(fact, &storage::mailbox(cluster))?;
+                (Some(key), time_ms.min(placed_ms))
+            }
+            _ => (None, placed_ms),
         };
-        self.post.learn(layer, &mut self.traffic(), block, contract, (home, key))?;
+        self.post.learn(layer, &mut self.traffic(), block, contract, (home, key, known_ms))?;
         Ok(done(MESSAGE_GAS))
     }
 
@@ -509,10 +513,17 @@ impl Executor {
 
     /// A record of the chain that a command proves.
     fn fact<T: codec::Decode>(&self, fact: &Fact, key: &[u8]) -> Result<Option<T>, Stop> {
+        self.dated_fact(fact, key).map(|(value, _)| value)
+    }
+
+    /// The same, and when the block was proposed that says so.
+    fn dated_fact<T: codec::Decode>(&self, fact: &Fact, key: &[u8]) -> Result<(Option<T>, u64), Stop> {
         // A client of its own for each fact: one that remembers which heads it found final would pass another's
         // certificate on, and replicas that started at different times would come to different outcomes.
-        let value = LightClient::new(self.genesis, self.validators.clone()).check_value(fact, key, 0);
-        value.map_err(|error| Stop::Refused(Coded::new(Code::BadProof, error.to_string())))
+        let mut chain = LightClient::new(self.genesis, self.validators.clone());
+        let value = chain.check_value(fact, key, 0);
+        let value = value.map_err(|error| Stop::Refused(Coded::new(Code::BadProof, error.to_string())))?;
+        Ok((value, chain.time_ms()))
     }
 
     /// Whether the chain has a record of this code, by the command's word for it.

@@ -37,6 +37,9 @@ use phala_vm::BlockInfo;
 /// Most messages that leave the queue at once.
 const MAX_SENT: usize = 64;
 
+/// How old a block may be, in milliseconds, that says what there is not.
+const MAX_AGE_MS: u64 = 60_000;
+
 /// A message that waits in the queue.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct Message {
@@ -145,14 +148,15 @@ impl Post {
 
     /// Takes the chain's word for where the receiver of the first message of the queue is. `key` is what the chain says
     /// of the key of that cluster, if the command proves something about it. A message that has nowhere to go, because
-    /// there is no such contract or its cluster has no key, goes back: it would be in the way of those behind it.
+    /// there is no such contract or its cluster has no key, goes back: it would be in the way of those behind it. That
+    /// takes a block which is not old, by `known_ms`, when it was proposed: there may be now what there was not then.
     pub(crate) fn learn(
         &self,
         layer: &Layer,
         traffic: &mut Traffic,
         block: BlockInfo,
         contract: &AccountId,
-        (home, key): (Option<ClusterId>, Option<Option<PublicKey>>),
+        (home, key, known_ms): (Option<ClusterId>, Option<Option<PublicKey>>, u64),
     ) -> Result<(), Stop> {
         let Some((number, message)) = head(layer)?.filter(|(_, message)| message.to == *contract) else {
             return Ok(());
@@ -168,6 +172,9 @@ impl Post {
                 layer.write(&MAILBOXES, &cluster.encode(), &key);
             }
             (Some(cluster), _) if known => layer.write(&ROUTES, contract.as_ref(), &cluster),
+            _ if block.time_ms.saturating_sub(known_ms) > MAX_AGE_MS => {
+                return Err(refused(Code::BadProof, "an old block does not tell what there is not now"));
+            }
             _ => {
                 remove(layer, number)?;
                 bounce(layer, traffic, block, (&message.from, &message.to, message.value))?;

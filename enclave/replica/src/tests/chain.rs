@@ -1,27 +1,34 @@
 //! A chain of one block, whose state holds what a test wants.
 
+use super::cluster::START_MS;
 use codec::Encode;
 use ed25519_dalek::{Signer, SigningKey};
 use parking_lot::Mutex;
 use phala_light::Header;
 use phala_primitives::{
-    AccountId, Certificate, Fact, FinalizedHead, Hash, PublicKey, blake2_256,
+    AccountId, Certificate, ENGINE, Fact, FinalizedHead, Hash, Proposed, PublicKey, blake2_256,
     records::{CodeRecord, ContractRecord, chain_namespace},
     storage,
 };
 use sp_core::{Blake2Hasher, H256};
+use sp_runtime::DigestItem;
 use sp_trie::{LayoutV1, MemoryDB, Recorder, Trie, TrieDBBuilder, TrieMut, trie_types::TrieDBMutBuilderV1};
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 pub(super) struct Chain {
     validators: Vec<SigningKey>,
     records: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
+    /// When its block was proposed.
+    pub(super) time_ms: AtomicU64,
 }
 
 impl Chain {
     pub(super) fn new() -> Self {
         let validators = (0..4).map(|i| SigningKey::from_bytes(&[40 + i; 32])).collect();
-        Self { validators, records: Mutex::default() }
+        Self { validators, records: Mutex::default(), time_ms: START_MS.into() }
     }
 
     pub(super) fn genesis() -> Hash {
@@ -72,8 +79,10 @@ impl Chain {
 
     fn head(&self, state_root: H256, signers: usize) -> FinalizedHead {
         let parent_hash = H256(Self::genesis().0);
-        let header =
-            Header { parent_hash, number: 5, state_root, extrinsics_root: H256::zero(), digest: Default::default() };
+        let extrinsics_root = H256::zero();
+        let mut header = Header { parent_hash, number: 5, state_root, extrinsics_root, digest: Default::default() };
+        let proposed = Proposed { view: 9, time_ms: self.time_ms.load(Ordering::Relaxed) };
+        header.digest.push(DigestItem::PreRuntime(ENGINE, proposed.encode()));
         let header = header.encode();
         let certificate =
             certify(&self.validators, &chain_namespace(&Self::genesis()), 0, blake2_256(&header), signers);

@@ -11,6 +11,7 @@ use phala_primitives::{
     storage,
 };
 use phala_session::{Action, Answer, LogQuery, Outcome, Said};
+use std::sync::atomic::Ordering;
 
 const LETTERS: &str = include_str!("../../../../contracts/fixtures/letters.wat");
 /// Another cluster.
@@ -243,6 +244,11 @@ fn a_message_waits_until_the_chain_says_where_its_contract_is() {
     let absent = scene.absent(&storage::contract(&AccountId([7; 32])));
     assert_eq!(scene.show(nobody, absent, None), Some(Code::BadProof), "of another");
     scene.cluster.chain.remove(&storage::contract(&nobody));
+    let then = scene.cluster.now - 61_000;
+    let present = scene.cluster.chain.time_ms.swap(then, Ordering::Relaxed);
+    let before_it_was_placed = scene.absent(&storage::contract(&nobody));
+    assert_eq!(scene.show(nobody, before_it_was_placed, None), Some(Code::BadProof));
+    scene.cluster.chain.time_ms.store(present, Ordering::Relaxed);
     let absent = scene.absent(&storage::contract(&nobody));
     assert_eq!(scene.show(nobody, absent, None), None);
     assert_eq!((scene.owned(a), scene.cluster.replicas[3].unrouted().unwrap()), (9 * PHA, None));
