@@ -207,7 +207,8 @@ pub(crate) async fn show(cluster: ClusterId, network: &Network, output: Output) 
         readers.push((reader, chain.worker(reader).await?));
     }
     let json = json!({
-        "cluster": cluster, "clusters": clusters, "contracts": contracts, "epoch": record.epoch, "floor": record.floor.height,
+        "cluster": cluster, "clusters": clusters, "contracts": contracts,
+        "epoch": record.epoch, "floor": record.floor.height,
         "checkpoint": { "height": record.checkpoint.anchor.height, "block": record.checkpoint.block },
         "wanted": record.wanted.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "members": members.iter().map(|(member, worker)| member_json(member, worker.as_ref())).collect::<Vec<_>>(),

@@ -112,8 +112,8 @@ impl Bridge {
         }
     }
 
-    /// Tells the cluster where contracts are for which messages wait, and has it publish its mailbox. `looked` is the head
-    /// at which there was nobody to write to it.
+    /// Tells the cluster where contracts are for which messages wait, and has it publish its mailbox. `looked` is the
+    /// head at which there was nobody to write to it.
     async fn between(&self, looked: &mut u32) -> Result<(), Coded> {
         let mine = |number| self.replica.is_turn(number, TURN_IN_MS, now_ms());
         if let Some((number, contract)) = self.replica.unrouted()?

@@ -341,8 +341,8 @@ fn a_message_takes_its_money_along_and_has_limits() {
     assert_eq!(scene.query::<Sent>(106, (OTHER, vec![7u8], PHA)), Ok(()));
     let (sent, effects) = scene.command::<Sent>(106, (OTHER, vec![7u8; MAX_PARCEL], PHA / 4));
     assert_eq!(sent, Ok(()));
-    let kept = |effect: &Effect| matches!(effect, Effect::Message { to: OTHER, input, value } if input.len() == MAX_PARCEL && *value == PHA / 4);
-    assert!(effects.len() == 1 && kept(&effects[0]));
+    let [Effect::Message { to: OTHER, input, value }] = effects.as_slice() else { panic!("not one message") };
+    assert_eq!((input.len(), *value), (MAX_PARCEL, PHA / 4));
     let mode = Mode::Command { gas_limit: GAS };
     let paid = scene.run(CONTRACT, mode, 106, &(OTHER, vec![7u8], PHA / 4).encode(), false).unwrap();
     assert_eq!(paid.balances.into_iter().collect::<Vec<_>>(), [(CONTRACT, PHA - PHA / 4)]);

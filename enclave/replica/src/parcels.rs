@@ -9,9 +9,9 @@
 //!
 //! # In
 //! A parcel is opened and its message executed like a call of the chain: the caller is the contract that sent it, which
-//! the chain vouches for. If the contract is not here, fails or reverts, the outbox gets the order to send money and news
-//! back. News is a line in the log of the contract that sent it. While so much waits in the outbox that there is no room for
-//! such an order, parcels stay in the chain's inbox.
+//! the chain vouches for. If the contract is not here, fails or reverts, the outbox gets the order to send money and
+//! news back. News is a line in the log of the contract that sent it. While so much waits in the outbox that there is no
+//! room for such an order, parcels stay in the chain's inbox.
 //!
 //! Invariant: all parcels from one cluster to another take effect in the order in which they were sent, each once.
 //! Invariant: the money of a message is in one ledger, or under way in one pot, never in two.

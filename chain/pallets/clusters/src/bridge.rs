@@ -9,11 +9,11 @@
 //! for gaps, repetition or change. Messages that fail are events; a withdrawal that fails goes back into the cluster.
 //! Nothing that a cluster sends can stop those behind it.
 //!
-//! Parcels between clusters take their money from the one pot to the other. One that cannot go on, because its sender is
-//! not placed where it comes from or the inbox it is for has no room, goes back at once; one that its receiver did not take
-//! comes back by a message of that cluster. Parcels, which cost their cluster nothing here, fill half of an inbox at most;
-//! the other half is for those who pay. Either way it is at the end of the sender's inbox, which has room for it
-//! whatever else is in there.
+//! Parcels between clusters take their money from the one pot to the other. One that cannot go on, because its sender
+//! is not placed where it comes from or the inbox it is for has no room, goes back at once; one that its receiver did
+//! not take comes back by a message of that cluster. Either way it is then at the end of the sender's inbox, which has
+//! room for it whatever else is in there. Parcels, which cost their cluster nothing here, fill half of an inbox at most;
+//! the other half is for those who pay.
 //!
 //! A contract's address is its account on the chain. What it has dispatched is signed by that account, which also pays
 //! the fee; only calls that the runtime's filter names are let through, in batches as well. A cluster can speak for
