@@ -245,7 +245,7 @@ impl State {
 
     fn message(&mut self, to: AccountId, input: Vec<u8>, value: u128) -> Kept<(), MessageError> {
         Kept(match self.balance.checked_sub(value) {
-            _ if input.len() > MOST => Err(MessageError::TooLong),
+            _ if input.len() > MOST => Err(MessageError::InputTooLong),
             _ if value != 0 && value < DUST => Err(MessageError::TooSmall),
             None => Err(MessageError::TooLittle),
             Some(left) => {

@@ -143,7 +143,7 @@ pub enum MessageError {
     /// Money goes along, but less than may move: 0.0001 PHA.
     TooSmall,
     /// The arguments are longer than 16 KiB.
-    TooLong,
+    InputTooLong,
 }
 
 /// A `Result` that the network returns.

@@ -358,7 +358,7 @@ fn chain_call(call: Vec<u8>, scope: &mut dyn Scope) -> Result<Reply, Refusal> {
 fn message((to, input, value): (AccountId, Vec<u8>, Balance), scope: &mut dyn Scope) -> Result<Reply, Refusal> {
     let refuse = |error: MessageError| now(&Err::<(), _>(error));
     if input.len() > MAX_PARCEL {
-        return refuse(MessageError::TooLong);
+        return refuse(MessageError::InputTooLong);
     }
     if value != 0 && value < MIN_BALANCE {
         return refuse(MessageError::TooSmall);

@@ -334,8 +334,8 @@ fn money_leaves_with_the_outcome_and_no_more_than_there_is() {
 fn a_message_takes_its_money_along_and_has_limits() {
     let scene = Scene::new();
     type Sent = Result<(), crate::types::MessageError>;
-    use crate::types::MessageError::{TooLittle, TooLong, TooSmall};
-    assert_eq!(scene.both::<Sent>(106, (OTHER, vec![7u8; MAX_PARCEL + 1], 0u128)), Err(TooLong));
+    use crate::types::MessageError::{InputTooLong, TooLittle, TooSmall};
+    assert_eq!(scene.both::<Sent>(106, (OTHER, vec![7u8; MAX_PARCEL + 1], 0u128)), Err(InputTooLong));
     assert_eq!(scene.both::<Sent>(106, (OTHER, vec![7u8], MIN_BALANCE - 1)), Err(TooSmall));
     assert_eq!(scene.both::<Sent>(106, (OTHER, vec![7u8], PHA + 1)), Err(TooLittle));
     assert_eq!(scene.query::<Sent>(106, (OTHER, vec![7u8], PHA)), Ok(()));

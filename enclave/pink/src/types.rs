@@ -149,5 +149,5 @@ pub(crate) enum MessageError {
     /// Money goes along, but less than may move.
     TooSmall,
     /// The input is longer than a message may be.
-    TooLong,
+    InputTooLong,
 }

@@ -37,7 +37,7 @@ use phala_primitives::{
     bridge::{BridgeRecord, Inbound, Letter, Order, Outbound, Parcel, Undelivered, pot},
     limits::{MAX_CALL_DATA, MAX_DELIVERED, MAX_DISPATCH, MAX_INBOX, MAX_REST, MAX_SEALED, MIN_BALANCE},
 };
-use sp_runtime::{AccountId32, DispatchError, traits::Dispatchable};
+use sp_runtime::{AccountId32, DispatchError, TokenError, traits::Dispatchable};
 
 /// Most weight of a call that a contract has dispatched: five milliseconds.
 pub const MAX_DISPATCH_WEIGHT: Weight = Weight::from_parts(5_000_000_000, u64::MAX);
@@ -194,9 +194,12 @@ impl<T: Config> Pallet<T> {
         }
     }
 
-    /// Moves money from one cluster's pot to another's.
+    /// Moves money from one cluster's pot to another's, which is open: what it cannot be without would else be missing
+    /// to those in the cluster.
     fn move_money(from: ClusterId, to: ClusterId, amount: Balance) -> Result<(), DispatchError> {
         if amount > 0 && from != to {
+            let open = T::Currency::balance(&account(pot(to))) >= T::Currency::minimum_balance();
+            ensure!(open, DispatchError::Token(TokenError::BelowMinimum));
             T::Currency::transfer(&account(pot(from)), &account(pot(to)), amount, Preservation::Preserve)?;
         }
         Ok(())

@@ -107,6 +107,20 @@ fn what_a_cluster_did_not_take_goes_back_even_to_a_full_inbox() {
 }
 
 #[test]
+fn no_money_comes_to_a_cluster_whose_pot_is_not_open() {
+    with_two(|from| {
+        assert_ok!(register(&worker(5), &key(5, 0)));
+        assert_ok!(Clusters::create_cluster(RuntimeOrigin::root(), vec![worker(5)]));
+        deliver_next(&[order(from, parcel(2, PHA)), order(from, parcel(2, 0))]);
+        let Some(Inbound::SentBack { amount: PHA, why: Undelivered::Money, .. }) = inbox(0).pop() else { panic!() };
+        assert_eq!((inbox(2).len(), free(&pot(2)), in_pots()), (1, 0, (10 * PHA, 0)));
+        assert_ok!(Clusters::deposit(alice(), 2, from, PHA));
+        deliver_next(&[order(from, parcel(2, PHA))]);
+        assert_eq!((inbox(2).len(), free(&pot(2))), (3, 2 * PHA + EXISTENTIAL_DEPOSIT));
+    });
+}
+
+#[test]
 fn a_cluster_has_its_mailbox_published_and_places_are_counted() {
     with_two(|from| {
         assert!(Mailboxes::<Runtime>::get(0).is_none());
