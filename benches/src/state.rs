@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn a_small_state_is_measured_and_removed() {
         let folder = std::env::temp_dir().join(format!("phala-bench-{}", std::process::id()));
-        let plan = Plan { values: 2_000, step: 1_000, commands: 100 };
+        let plan = Plan { values: 2_000, step: 1_000, commands: 10 };
         let figures = measure(plan, &folder).unwrap();
         assert_eq!((figures.state_values, figures.state_steps.len()), (2_000, 2));
         assert!(figures.state_steps.iter().all(|step| step.write_amplification > 0.0 && step.command_us > 0.0));

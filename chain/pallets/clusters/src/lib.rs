@@ -20,8 +20,7 @@
 //! Invariant: what a quorum finalised in an epoch is at or below the next floor. A sealed log ends at the floor by the
 //! quorum's own word; otherwise all members report, of whom one honest one that took part is enough.
 //!
-//! Deliberately absent: an epoch without some member. Until there is a way to replace a dead worker, a member that
-//! never comes back keeps its seat, and its cluster tolerates one less.
+//! How a member that never comes back is replaced: see [`members`].
 //!
 //! # Code and contracts
 //! The chain keeps who may do what, not the bytes: [`upload_code`](Call::upload_code) holds a deposit for a code hash,
@@ -40,6 +39,7 @@
 mod anchor;
 mod blame;
 pub mod bridge;
+mod epochs;
 mod members;
 mod policy;
 mod upgrade;
@@ -61,18 +61,16 @@ pub mod pallet {
         },
     };
     use frame_system::pallet_prelude::*;
-    use pallet_registry::Pallet as Registry;
     use phala_primitives::{
         AccountId, Balance, ClusterId, ClusterPolicy, Hash, PublicKey,
         bridge::{BridgeRecord, Letter, Order, Outbound, Undelivered},
         limits::{MAX_CODE, MAX_DELIVERED},
         records::{
             self, Anchor, Checkpoint, ClusterRecord, CodeRecord, ContractRecord, ConvictionRecord, Member, Offence,
-            Plan, Seal,
+            Plan,
         },
     };
     use sp_runtime::AccountId32;
-    use std::collections::BTreeSet;
 
     /// Longest salt of a contract, in bytes.
     pub const MAX_SALT: usize = 64;
@@ -88,7 +86,6 @@ pub mod pallet {
     pub const GRACE: u32 = 30;
     /// Blocks after which a checkpoint costs nothing.
     pub const SPAN: u32 = 8;
-
     /// Blocks for which a worker gets no seat after it was convicted: about a week.
     pub const BARRED: u32 = 7 * 24 * 3600;
 
@@ -580,38 +577,7 @@ pub mod pallet {
         #[pallet::call_index(0)]
         #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(20, 10)))]
         pub fn create_cluster(origin: OriginFor<T>, workers: Vec<AccountId32>) -> DispatchResult {
-            let creator = ensure_signed_or_root(origin)?;
-            ensure!(creator.is_none() || Open::<T>::get(), Error::<T>::NotOpen);
-            ensure!(matches!(workers.len(), 1 | 4..=7), Error::<T>::MemberCount);
-            ensure!(workers.iter().collect::<BTreeSet<_>>().len() == workers.len(), Error::<T>::MemberCount);
-            let cluster = NextCluster::<T>::get();
-            let mut members = vec![];
-            for worker in workers {
-                ensure!(!Placement::<T>::contains_key(&worker), Error::<T>::InCluster);
-                ensure!(!Self::is_barred(&worker), Error::<T>::Barred);
-                let record = Registry::<T>::active_worker(&worker).ok_or(Error::<T>::NotRegistered)?;
-                Placement::<T>::insert(&worker, cluster);
-                Pool::<T>::remove(&worker);
-                members.push(Member { worker: AccountId(worker.into()), identity: record.identity });
-            }
-            NextCluster::<T>::put(cluster.saturating_add(1));
-            if let Some(creator) = creator {
-                // If it cannot pay for that, whoever deposits first does.
-                let _ = Self::open_pot(&creator, cluster);
-                Creators::<T>::insert(cluster, creator);
-            }
-            Epochs::<T>::insert(cluster, 0, &members);
-            let record = ClusterRecord {
-                epoch: 0,
-                members: members.clone(),
-                floor: Anchor::default(),
-                checkpoint: Checkpoint { alive_ms: Self::now_ms(), ..Checkpoint::default() },
-                wanted: vec![],
-                readers: vec![],
-            };
-            Clusters::<T>::insert(cluster, record);
-            Self::deposit_event(Event::ClusterCreated { cluster, members });
-            Ok(())
+            Self::create(ensure_signed_or_root(origin)?, workers)
         }
 
         /// Reports the highest entry that a member holds, and that it is ready for a new epoch with the identity
@@ -626,42 +592,7 @@ pub mod pallet {
             anchor: Anchor,
             proof: Option<Vec<u8>>,
         ) -> DispatchResult {
-            let worker = ensure_signed(origin)?;
-            let mut record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
-            let account = AccountId(worker.clone().into());
-            let seat = record.members.iter().any(|member| member.worker == account);
-            ensure!(seat || record.wanted.contains(&account), Error::<T>::NotMember);
-            let identity = Registry::<T>::active_worker(&worker).ok_or(Error::<T>::NotRegistered)?.identity;
-            if anchor != record.floor {
-                ensure!(anchor.height > record.floor.height, Error::<T>::BelowFloor);
-                let proof = Self::shown(cluster, &mut record, &proof.ok_or(Error::<T>::NoProof)?, false)?;
-                ensure!(proof.header.anchor() == anchor, Error::<T>::BadProof);
-            }
-
-            let mut rejoined = Rejoining::<T>::get(cluster);
-            rejoined.retain(|other| other.worker != account);
-            rejoined.push(Rejoined { worker: account, identity, anchor });
-            Rejoining::<T>::insert(cluster, &rejoined);
-            Self::deposit_event(Event::MemberRejoined { cluster, worker, anchor });
-            let floor = rejoined.iter().map(|other| other.anchor).chain([record.floor]);
-            let floor = floor.max_by_key(|anchor| anchor.height).unwrap_or_default();
-            match Self::complete(cluster, &record) {
-                Some(members) if floor.height >= record.checkpoint.anchor.height => {
-                    let stays = |worker: &AccountId| members.iter().any(|member| member.worker == *worker);
-                    let gone = record.members.iter().map(|member| member.worker).filter(|worker| !stays(worker));
-                    let gone: Vec<AccountId> = gone.collect();
-                    if !gone.is_empty() {
-                        Self::deposit_event(Event::Recovered { cluster, floor, gone });
-                    }
-                    Self::start_epoch(cluster, record, members, floor);
-                }
-                Some(_) => {
-                    Self::deposit_event(Event::HistoryMissing { cluster, checkpoint: record.checkpoint, floor });
-                    Self::plan(cluster, &record);
-                }
-                None => Self::plan(cluster, &record),
-            }
-            Ok(())
+            Self::do_rejoin(ensure_signed(origin)?, cluster, anchor, proof)
         }
 
         /// Starts the epoch that is planned, above the entry with which its members finished the present one. `proof`
@@ -670,14 +601,7 @@ pub mod pallet {
         #[pallet::weight(REJOIN.saturating_add(T::DbWeight::get().reads_writes(14, 6)))]
         pub fn close(origin: OriginFor<T>, cluster: ClusterId, proof: Vec<u8>) -> DispatchResultWithPostInfo {
             ensure_signed(origin)?;
-            let mut record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
-            let Some(Plan::Seal { members }) = Plans::<T>::get(cluster) else {
-                return Err(Error::<T>::NothingNew.into());
-            };
-            let proof = Self::shown(cluster, &mut record, &proof, true)?;
-            let seal = records::seal(cluster, record.epoch.saturating_add(1), &members);
-            ensure!(proof.header.seal == Seal::Last(seal), Error::<T>::BadProof);
-            Self::start_epoch(cluster, record, members, proof.header.anchor());
+            Self::do_close(cluster, &proof)?;
             Ok(Pays::No.into())
         }
 
