@@ -55,7 +55,7 @@ impl Disk {
             let total = contents.bytes.len();
             for (offset, data) in &self.0.lock().redo {
                 for (sector, at) in data.chunks(SECTOR).zip((*offset..).step_by(SECTOR)) {
-                    if at + sector.len() <= total && rng.next_u32() % 2 == 0 {
+                    if at + sector.len() <= total && rng.next_u32().is_multiple_of(2) {
                         contents.bytes[at..at + sector.len()].copy_from_slice(sector);
                     }
                 }

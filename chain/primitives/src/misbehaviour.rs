@@ -150,6 +150,7 @@ pub struct CommandClaim {
 
 /// What a worker's identity has signed about a state.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[allow(clippy::large_enum_variant, reason = "there are never many of it")]
 pub enum Claim {
     /// In the receipt of a query.
     Query(QueryClaim),
@@ -238,6 +239,7 @@ impl WrongResult {
 
 /// Proof that a member of a cluster is faulty or hostile.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[allow(clippy::large_enum_variant, reason = "there are never many of it")]
 pub enum Misbehaviour {
     /// It voted against itself.
     Votes(DoubleVote),

@@ -14,11 +14,10 @@ pub(crate) async fn blame(cluster: &Cluster, account: &Account, output: Output) 
     for (worker, proof) in proofs {
         match cluster.chain().convict(account, cluster.id(), &proof).await {
             Ok(included) => {
-                output
-                    .warn(&format!("worker {worker} made up a state, and was convicted in block {}", included.number));
+                output.warn(format!("worker {worker} made up a state, and was convicted in block {}", included.number));
             }
             Err(error) if error.known() == Some(Code::AlreadyConvicted) => {
-                output.warn(&format!("worker {worker} made up a state, and was convicted of it before"));
+                output.warn(format!("worker {worker} made up a state, and was convicted of it before"));
             }
             Err(error) => return Err(error),
         }

@@ -6,11 +6,12 @@ use codec::{Decode, Encode};
 use ed25519_dalek::SigningKey;
 use phala_primitives::{AccountId, Code, Coded, EntryHeader, Finality, Hash};
 use phala_session::{Freshness, Query};
-use phala_state::Change;
 use std::sync::Arc;
 
 /// What steps are made of.
-type Parts = (Vec<EntryHeader>, Finality, Vec<Change>);
+type Parts = (Vec<EntryHeader>, Finality, Vec<phala_state::Change>);
+/// What a broken member does to them.
+type Change = dyn Fn(&mut Parts);
 
 fn deploy(cluster: &mut Cluster, user: &User) -> AccountId {
     cluster.deploy(user, 1, &flipper(), &[&NEW[..], &[0]].concat())
@@ -111,7 +112,7 @@ fn a_reader_believes_no_broken_member() {
         code
     };
     assert_eq!(refused(&parts, &members[..2]), Some(Code::BadFinality));
-    let changes: [(&dyn Fn(&mut Parts), Code); 7] = [
+    let changes: [(&Change, Code); 7] = [
         (&|(_, _, changes)| changes.clear(), Code::StorageFailed),
         (&|(_, _, changes)| drop(changes.pop()), Code::StorageFailed),
         (&|(_, _, changes)| changes[0].value = Some(vec![7]), Code::StorageFailed),
