@@ -16,17 +16,19 @@
 //! command, and on an interpreter. How contracts share the cores, and what a second core brings, is measured on the
 //! engine alone, too; the former also on a whole worker, with what a query gains that splits its work. How steadily
 //! contracts tick is measured on a whole network, see `ticks`, and how long that stands still when the leader of the
-//! cluster dies, see `failover`. What more readers bring, see `scale_out`; what a cluster's state costs as it grows, see
-//! `state`.
+//! cluster dies, see `failover`. What more readers bring, see `scale_out`, and more clusters, see `command_scale`; what
+//! a cluster's state costs as it grows, see `state`.
 //!
 //! The tables go to stderr, the figures to `target/bench.json` of the checkout and, as JSON, to stdout.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod command_scale;
 mod compute;
 mod contracts;
 mod failover;
 mod fairness;
+mod farm;
 mod load;
 mod native;
 mod network;
@@ -103,6 +105,15 @@ enum Part {
         #[arg(long, default_value_t = SHARE)]
         share: u64,
     },
+    /// Measure only how many more commands more clusters execute, and add that to the figures.
+    CommandScale {
+        /// Members of each cluster: 1, or 4 to 7.
+        #[arg(long, default_value_t = COMMANDS.members)]
+        members: usize,
+        /// Per cent of one processor that each member has.
+        #[arg(long, default_value_t = COMMANDS.share)]
+        share: u64,
+    },
     /// Measure only what a cluster's state costs as it grows, and add that to the figures.
     State {
         /// Values at the end.
@@ -128,6 +139,10 @@ const FAILOVER: failover::Plan = failover::Plan { kills: 20, per_second: 500 };
 
 /// Per cent of one processor that each of eight readers has: they and their clients fit on two.
 const SHARE: u64 = 8;
+
+/// What is measured of clusters: with shares of which sixteen and their clients fit on two processors.
+const COMMANDS: command_scale::Plan =
+    command_scale::Plan { members: 4, share: 8, time: Duration::from_secs(10), rounds: 4 };
 
 /// The state that `bench state` grows by itself; it takes some minutes, so that `make bench` leaves it out.
 const STATE: state::Plan = state::Plan { values: 10_000_000, step: 1_000_000, commands: 1_000 };
@@ -169,6 +184,13 @@ async fn main() -> Result<()> {
             add(&figures)?;
             return print(&figures);
         }
+        Some(Part::CommandScale { members, share }) => {
+            let plan = command_scale::Plan { members, share, ..COMMANDS };
+            let figures = command_scale::measure(plan, &checkout()?).await?;
+            eprintln!("{}", command_scale::table(&figures));
+            add(&figures)?;
+            return print(&figures);
+        }
         Some(Part::State { values, step }) => {
             let figures = state::measure(state::Plan { values, step, ..STATE }, &checkout()?.join("target"))?;
             eprintln!("{}", state::table(&figures));
@@ -185,14 +207,17 @@ async fn main() -> Result<()> {
     eprintln!("{}", failover::table(&failover));
     add(&figures)?;
     add(&ticks)?;
-    match scale_out::possible() {
+    match farm::possible() {
         Ok(()) => {
             let plan = scale_out::Plan { share: SHARE, time, rounds: options.rounds };
             let scaled = scale_out::measure(plan, &checkout()?).await?;
             eprintln!("{}", scale_out::table(&scaled));
             add(&scaled)?;
+            let scaled = command_scale::measure(COMMANDS, &checkout()?).await?;
+            eprintln!("{}", command_scale::table(&scaled));
+            add(&scaled)?;
         }
-        Err(error) => eprintln!("SKIPPED: what more readers bring is not measured here: {error:#}"),
+        Err(error) => eprintln!("SKIPPED: what more readers and clusters bring is not measured here: {error:#}"),
     }
     print(&add(&failover)?)
 }

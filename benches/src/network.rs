@@ -41,7 +41,7 @@ impl Network {
         let chain = Arc::new(Chain::connect(&rpc, None).await?);
         let credentials = alice.certify(&chain, Scope::All, Duration::from_secs(3600));
         let cluster = Cluster::connect(chain, 0, credentials).await?;
-        let token = deploy_token(&cluster, &alice, &bundle, accounts).await?;
+        let token = deploy_token(&cluster, &alice, &bundle, accounts, 0).await?;
 
         let code = crate::worker::code()?;
         let (computer, _) =
@@ -63,15 +63,17 @@ impl Network {
     }
 }
 
-/// Deploys the token of this bundle, gives every account its tokens, and returns its address.
+/// Deploys the token of this bundle, gives every account its tokens, and returns its address. So many are left for the
+/// owner.
 pub(crate) async fn deploy_token(
     cluster: &Arc<Cluster>,
     owner: &Keys,
     bundle: &Value,
     accounts: usize,
+    left: u128,
 ) -> Result<AccountId> {
     let code = hex::decode(text(&bundle["source"]["wasm"])?.trim_start_matches("0x"))?;
-    let supply: u128 = (0..accounts).map(balance).sum();
+    let supply = left + (0..accounts).map(balance).sum::<u128>();
     let new = (selector(bundle, "constructors", "new")?, supply, None::<String>, None::<String>, 12u8);
     let (token, _) = Contract::deploy(cluster, owner, code, b"bench".to_vec(), new.encode(), MAX_COMMAND_GAS).await?;
     let transfer = selector(bundle, "messages", "PSP22::transfer")?;

@@ -1,0 +1,200 @@
+//! A network whose parts are processes of their own, and what the system gives each: a share of a processor, as if it
+//! were a small machine.
+//!
+//! The shares are control groups: of version 1, or 2. Where this program may not make any, `make bench` says so and
+//! measures the rest.
+
+use crate::network;
+use anyhow::{Context, Result, ensure};
+use phala_client::{Account as Keys, Chain, Cluster, Scope, Session};
+use phala_primitives::{AccountId, ClusterId};
+use serde_json::Value;
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+/// Length of the period in which a worker has its share, in microseconds.
+const PERIOD: u64 = 100_000;
+
+/// A control group of one process; it goes with this.
+struct Group(PathBuf);
+
+impl Group {
+    /// Makes a group whose processes together have a share of one processor, in per cent.
+    fn new(name: &str, share: u64) -> Result<Self> {
+        let quota = PERIOD * share / 100;
+        let (old, new) = (Path::new("/sys/fs/cgroup/cpu"), Path::new("/sys/fs/cgroup"));
+        if old.join("cpu.cfs_quota_us").exists() {
+            let group = Self::make(old.join(name))?;
+            fs::write(group.0.join("cpu.cfs_period_us"), PERIOD.to_string())?;
+            fs::write(group.0.join("cpu.cfs_quota_us"), quota.to_string())?;
+            return Ok(group);
+        }
+        ensure!(new.join("cgroup.controllers").exists(), "the system has no control groups for processors");
+        // It may have been said already, or nobody may; then the next write tells.
+        let _ = fs::write(new.join("cgroup.subtree_control"), "+cpu");
+        let group = Self::make(new.join(name))?;
+        fs::write(group.0.join("cpu.max"), format!("{quota} {PERIOD}"))?;
+        Ok(group)
+    }
+
+    fn make(path: PathBuf) -> Result<Self> {
+        fs::create_dir(&path).with_context(|| format!("making the control group {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// Puts a process into the group.
+    fn take(&self, pid: u32) -> Result<()> {
+        Ok(fs::write(self.0.join("cgroup.procs"), pid.to_string())?)
+    }
+}
+
+/// Whether the system lets this program give processes shares of a processor.
+pub(crate) fn possible() -> Result<()> {
+    Group::new(&format!("phala-bench-try-{}", std::process::id()), 50).map(drop)
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Its process has ended, or will.
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// A part of the network. It is killed with this value, before its group goes.
+struct Part {
+    process: Child,
+    group: Option<Group>,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = self.process.start_kill();
+        // A group is removed once it is empty.
+        while matches!(self.process.try_wait(), Ok(None)) {
+            std::thread::yield_now();
+        }
+        self.group = None;
+    }
+}
+
+/// The binary `phala` that lies beside this program, with these arguments, up to its first line.
+async fn start(arguments: &[&str]) -> Result<(Part, Value)> {
+    let binary = std::env::current_exe()?.with_file_name("phala");
+    let mut command = Command::new(&binary);
+    command.arg("--json").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let process = command.kill_on_drop(true).spawn().with_context(|| format!("starting {}", binary.display()))?;
+    let mut part = Part { process, group: None };
+    let stdout = part.process.stdout.take().context("its stdout is piped")?;
+    let line =
+        timeout(network::START, BufReader::new(stdout).lines().next_line()).await.context("it says nothing")??;
+    let line = line.with_context(|| format!("`phala {}` ended", arguments.join(" ")))?;
+    Ok((part, serde_json::from_str(&line)?))
+}
+
+fn free() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// A folder that is removed with this value.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A validator, the key service and workers. The parts end before their folder goes.
+pub(crate) struct Farm {
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) alice: Keys,
+    pub(crate) workers: Vec<AccountId>,
+    /// The workers, in the same order.
+    parts: Vec<Part>,
+    _others: [Part; 2],
+    _folder: Folder,
+}
+
+impl Farm {
+    /// Starts so many workers, which are in no cluster yet, with their files in `target` of the checkout.
+    pub(crate) async fn start(checkout: &Path, workers: usize) -> Result<Self> {
+        let folder = Folder(checkout.join(format!("target/farm-{}", std::process::id())));
+        fs::create_dir_all(&folder.0)?;
+        let path = |name: &str| folder.0.join(name).to_string_lossy().into_owned();
+        let net = path("net");
+        let validator = free()?.to_string();
+        let (drawn, said) =
+            start(&["network", &net, "--validator", &validator, "--workers", &workers.to_string()]).await?;
+        drop(drawn);
+        let file = said["network"].as_str().context("it names its file")?.to_owned();
+        let common = |command: &'static str, name: &str| {
+            [command, "--network", &file, "--secret", &format!("{net}/secrets/{name}"), "--data-dir", &path(name)]
+                .map(str::to_owned)
+        };
+        let run = async |common: [String; 7], more: &[&str]| {
+            let arguments: Vec<&str> = common.iter().map(String::as_str).chain(more.iter().copied()).collect();
+            start(&arguments).await
+        };
+        let (node, said) = run(common("node", "validator-0"), &["--rpc", &free()?.to_string()]).await?;
+        let rpc = said["rpc"].as_str().context("it names its RPC")?.to_owned();
+        let own = ["--url", &rpc, "--listen", &free()?.to_string()];
+        let (keys, said) = run(common("key-service", "key-service"), &own).await?;
+        let url = said["url"].as_str().context("it names its URL")?.to_owned();
+        let (mut parts, mut accounts) = (vec![], vec![]);
+        for index in 0..workers {
+            let (listen, peer, suri) = (free()?.to_string(), free()?.to_string(), format!("//Worker//{index}"));
+            let own = ["--url", &rpc, "--keys", &url, "--suri", &suri, "--listen", &listen, "--peer", &peer];
+            parts.push(run(common("worker", &format!("worker-{index}")), &own).await?.0);
+            accounts.push(Keys::from_suri(&suri)?.id());
+        }
+        let chain = Arc::new(Chain::connect(&rpc, None).await?);
+        let alice = Keys::from_suri("//Alice")?;
+        Ok(Self { chain, alice, workers: accounts, parts, _others: [node, keys], _folder: folder })
+    }
+
+    /// From now on each worker but the first so many has its share of one processor, in per cent, and no more.
+    pub(crate) fn confine(&mut self, but: usize, share: u64) -> Result<()> {
+        for part in self.parts.iter_mut().skip(but) {
+            let pid = part.process.id().context("a worker has ended")?;
+            let group = Group::new(&format!("phala-bench-{pid}"), share)?;
+            group.take(pid)?;
+            part.group = Some(group);
+        }
+        Ok(())
+    }
+
+    /// Completes when all these workers have registered.
+    pub(crate) async fn registered(&self, workers: &[AccountId]) -> Result<()> {
+        let mut heads = self.chain.heads().await?;
+        for worker in workers {
+            while self.chain.worker(worker).await?.is_none() {
+                heads.next().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Connects to a cluster, and completes when these replicas of it serve.
+    pub(crate) async fn serving(&self, number: ClusterId, replicas: &[AccountId]) -> Result<Arc<Cluster>> {
+        let mut heads = self.chain.heads().await?;
+        let credentials = self.alice.certify(&self.chain, Scope::All, Duration::from_secs(24 * 3600));
+        let cluster = Cluster::connect(self.chain.clone(), number, credentials).await?;
+        for worker in replicas {
+            while Session::open_at(&cluster, worker).await.is_err() {
+                heads.next().await?;
+            }
+        }
+        Ok(cluster)
+    }
+}
