@@ -4,7 +4,7 @@
 use crate::{
     history::{Event, History},
     lies,
-    plan::Log,
+    plan::{Log, MEMBERS},
     served::Served,
 };
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -122,6 +122,10 @@ impl Application for ReplicaApp {
     }
 
     fn misbehaved(&self, proof: DoubleVote) {
+        // A clone that keeps silent sees what it would have said beside what its original says, and tells nobody.
+        if self.member as usize == MEMBERS {
+            return;
+        }
         if let Some(worker) = self.served.prove(Misbehaviour::Votes(proof)) {
             self.history.add(self.sim.now_ms(), Event::Proven { worker });
         }
