@@ -651,7 +651,7 @@ pub(crate) struct Call {
     pub(crate) address: String,
     /// Message, as in the contract's metadata.
     pub(crate) message: String,
-    /// Arguments.
+    /// Arguments; @FILE stands for the bytes of a file.
     #[arg(allow_negative_numbers = true)]
     pub(crate) arguments: Vec<String>,
     /// Bundle or metadata; by default what `deploy` remembered for this address.

@@ -105,12 +105,28 @@ pub enum Inbound {
         /// Why.
         why: Undelivered,
     },
+    /// An event of the chain that a contract watches, with which it calls itself.
+    #[codec(index = 5)]
+    Event {
+        /// The contract.
+        contract: AccountId,
+        /// Selector of the message.
+        selector: [u8; 4],
+        /// Index of the pallet in the runtime, and of the event in the pallet.
+        kind: (u8, u8),
+        /// The block that it happened in.
+        block: u32,
+        /// How many of the same watch there were since the last of which the contract was told.
+        missed: u32,
+        /// The event's fields in SCALE.
+        data: Vec<u8>,
+    },
 }
 
 impl Inbound {
     /// Whether a contract is called. A call is the last message of the command that takes it.
     pub fn is_call(&self) -> bool {
-        matches!(self, Self::Call { .. } | Self::Parcel { .. })
+        matches!(self, Self::Call { .. } | Self::Parcel { .. } | Self::Event { .. })
     }
 
     /// Money that comes with it, and whose it is first.
@@ -121,6 +137,7 @@ impl Inbound {
             }
             Self::Call { from, value, .. } => (from, *value),
             Self::Parcel { from, parcel, .. } => (from, parcel.value),
+            Self::Event { contract, .. } => (contract, 0),
         }
     }
 }
@@ -138,7 +155,7 @@ pub struct Parcel {
     pub sealed: Vec<u8>,
 }
 
-/// Why a parcel was not delivered.
+/// Why something comes back of a parcel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo)]
 pub enum Undelivered {
     /// The chain has not placed its sender in the cluster that sent it.
@@ -151,6 +168,8 @@ pub enum Undelivered {
     NoContract,
     /// The contract failed or refused.
     Failed,
+    /// It was delivered; this is what the receiver paid its sender, who could not reach it there.
+    Change,
 }
 
 /// A message into a cluster as the chain stores it.

@@ -82,8 +82,8 @@ codes! {
     2032 OutboxFull "too many messages of the cluster or of this sender wait for the chain" => "Wait until the chain has delivered them.";
     2033 BalanceDenied "only an account itself, and the owner of a contract, may read the balance" => "Sign with that account, or with the one that deployed the contract.";
     2040 ContractMemoryLimit "all calls of the contract together wanted more memory than the cluster allows" => "Use less memory, or make fewer calls at once.";
-    2041 UploadLimit "as many codes are being uploaded in parts as the cluster allows" => "Wait ten minutes: what is not finished then is dropped.";
-    2042 WrongPart "this part of a code is not the next one" => "Upload the code again from its first part: `phala deploy` does.";
+    2041 UploadLimit "as many codes or inputs are on their way in parts as the cluster allows" => "Wait ten minutes: what is not finished then is dropped.";
+    2042 WrongPart "this part of a code or input is not the next one" => "Begin again with the first part: `phala deploy` and `phala send` do.";
     2043 MapLimit "a query asked for more parts, or larger ones, than the cluster allows" => "Split the work into fewer parts, or into several queries.";
     2044 HttpOff "the cluster's policy does not let contracts make HTTP requests" => "Use a cluster that does: `phala cluster` shows its policy.";
     2051 NoHook "the contract has no hook at this path" => "Contracts open hooks by `pink::open_hook`; a hook serves its path and all below.";
@@ -107,6 +107,7 @@ codes! {
     3013 Contradiction "replicas answer the query differently" => "Ask again; if the contract does not change all the time, a replica is faulty or hostile.";
     3030 LogMissing "the cluster's log on the disks at hand ends below what the chain was shown" => "Start a member with its newest disk: nothing that was acknowledged is given up for an old one.";
     3031 OnlyReads "this replica is a reader: it answers queries, and takes no commands" => "Ask a member of the cluster; clients choose one by themselves.";
+    3032 OtherHistory "what follows does not lead on from the state that the replica holds" => "Nothing: it takes the state anew.";
     4001 PoolFull "the node's pool of extrinsics is full" => "Wait for the next block, or add a tip.";
     4002 BadExtrinsic "the extrinsic is not valid" => "The message says why: nonce, balance, signature or era.";
     4003 NoNode "no node of the chain answers" => "Start `phala dev`, or give its address with --url.";

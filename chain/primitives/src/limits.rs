@@ -9,8 +9,9 @@ pub const MAX_MESSAGE: usize = (16 << 20) + (64 << 10);
 pub const MAX_SESSION_REQUEST: usize = 1 << 20;
 /// Largest contract code, in bytes.
 pub const MAX_CODE: usize = 16 << 20;
-/// Largest code that goes to a cluster in one command, and length of all parts but the last of a larger one, in bytes.
-pub const CODE_PART: usize = 512 << 10;
+/// Largest code that goes to a cluster in one command, and length of all parts but the last of a larger one, or of an
+/// input that is too large for one command, in bytes.
+pub const PART: usize = 512 << 10;
 /// Largest command with its signatures, in bytes: it must fit into an entry.
 pub const MAX_COMMAND: usize = MAX_ENTRY - (1 << 10);
 /// Largest body of a log entry, in bytes.

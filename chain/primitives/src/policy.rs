@@ -73,7 +73,7 @@ policy! {
     query_ms "query" Millis 10_000, 10 => 600_000,
         "Longest time of a query.";
     message_bytes "message" Bytes 16 << 20, 64 << 10 => 16 << 20,
-        "Largest input and output of a query; those of a command are bounded by an entry of the log.";
+        "Largest input and output of a query or command.";
     code_bytes "code" Bytes 16 << 20, 64 << 10 => 16 << 20,
         "Largest code of a contract.";
     value_bytes "value" Bytes 64 << 10, 1 << 10 => 1 << 20,

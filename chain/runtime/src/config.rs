@@ -22,6 +22,8 @@ pub const EXISTENTIAL_DEPOSIT: Balance = PHA / 100;
 pub const CODE_DEPOSIT: Balance = PHA / 10;
 /// Held for each byte of stored code.
 pub const CODE_DEPOSIT_PER_BYTE: Balance = PHA / 100_000;
+/// Held as long as a contract watches a kind of event.
+pub const WATCH_DEPOSIT: Balance = PHA / 10;
 
 /// Share of a block that ordinary extrinsics may fill; the rest is for operational ones and the timestamp.
 const NORMAL: Perbill = Perbill::from_percent(90);
@@ -125,6 +127,7 @@ impl pallet_clusters::Config for Runtime {
     type RuntimeHoldReason = RuntimeHoldReason;
     type CodeDeposit = ConstU128<CODE_DEPOSIT>;
     type CodeDepositPerByte = ConstU128<CODE_DEPOSIT_PER_BYTE>;
+    type WatchDeposit = ConstU128<WATCH_DEPOSIT>;
     type DispatchFilter = ForContracts;
     type DispatchFee = TransactionFee;
 }
@@ -144,7 +147,12 @@ impl Contains<RuntimeCall> for ForContracts {
                     | Balance::transfer_keep_alive { .. }
                     | Balance::transfer_all { .. }
             ) | RuntimeCall::Utility(Batch::batch { .. } | Batch::batch_all { .. } | Batch::force_batch { .. })
-                | RuntimeCall::Clusters(Cluster::deposit { .. } | Cluster::send_message { .. })
+                | RuntimeCall::Clusters(
+                    Cluster::deposit { .. }
+                        | Cluster::send_message { .. }
+                        | Cluster::watch { .. }
+                        | Cluster::unwatch { .. }
+                )
         )
     }
 }

@@ -18,7 +18,9 @@ mod genesis;
 mod tests;
 
 pub use apis::call;
-pub use config::{CODE_DEPOSIT, CODE_DEPOSIT_PER_BYTE, EXISTENTIAL_DEPOSIT, MAX_BLOCK_LENGTH, MAX_BLOCK_WEIGHT};
+pub use config::{
+    CODE_DEPOSIT, CODE_DEPOSIT_PER_BYTE, EXISTENTIAL_DEPOSIT, MAX_BLOCK_LENGTH, MAX_BLOCK_WEIGHT, WATCH_DEPOSIT,
+};
 pub use genesis::{GenesisError, GenesisSpec, dev_account, genesis};
 
 use sp_runtime::{

@@ -111,6 +111,18 @@ pub(crate) async fn make(
     Ok((contract.address(), executed))
 }
 
+/// The arguments, with `@FILE` replaced by the file's bytes in hex. What stands behind `@@` begins with one `@`.
+fn read_files(arguments: &[String]) -> Result<Vec<String>, Coded> {
+    let read = |argument: &String| match argument.strip_prefix('@') {
+        Some(literal) if literal.starts_with('@') => Ok(literal.to_owned()),
+        Some(path) => std::fs::read(path)
+            .map(|bytes| format!("0x{}", hex::encode(bytes)))
+            .map_err(|error| Coded::new(Code::BadArgument, format!("{path}: {error}"))),
+        None => Ok(argument.clone()),
+    };
+    arguments.iter().map(read).collect()
+}
+
 /// An address as people write it.
 pub(crate) fn address_of(text: &str) -> Result<AccountId, Coded> {
     text.parse().map_err(|error| Coded::new(Code::BadArgument, format!("{text}: {error}")))
@@ -151,7 +163,8 @@ pub(crate) async fn prepare(options: &Call) -> Result<Ready> {
         None => book::recall(&address)?,
     };
     let abi = Abi::new(&metadata)?;
-    let data = abi.encode(&options.message, &options.arguments).map_err(|e| bad_argument(&abi, &e))?;
+    let arguments = read_files(&options.arguments)?;
+    let data = abi.encode(&options.message, &arguments).map_err(|e| bad_argument(&abi, &e))?;
     let account = Account::from_suri(&options.signer.suri)?;
     let chain = connect(&options.network).await?;
     let credentials = account.certify(&chain, Scope::All, CERTIFICATE_LIFE);
@@ -209,7 +222,10 @@ pub(crate) async fn send(options: &Call, output: Output) -> Result<ExitCode> {
     let value = parse_pha(&options.value)?;
     let Ready { abi, contract, data } = prepare(options).await?;
     let bar = output.spinner("waiting for the cluster");
-    let executed = contract.pay(data.clone(), value, options.gas).await;
+    let size = data.len();
+    let progress = |there: usize| bar.set_message(format!("sending: {} of {} KiB", there >> 10, size >> 10));
+    let cluster = contract.cluster();
+    let executed = cluster.call_with(contract.address(), data.clone(), value, options.gas, progress).await;
     bar.finish_and_clear();
     let executed = executed?;
     let returned = match executed.outcome.result.clone() {
@@ -236,7 +252,7 @@ async fn judged<T>(
     if let Some(accuser) = accuser
         && result.as_ref().is_err_and(wrong)
     {
-        blame::blame(cluster, accuser, output).await?;
+        blame::blame(cluster, accuser, output).await;
     }
     result
 }
@@ -292,4 +308,21 @@ fn show(decoded: &Decoded, reverted: bool, receipt: Option<Value>, output: Outpu
         output.warn(why);
     }
     if refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read_files;
+
+    #[test]
+    fn arguments_may_be_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("input");
+        std::fs::write(&file, [1, 0xff]).unwrap();
+        let read = |argument: &str| read_files(&[argument.to_owned()]).map(|mut all| all.remove(0));
+        assert_eq!(read(&format!("@{}", file.display())).unwrap(), "0x01ff");
+        assert_eq!(read("@@me").unwrap(), "@me");
+        assert_eq!(read("me").unwrap(), "me");
+        assert!(read("@").is_err());
+    }
 }

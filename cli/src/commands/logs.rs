@@ -56,7 +56,8 @@ pub(crate) async fn run(options: &Logs, output: Output) -> Result<()> {
 /// Prints what commands have said.
 async fn past(contract: &Contract, mut from: u64, abi: Option<&Abi>, output: Output) -> Result<()> {
     loop {
-        let query = LogQuery { contract: contract.address(), queries: false, from, limit: PAGE, wait_ms: 0 };
+        let query =
+            LogQuery { contract: contract.address(), queries: false, from, limit: PAGE, wait_ms: 0, min_height: 0 };
         let page = contract.cluster().log(&query).await?;
         page.records.iter().for_each(|record| show(record, None, abi, output));
         if page.records.is_empty() {
@@ -72,7 +73,8 @@ async fn said_by_queries(contract: &Contract, from: u64, abi: Option<&Abi>, outp
     let cluster = contract.cluster();
     let (mut records, mut failed, mut heard) = (vec![], None, 0);
     for replica in cluster.replicas() {
-        let mut query = LogQuery { contract: contract.address(), queries: true, from, limit: PAGE, wait_ms: 0 };
+        let mut query =
+            LogQuery { contract: contract.address(), queries: true, from, limit: PAGE, wait_ms: 0, min_height: 0 };
         loop {
             match cluster.log_of(&replica.worker, &query).await {
                 Ok(page) if page.records.is_empty() => break heard += 1,
@@ -98,7 +100,7 @@ async fn said_by_queries(contract: &Contract, from: u64, abi: Option<&Abi>, outp
 /// Shows what commands of a contract say from now on, by the metadata that are remembered at the time.
 pub(crate) async fn follow(contract: &Contract, output: Output) -> Result<()> {
     let address = contract.address();
-    let mut query = LogQuery { contract: address, queries: false, from: 0, limit: PAGE, wait_ms: 0 };
+    let mut query = LogQuery { contract: address, queries: false, from: 0, limit: PAGE, wait_ms: 0, min_height: 0 };
     loop {
         let page = contract.cluster().log(&query).await?;
         query.from = page.next;

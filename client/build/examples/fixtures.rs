@@ -5,7 +5,7 @@ use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let contracts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contracts");
-    for name in ["flipper", "psp22", "oracle", "webhook"] {
+    for name in ["flipper", "psp22", "oracle", "till", "webhook"] {
         // binaryen's version would show in the code.
         let options = Options { optimise: false, ..Options::default() };
         let built = build(contracts.join("examples").join(name), &options, &mut |event| {

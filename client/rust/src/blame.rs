@@ -31,14 +31,21 @@ impl Cluster {
     }
 
     /// What convicts those who gave answers that others contradicted, of all answers since this was asked last. Empty if
-    /// none of them vouched for a wrong state: then the contradiction proves nothing.
-    pub async fn proofs(&self) -> Result<Vec<(AccountId, Misbehaviour)>, Coded> {
+    /// none of them vouched for a wrong state: then the contradiction proves nothing. Those that could not be looked at,
+    /// for the reason that is returned besides, are kept for the next time.
+    pub async fn proofs(&self) -> (Vec<(AccountId, Misbehaviour)>, Option<Coded>) {
         let suspects = std::mem::take(&mut *self.contradicted.lock());
-        let mut proofs = vec![];
-        for answered in &suspects {
-            proofs.extend(self.blame(answered).await?.map(|proof| (answered.worker, proof)));
+        let (mut proofs, mut failed) = (vec![], None);
+        for answered in suspects {
+            match self.blame(&answered).await {
+                Ok(proof) => proofs.extend(proof.map(|proof| (answered.worker, proof))),
+                Err(error) => {
+                    failed = Some(error);
+                    self.suspect(vec![answered]);
+                }
+            }
         }
-        Ok(proofs)
+        (proofs, failed)
     }
 
     /// What convicts the worker that gave this answer, if a quorum of its epoch has another state at the receipt's height.

@@ -155,10 +155,12 @@ impl Chain {
         self.light.lock().time_ms()
     }
 
-    /// Checks that the node does not hide what is new: that the newest block is young, by this machine's clock.
+    /// Makes sure that whatever is read from now on is of the present: that the node's newest block is young, by this
+    /// machine's clock. What is asked for later it must not prove by an older one.
     ///
     /// Errors: `StaleNode`.
-    pub fn check_age(&self) -> Result<(), Coded> {
+    pub async fn present(&self) -> Result<(), Coded> {
+        self.refresh().await?;
         let age = Duration::from_millis(now_ms().saturating_sub(self.time_ms()));
         if age > MAX_AGE {
             let detail = format!("block {} is {} s old", self.head().0, age.as_secs());
@@ -192,7 +194,8 @@ impl Chain {
         Ok(Heads { chain: self.clone(), news: self.node.subscribe(names, rpc_params![]).await? })
     }
 
-    /// A storage entry with its proof, verified. The node must not show a block older than one that it showed before.
+    /// A storage entry with its proof, verified. The node must not show a block older than the newest that it had shown
+    /// when it was asked.
     pub async fn fact(&self, key: &[u8]) -> Result<Fact, Coded> {
         let oldest = self.head().0;
         let fact = self.fetch(key, rpc_params![to_hex(key)]).await?;

@@ -15,14 +15,12 @@ use crate::{
 use futures::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use phala_primitives::{
-    AccountId, Balance, ClusterId, ClusterPolicy, Code, Coded, PublicKey, RequestId, blake2_256,
-    limits::CODE_PART,
-    records::{self, Anchor, Checkpoint, cluster_namespace},
-    storage,
+    AccountId, Balance, ClusterId, ClusterPolicy, Code, Coded, PublicKey, RequestId,
+    records::{Anchor, Checkpoint, cluster_namespace},
 };
 use phala_session::{
-    Action, Answer, Client as Seal, Command, CommandReceipt, Credentials, Freshness, LogPage, LogQuery, Outcome,
-    Output, PartQuery, PendingReply, Query, QueryReceipt, Rehearsal, Rehearsed, Scope, Sealed, SignedCommand,
+    Action, Answer, BalanceQuery, Client as Seal, Command, CommandReceipt, Credentials, Freshness, LogPage, LogQuery,
+    Outcome, Output, PartQuery, PendingReply, Query, QueryReceipt, Rehearsal, Rehearsed, Scope, Sealed, SignedCommand,
     SystemRng, random_id,
 };
 use std::{
@@ -106,7 +104,7 @@ pub(crate) enum Ask<'a> {
     Command(&'a SignedCommand),
     Outcome(&'a SignedCommand),
     Logs(&'a LogQuery),
-    Balance(AccountId),
+    Balance(&'a BalanceQuery),
     Part(&'a PartQuery),
     Rehearse(&'a Rehearsal),
     History(&'a Link),
@@ -306,7 +304,7 @@ impl Cluster {
         while let Some(answer) = asked.next().await {
             match answer {
                 Ok(answer) => answers.push(answer),
-                Err(error) if !try_elsewhere(&error) => return Err(error),
+                Err(error) if !(try_elsewhere(&error) || may_be_behind(&error)) => return Err(error),
                 Err(error) => failed = Some(error),
             }
             if answers.len() == members {
@@ -336,17 +334,24 @@ impl Cluster {
     /// everywhere. [`Cluster::follow`] tells what comes. Waits up to
     /// `query.wait_ms`, at most 20 s and less than the client's own patience of 15 s, if there is none yet.
     pub async fn log(&self, query: &LogQuery) -> Result<LogPage, Coded> {
-        match self.ask(Ask::Logs(query)).await?.1 {
+        match self.ask(Ask::Logs(&self.log_query(query))).await?.1 {
             Answer::Logs(page) => Ok(page),
             _ => Err(unasked()),
         }
+    }
+
+    /// With what this client's commands said.
+    fn log_query(&self, query: &LogQuery) -> LogQuery {
+        let min_height = query.min_height.max(self.height.load(Ordering::Relaxed));
+        LogQuery { min_height, ..query.clone() }
     }
 
     /// What an account owns in the cluster: the own one, or a contract that it owns. It is a replica's word.
     ///
     /// Errors: `BalanceDenied`.
     pub async fn balance(&self, account: AccountId) -> Result<Balance, Coded> {
-        match self.ask(Ask::Balance(account)).await?.1 {
+        let min_height = self.height.load(Ordering::Relaxed);
+        match self.ask(Ask::Balance(&BalanceQuery { account, min_height })).await?.1 {
             Answer::Balance(balance) => Ok(balance),
             _ => Err(unasked()),
         }
@@ -379,13 +384,6 @@ impl Cluster {
         }
     }
 
-    /// Pays money of the account out of the cluster to an account of the chain. It arrives there some blocks later.
-    ///
-    /// Errors in the outcome: `TooLittle`, `Dust`, `OutboxFull`.
-    pub async fn withdraw(&self, to: AccountId, amount: Balance) -> Result<Executed, Coded> {
-        self.send(&self.sign(Action::Withdraw { to, amount }, 0)).await
-    }
-
     /// What contracts may use, as the chain says.
     pub fn policy(&self) -> ClusterPolicy {
         self.roster.lock().0.policy
@@ -396,72 +394,12 @@ impl Cluster {
         Duration::from_millis(self.policy().query_ms).saturating_add(GRACE).max(ANSWER)
     }
 
-    /// Gives the cluster code for which the chain holds a deposit.
-    pub async fn upload(&self, code: Vec<u8>, gas_limit: u64) -> Result<Executed, Coded> {
-        self.upload_with(code, gas_limit, |_| {}).await
-    }
-
-    /// The same; `progress` is told how many bytes are there. A large code goes in parts; if it breaks off, it goes on
-    /// with the next try.
-    pub async fn upload_with(
-        &self,
-        code: Vec<u8>,
-        gas_limit: u64,
-        progress: impl Fn(usize),
-    ) -> Result<Executed, Coded> {
-        let code_hash = blake2_256(&code);
-        let proof = self.chain.fact(&storage::code(&code_hash)).await?;
-        if code.len() <= CODE_PART {
-            return self.send(&self.sign(Action::Upload { code, proof }, gas_limit)).await;
-        }
-        let (mut there, mut last) = (0, None);
-        for (part, bytes) in (0u32..).zip(code.chunks(CODE_PART)) {
-            let (bytes, proof) = (bytes.to_vec(), proof.clone());
-            there += bytes.len();
-            let action = Action::UploadPart { code_hash, part, bytes, proof };
-            let executed = self.send(&self.sign(action, gas_limit)).await?;
-            if executed.outcome.result.is_err() {
-                return Ok(executed);
-            }
-            progress(there);
-            last = Some(executed);
-        }
-        last.ok_or_else(|| Coded::new(Code::CodeTooLarge, "the code is empty"))
-    }
-
-    /// Creates a contract that the chain has placed in this cluster for this account. `data` is the constructor's
-    /// selector and arguments.
-    pub async fn instantiate(
-        &self,
-        code_hash: phala_primitives::Hash,
-        salt: Vec<u8>,
-        data: Vec<u8>,
-        value: Balance,
-        gas_limit: u64,
-    ) -> Result<Executed, Coded> {
-        let contract = records::contract_address(&self.account(), self.id, &code_hash, &salt);
-        let proof = self.chain.fact(&storage::contract(&contract)).await?;
-        let action = Action::Instantiate { contract, code_hash, salt, data, proof };
-        self.send(&self.sign_paying(action, value, gas_limit)).await
-    }
-
     /// The same of one worker's replica. What its queries said, no other knows.
     pub async fn log_of(&self, worker: &AccountId, query: &LogQuery) -> Result<LogPage, Coded> {
-        match self.ask_replica(&self.replica(worker).await?, Ask::Logs(query)).await? {
+        match self.ask_replica(&self.replica(worker).await?, Ask::Logs(&self.log_query(query))).await? {
             Answer::Logs(page) => Ok(page),
             _ => Err(unasked()),
         }
-    }
-
-    /// Has a contract run the code that the chain names as its present one, which the cluster must hold.
-    pub async fn upgrade(
-        &self,
-        contract: AccountId,
-        code_hash: phala_primitives::Hash,
-        gas_limit: u64,
-    ) -> Result<Executed, Coded> {
-        let proof = self.chain.fact(&storage::contract(&contract)).await?;
-        self.send(&self.sign(Action::Upgrade { contract, code_hash, proof }, gas_limit)).await
     }
 
     /// Asks the replicas, the one that answered last first, until one gives an answer that verifies.
@@ -528,7 +466,9 @@ impl Cluster {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Some(Ok(answer));
                 }
-                Ok(Some((_, Err(error)))) if !try_elsewhere(&error) => return Some(Err(error)),
+                Ok(Some((_, Err(error)))) if !(try_elsewhere(&error) || may_be_behind(&error)) => {
+                    return Some(Err(error));
+                }
                 Ok(Some((_, Err(error)))) => last = Some(Err(error)),
                 Ok(None) => {}
                 Err(_) if asked.len() >= at_once => continue,
@@ -561,7 +501,7 @@ impl Cluster {
             Ask::Command(command) => seal.command(command.clone(), max_height, rng)?,
             Ask::Outcome(command) => seal.outcome(command.command.id, max_height, rng)?,
             Ask::Logs(query) => seal.logs(query.clone(), max_height, rng)?,
-            Ask::Balance(account) => seal.balance(account, max_height, rng)?,
+            Ask::Balance(account) => seal.balance(*account, max_height, rng)?,
             Ask::History(link) => seal.history(link.anchor.height, max_height, rng)?,
             Ask::Final(height) => seal.entry(height, max_height, rng)?,
             Ask::Part(part) => seal.part(part.clone(), max_height, rng)?,
@@ -754,6 +694,12 @@ pub(crate) fn try_elsewhere(error: &Coded) -> bool {
                 | WrongAddress
         )
     )
+}
+
+/// Whether a replica that has executed more may say otherwise: a contract may have been created by an entry that this
+/// one has yet to execute. The client that created it says so by a height, others cannot.
+pub(crate) fn may_be_behind(error: &Coded) -> bool {
+    error.known() == Some(Code::NoContract)
 }
 
 /// An answer that is none to what was asked.

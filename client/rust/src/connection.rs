@@ -192,7 +192,7 @@ impl Connection {
             Ask::Logs(query) => Call::Logs(query.clone()),
             Ask::History(link) => Call::History(link.anchor.height),
             Ask::Final(height) => Call::Final(height),
-            Ask::Balance(account) => Call::Balance(account),
+            Ask::Balance(query) => Call::Balance(*query),
             Ask::Part(part) => Call::Part(part.clone()),
             Ask::Rehearse(rehearsal) => Call::Rehearse(rehearsal.clone()),
         };

@@ -7,7 +7,7 @@ use crate::{
 use phala_primitives::{
     AccountId, Balance, Code, Coded, Hash, blake2_256, limits::MAX_CODE, records::contract_address,
 };
-use phala_session::{Action, Credentials};
+use phala_session::Credentials;
 use std::sync::Arc;
 
 /// How a contract is deployed.
@@ -73,8 +73,7 @@ impl Contract {
     ///
     /// Errors in the outcome, besides the contract's: `TooLittle`.
     pub async fn pay(&self, data: Vec<u8>, value: Balance, gas_limit: u64) -> Result<Executed, Coded> {
-        let action = Action::Call { contract: self.address, data };
-        self.cluster.send(&self.cluster.sign_paying(action, value, gas_limit)).await
+        self.cluster.call_with(self.address, data, value, gas_limit, |_| {}).await
     }
 
     /// Deploys a contract: what the chain lacks of code and contract in one extrinsic by `account`, the code to the

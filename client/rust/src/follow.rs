@@ -9,7 +9,7 @@
 
 use crate::{
     Cluster,
-    cluster::try_elsewhere,
+    cluster::{may_be_behind, try_elsewhere},
     connection::{Connection, Subscription},
     session::connect,
 };
@@ -24,6 +24,8 @@ const PAGE: u32 = 256;
 /// Pause before another replica is tried, and how long that goes on without success before it is an error.
 const PAUSE: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a contract may be unknown to the replicas, since it may be new.
+const CATCH_UP: Duration = Duration::from_secs(2);
 /// Records of queries that wait to be taken.
 const QUEUE: usize = 256;
 
@@ -57,7 +59,7 @@ impl Follow {
             }
             match self.page(last).await {
                 Ok(()) => since = Instant::now(),
-                Err(error) if goes_on(&error) && since.elapsed() < PATIENCE => {
+                Err(error) if since.elapsed() < patience(&error) => {
                     tracing::debug!(%error, next = self.next, "a subscription goes on elsewhere");
                     last = self.subscription.take().map(|(worker, _)| worker).or(last);
                     tokio::time::sleep(PAUSE).await;
@@ -123,12 +125,21 @@ impl Follow {
 }
 
 fn query(contract: AccountId, queries: bool, from: u64) -> LogQuery {
-    LogQuery { contract, queries, from, limit: PAGE, wait_ms: 0 }
+    LogQuery { contract, queries, from, limit: PAGE, wait_ms: 0, min_height: 0 }
 }
 
 /// Whether a subscription that ended so should go on at another replica, or the same one.
 fn goes_on(error: &Coded) -> bool {
     try_elsewhere(error) || matches!(error.known(), Some(Code::SlowReader | Code::SessionLimit))
+}
+
+/// How long a subscription tries again after this error.
+fn patience(error: &Coded) -> Duration {
+    match error {
+        error if may_be_behind(error) => CATCH_UP,
+        error if goes_on(error) => PATIENCE,
+        _ => Duration::ZERO,
+    }
 }
 
 /// What queries of a contract say at every replica, as they say it.

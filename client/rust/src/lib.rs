@@ -33,6 +33,7 @@ mod blame;
 mod call;
 mod chain;
 mod cluster;
+mod commands;
 mod connection;
 mod contract;
 mod events;

@@ -7,8 +7,8 @@ use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash, records::contrac
 const COMPARED: ClusterId = 16;
 
 impl Chain {
-    /// The cluster for a contract of this deployer, code and salt: where it is already, if it was placed before; else
-    /// the one with the fewest contracts among at most 16.
+    /// The cluster for a contract of this deployer, code and salt: where it is already, if it was placed before
+    /// and there were no more than 16 clusters; else the one with the fewest contracts among at most 16.
     ///
     /// Errors: `NoSuchCluster` if there is none.
     pub async fn place(&self, deployer: &AccountId, code_hash: &Hash, salt: &[u8]) -> Result<ClusterId, Coded> {

@@ -53,11 +53,12 @@ impl Roster {
     /// epoch began: its new identity has no vote yet. A node that shows an old chain is not believed.
     pub(crate) async fn fetch(chain: &Chain, cluster: ClusterId, now_ms: u64) -> Result<Self, Coded> {
         let missing = || Coded::new(Code::NoSuchCluster, format!("cluster {cluster}"));
+        // Before anything is read: a node could prove one thing by the present, and the others by the past.
+        chain.present().await?;
         let record = chain.cluster(cluster).await?.ok_or_else(missing)?;
         let workers = try_join_all(record.members.iter().map(|member| chain.worker(&member.worker)));
         let readers = try_join_all(record.readers.iter().map(|reader| chain.worker(reader)));
         let (workers, readers, policy) = try_join3(workers, readers, chain.policy(cluster)).await?;
-        chain.check_age()?;
         let replica = |account: &AccountId, worker: WorkerRecord| {
             let endpoint = String::from_utf8(worker.endpoint).ok()?.trim_end_matches('/').to_owned();
             let (identity, appraisal) = (worker.identity, worker.appraisal);

@@ -10,13 +10,17 @@
 //! phala send TILL_ADDRESS cash_up //Charlie 2000000000000 --suri //Alice
 //! phala account //Charlie
 //! ```
+//! What is paid to its account on the chain, it counts after `watch`, once that account owns enough for the fees.
 //! An extrinsic can pay as well: `clusters.sendMessage` with the address, the encoded call and a value.
 #![cfg_attr(not(feature = "std"), no_std, no_main)]
 
 /// The contract.
 #[ink::contract(env = pink::PinkEnvironment)]
 mod till {
-    use ink::prelude::{string::String, vec::Vec};
+    use ink::{
+        prelude::{string::String, vec::Vec},
+        scale::Decode,
+    };
 
     /// Why the till stays shut.
     #[derive(Debug, PartialEq, Eq)]
@@ -51,18 +55,22 @@ mod till {
         pub reference: String,
     }
 
-    /// Whose it is, and what it took in so far.
+    /// Calls the till with what is paid to its account on the chain.
+    const ON_CHAIN: [u8; 4] = [0, 0, 0, 3];
+
+    /// Whose it is, what it took in so far, and what its account on the chain did.
     #[ink(storage)]
     pub struct Till {
         owner: AccountId,
         takings: Balance,
+        on_chain: Balance,
     }
 
     impl Till {
         /// A till of the caller's, with what is paid along as its float.
         #[ink(constructor, payable)]
         pub fn new() -> Self {
-            Self { owner: Self::env().caller(), takings: 0 }
+            Self { owner: Self::env().caller(), takings: 0, on_chain: 0 }
         }
 
         /// Takes what is paid along.
@@ -95,6 +103,38 @@ mod till {
             Ok(())
         }
 
+        /// Counts what is paid to the till's account on the chain from some blocks on. That account pays for it, see
+        /// `pink::watch`.
+        #[ink(message)]
+        pub fn watch(&mut self) -> Result<(), Error> {
+            self.only_owner()?;
+            pink::watch(&self.payments(), ON_CHAIN);
+            Ok(())
+        }
+
+        /// Ends that.
+        #[ink(message)]
+        pub fn unwatch(&mut self) -> Result<(), Error> {
+            self.only_owner()?;
+            pink::unwatch(&self.payments(), ON_CHAIN);
+            Ok(())
+        }
+
+        /// Takes note of a payment on the chain. Only the network calls it.
+        #[ink(message, selector = 0x0000_0003)]
+        pub fn paid(&mut self, event: pink::ChainEvent) {
+            assert_eq!(self.env().caller(), self.env().account_id());
+            let Ok((from, _, amount)) = <(AccountId, AccountId, Balance)>::decode(&mut &event.data[..]) else { return };
+            self.on_chain = self.on_chain.saturating_add(amount);
+            self.env().emit_event(Paid { from, amount, reference: "on the chain".into() });
+        }
+
+        /// What was paid on the chain so far.
+        #[ink(message)]
+        pub fn on_chain(&self) -> Balance {
+            self.on_chain
+        }
+
         /// What is in the till.
         #[ink(message)]
         pub fn balance(&self) -> Balance {
@@ -105,6 +145,10 @@ mod till {
         #[ink(message)]
         pub fn takings(&self) -> Balance {
             self.takings
+        }
+
+        fn payments(&self) -> pink::Events {
+            pink::Events::payments_to(self.env().account_id().as_ref())
         }
 
         fn only_owner(&self) -> Result<(), Error> {
@@ -118,7 +162,7 @@ mod till {
     #[cfg(test)]
     mod tests {
         use super::*;
-        use ink::env::test;
+        use ink::{env::test, scale::Encode};
 
         const PHA: Balance = 1_000_000_000_000;
 
@@ -145,6 +189,12 @@ mod till {
             assert_eq!(till.cash_up(bob, 2 * PHA), Ok(()));
             assert_eq!(till.dispatch([1, 2].to_vec()), Ok(()));
             assert_eq!((mock.withdrawals(), mock.chain_calls()), (vec![(bob, 2 * PHA)], vec![vec![1, 2]]));
+            assert_eq!((till.watch(), mock.chain_calls().len()), (Ok(()), 2));
+            let event = |data: Vec<u8>| pink::ChainEvent { pallet: 2, event: 2, block: 9, missed: 0, data };
+            test::set_caller::<pink::PinkEnvironment>(test::callee::<pink::PinkEnvironment>());
+            till.paid(event((bob, alice, 5 * PHA).encode()));
+            till.paid(event(Vec::new()));
+            assert_eq!(till.on_chain(), 5 * PHA);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What Phala adds to ink! contracts: HTTP out and in, timers, money, messages to other clusters, keys, signatures, a
-//! cache, a log, randomness, queries on many cores.
+//! What Phala adds to ink! contracts: HTTP out and in, timers, money, events of the chain, messages to other clusters,
+//! keys, signatures, a cache, a log, randomness, queries on many cores.
 //!
 //! ```ignore
 //! #[ink::contract(env = pink::PinkEnvironment)]
@@ -55,6 +55,7 @@ pub mod mock;
 mod money;
 mod system;
 mod types;
+mod watch;
 
 pub use ext::{NoStatus, PinkEnvironment, PinkExt};
 pub use hook::{close_hook, hmac_sha256, open_hook, same, Hook, HookRequest, HookResponse};
@@ -71,6 +72,7 @@ pub use system::{code_exists, event_chain, is_command, random, runtime_version, 
 pub use types::{
     HttpError, HttpRequest, HttpResponse, HttpResult, Kept, MapError, MapResult, SigType, StorageQuotaExceeded,
 };
+pub use watch::{unwatch, watch, ChainEvent, Events};
 
 /// Not for contracts: what the macros expand to.
 #[doc(hidden)]

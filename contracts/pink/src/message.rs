@@ -8,10 +8,10 @@ pub use crate::types::MessageError;
 /// Calls a message of another contract, in whichever cluster that is, some seconds later; nothing comes back but what it
 /// sends itself. `arguments` are a tuple of the message's arguments; one argument is a tuple of one, `(x,)`, or itself.
 ///
-/// The message is executed exactly once, and after all that contracts of this cluster sent to contracts of that one
-/// before. Its caller is this contract, which nobody can pretend to be. `value` goes along, at least 0.0001 PHA or
-/// nothing. If there is no such contract, or it fails or refuses, the value comes back and the contract's log says so.
-/// The other has as much gas as a message of the chain has.
+/// The message is executed exactly once, and after all that this contract sent to contracts of that cluster before. Its
+/// caller is this contract, which nobody can pretend to be. `value` goes along, at least 0.0001 PHA or nothing. If there
+/// is no such contract, or it fails or refuses, the value comes back and the contract's log says so; so does what the
+/// other pays to its caller. It has as much gas as a message of the chain has.
 ///
 /// Others see on the chain that this contract sent something to that one, with how much money and of about what length;
 /// what it is, only the other cluster sees. Contracts that the chain has placed can send, those that contracts create

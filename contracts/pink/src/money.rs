@@ -25,9 +25,9 @@ pub fn withdraw(to: AccountId, amount: u128) -> Result<(), WithdrawError> {
 
 /// Has an encoded call of at most 4 KiB dispatched on the chain, signed by the account whose address is the contract's:
 /// it pays the fee, so it must own something on the chain, which [`withdraw`] to the own address gives it. Only
-/// transfers, batches, deposits and messages to contracts are let through, and only of contracts that the chain has
-/// placed, which those that contracts create are not. What comes of it is an event of the chain. In a query nothing
-/// leaves.
+/// transfers, batches, deposits, messages to contracts and [`watch`](crate::watch) are let through, and only of contracts
+/// that the chain has placed, which those that contracts create are not. What comes of it is an event of the chain. In
+/// a query nothing leaves.
 ///
 /// ```
 /// # let mock = pink::mock::install();

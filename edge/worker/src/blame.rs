@@ -4,7 +4,7 @@
 //! chain refuses is tried again for a while, as a block may have been full, and then given up.
 
 use phala_client::{Account, Chain};
-use phala_primitives::{ClusterId, Code, misbehaviour::Misbehaviour};
+use phala_primitives::{AccountId, ClusterId, Code, misbehaviour::Misbehaviour, records::ConvictionRecord, storage};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
@@ -36,6 +36,12 @@ pub(crate) async fn bring(chain: Arc<Chain>, account: Arc<Account>, mut found: m
             tokio::time::sleep(AGAIN).await;
         }
     }
+}
+
+/// Whether a worker was convicted not long ago, as far as the chain can be read.
+pub(crate) async fn is_barred(chain: &Chain, worker: &AccountId) -> bool {
+    let convicted = chain.read::<ConvictionRecord>(&storage::conviction(worker)).await;
+    matches!(convicted, Ok(Some(record)) if chain.head().0 < record.barred_until)
 }
 
 /// Whether the chain knows it now.

@@ -18,7 +18,7 @@ use crate::{
     follow::{self, Follows, Reply},
     hooks,
     service::{Reception, Service, now_ms},
-    start::blocking,
+    start::{AbortOnDrop, blocking},
     worker::Status,
 };
 use axum::{
@@ -210,8 +210,11 @@ async fn session(State(status): State<Arc<Status>>, upgrade: WebSocketUpgrade) -
     let upgrade = upgrade.max_message_size(MAX_SESSION_REQUEST).max_frame_size(MAX_SESSION_REQUEST);
     upgrade.on_upgrade(move |socket| async move {
         metrics.sessions.inc();
-        if let Err(error) = serve_session(socket, service).await {
-            tracing::debug!(code = %error, "a session ended");
+        tokio::select! {
+            ended = serve_session(socket, service.clone()) => if let Err(error) = ended {
+                tracing::debug!(code = %error, "a session ended");
+            },
+            () = status.replaced(&service) => tracing::debug!("a session ended with its service"),
         }
         metrics.sessions.dec();
     })
@@ -233,10 +236,8 @@ async fn serve_session(mut socket: ws::WebSocket, service: Arc<Service>) -> Resu
     let ServerSession { receiver, sender, .. } = *session;
     let (sink, stream) = socket.split();
     let (replies, queue) = mpsc::channel(MAX_IN_FLIGHT);
-    let writer = tokio::spawn(write_frames(sink, sender, queue));
-    let ended = read_frames(stream, receiver, service, replies).await;
-    writer.abort();
-    ended
+    let _writing = AbortOnDrop(tokio::spawn(write_frames(sink, sender, queue)));
+    read_frames(stream, receiver, service, replies).await
 }
 
 fn closed(error: axum::Error) -> Coded {

@@ -110,6 +110,9 @@ impl Life {
     /// Goes into the pool, or says again that it is there.
     async fn offer(&self, chain: &Chain) {
         let Ok(since) = chain.read::<u32>(&storage::pool(&self.worker())).await else { return };
+        if blame::is_barred(chain, &self.worker()).await {
+            return;
+        }
         if since.is_some_and(|since| chain.head().0 < since.saturating_add(OFFER_AGAIN)) {
             return;
         }

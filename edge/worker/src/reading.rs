@@ -10,10 +10,16 @@ use phala_client::Chain;
 use phala_primitives::{Code, Coded, PublicKey};
 use phala_replica::Replica;
 use reqwest::StatusCode;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// How long a member may say nothing. A cluster makes an entry several times a second.
 const SILENCE: Duration = Duration::from_secs(2);
+/// How often the members that are not asked are reminded that somebody reads: they remember what changed for readers only.
+const REMIND: Duration = Duration::from_secs(20);
 /// Epochs whose members are remembered.
 const KNOWN: usize = 4;
 
@@ -48,13 +54,15 @@ pub(crate) struct Follower<'a> {
     epoch: u64,
     /// Identities by epoch.
     members: BTreeMap<u64, Arc<Vec<PublicKey>>>,
+    /// When the other members were reminded.
+    reminded: Option<Instant>,
 }
 
 impl<'a> Follower<'a> {
     pub(crate) fn new(start: &'a Start, chain: &'a Arc<Chain>, replica: Arc<Replica>) -> Self {
         let http = reqwest::Client::builder().read_timeout(SILENCE).connect_timeout(SILENCE).build();
         let (http, members) = (http.unwrap_or_default(), BTreeMap::new());
-        Self { start, chain, replica, http, peers: vec![], epoch: 0, members }
+        Self { start, chain, replica, http, peers: vec![], epoch: 0, members, reminded: None }
     }
 
     /// Follows for as long as members remember what is next.
@@ -66,13 +74,18 @@ impl<'a> Follower<'a> {
     /// Goes on to a newer state. `false`: none of the members that answer remembers what leads there.
     pub(crate) async fn step(&mut self) -> Result<bool, Coded> {
         loop {
+            self.remind()?;
             let mut forgotten = 0;
             for _ in 0..self.peers.len() {
                 let Some(peer) = self.peers.first().cloned() else { break };
                 match self.ask(&peer).await? {
                     Told::Steps(answer) => match self.advance(answer).await {
                         Ok(()) => return Ok(true),
-                        Err(error) => tracing::info!(%peer, %error, "what a member says is not believed"),
+                        Err(error) => {
+                            tracing::info!(%peer, %error, "what a member says is not believed");
+                            // Or it is right, and what this reader holds was given up in a recovery.
+                            forgotten += usize::from(error.known() == Some(Code::OtherHistory));
+                        }
                     },
                     Told::Forgotten => forgotten += 1,
                     Told::Silent => tracing::debug!(%peer, "a member says nothing"),
@@ -88,6 +101,21 @@ impl<'a> Follower<'a> {
             }
             tokio::time::sleep(RECONNECT).await;
         }
+    }
+
+    /// Has the members that are not asked now remember what changes, as one of them may have to be asked next. Nobody waits
+    /// for what they say.
+    fn remind(&mut self) -> Result<(), Coded> {
+        if self.peers.len() < 2 || self.reminded.is_some_and(|at| at.elapsed() < REMIND) {
+            return Ok(());
+        }
+        self.reminded = Some(Instant::now());
+        let question = self.replica.ask_changes(self.epoch, now_ms())?;
+        for peer in self.peers.iter().skip(1) {
+            let asked = self.http.post(format!("{peer}/v1/copy")).body(question.clone()).send();
+            tokio::spawn(async move { drop(asked.await) });
+        }
+        Ok(())
     }
 
     /// Asks the chain who the members are.

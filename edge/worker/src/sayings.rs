@@ -96,7 +96,7 @@ mod tests {
         let sayings = Sayings::default();
         let ask = |contract: u8, from, limit| {
             let contract = AccountId([contract; 32]);
-            sayings.page(&LogQuery { contract, queries: true, from, limit, wait_ms: 0 })
+            sayings.page(&LogQuery { contract, queries: true, from, limit, wait_ms: 0, min_height: 0 })
         };
         for line in 0..MAX_LINES as u64 + 10 {
             sayings.add(&AccountId([1; 32]), line, 3, "line");

@@ -6,8 +6,8 @@ use phala_consensus::LogHandle;
 use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash, PublicKey, RequestId};
 use phala_replica::Replica;
 use phala_session::{
-    Acceptor, Answer, Call, Freshness, Incoming, LogPage, LogQuery, PartQuery, Query, Rehearsal, ServerSession,
-    SystemRng,
+    Acceptor, Answer, BalanceQuery, Call, Freshness, Incoming, LogPage, LogQuery, PartQuery, Query, Rehearsal,
+    ServerSession, SystemRng,
 };
 use phala_vm::Caller;
 use std::{
@@ -228,7 +228,7 @@ impl Service {
             Call::Query(query) => ("query", self.query(account, request_id, query).await),
             Call::Command(command) => ("command", self.command(command).await),
             Call::Outcome(id) => ("outcome", self.parts.replica.outcome(&account, &id)),
-            Call::Balance(of) => ("balance", self.parts.replica.balance(&account, &of)),
+            Call::Balance(query) => ("balance", self.balance(&account, &query).await),
             Call::History(from) => ("history", self.parts.replica.history(from).map(Answer::History)),
             Call::Final(height) => ("entry", self.parts.replica.entry(height)),
             Call::Logs(query) => ("logs", self.logs(&account, &query).await),
@@ -266,6 +266,20 @@ impl Service {
             let _ = tokio::time::timeout(CATCH_UP_TIMEOUT, reached).await;
         }
         Ok(())
+    }
+
+    /// The same, but it is an error if that state does not come.
+    async fn caught_up(&self, height: u64) -> Result<(), Coded> {
+        self.catch_up(height).await?;
+        match self.parts.replica.applied().height {
+            applied if applied < height => Err(Coded::new(Code::NotReady, format!("it is at height {applied}"))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn balance(&self, account: &AccountId, query: &BalanceQuery) -> Result<Answer, Coded> {
+        self.caught_up(query.min_height).await?;
+        self.parts.replica.balance(account, &query.account)
     }
 
     /// Waits for a state that is at most so many milliseconds old. If none comes, the replica will say so.
@@ -348,6 +362,7 @@ impl Service {
         let replica = &self.parts.replica;
         // A replica that is cut off has no news, and must not keep its readers from others that have.
         self.fresh()?;
+        self.caught_up(query.min_height).await?;
         replica.may_read_log(account, &query.contract)?;
         let until = tokio::time::Instant::now() + patience;
         loop {

@@ -128,6 +128,8 @@ impl Start {
                 }
                 self.status.withdraw();
                 self.status.wait_for("the state of its cluster");
+                // Epochs have passed since.
+                let Some(record) = self.record(chain, |_| true).await? else { return Ok(()) };
                 if let Err(error) = self.copy(chain, &record, newcomer).await {
                     tracing::info!(%error, "asks for the state again");
                     tokio::time::sleep(RECONNECT).await;
@@ -263,17 +265,20 @@ impl Start {
         record.members.iter().any(|member| member.worker == self.worker())
     }
 
-    /// Gets the cluster's keys. An epoch may begin in between: then it asks again.
+    /// Gets the cluster's keys, for as long as the worker has a place. Whoever is in between may forge a refusal, so none
+    /// is the end; and an epoch may have begun meanwhile.
     async fn admitted(&self, chain: &Arc<Chain>, keys: &Keys) -> Result<Option<(ClusterRecord, ClusterKeys)>, Coded> {
-        for _ in 0..ROUNDS {
+        loop {
             let Some(record) = self.record(chain, |_| true).await? else { return Ok(None) };
             match self.keys(keys, record.epoch).await {
                 Ok(cluster_keys) => return Ok(Some((record, cluster_keys))),
-                Err(error) if error.known() == Some(Code::NotMember) => tokio::time::sleep(RECONNECT).await,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    tracing::info!(worker = %self.worker(), %error, "gets no keys yet");
+                    self.status.hindered(error);
+                }
             }
+            tokio::time::sleep(RECONNECT).await;
         }
-        Err(Coded::new(Code::NotMember, "whoever has the keys knows of no seat of this worker"))
     }
 
     /// Opens state and log, and replays what the state lacks. It may take a while, so not on the caller's thread.

@@ -5,10 +5,10 @@
 //! A sign of life is a session key that the worker's present identity has signed: a worker that runs but does not serve
 //! gives none.
 
-use crate::{service::now_ms, start::Start};
+use crate::{blame, service::now_ms, start::Start};
 use futures::future::join_all;
 use phala_client::{Call, Chain, Replica as Peer, session_key};
-use phala_primitives::{AccountId, Coded, records::ConvictionRecord, storage};
+use phala_primitives::{AccountId, Coded};
 use phala_replica::Replica;
 use std::{
     collections::BTreeMap,
@@ -20,13 +20,18 @@ use std::{
 const ROUND: Duration = Duration::from_secs(2);
 /// Time for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How often an accusation is made again, as long as nobody has taken the place.
+/// When an accusation is made again, as long as nobody has taken the place: after the first time, and at most, since each
+/// costs a fee and there may be nobody to take it.
 const AGAIN: Duration = Duration::from_secs(10);
+const AT_MOST: Duration = Duration::from_secs(30);
+/// The same of one that was convicted: nothing but the pool changes for it.
+const AT_MOST_BARRED: Duration = Duration::from_secs(30 * 60);
 
 /// What is known of another member.
 struct Known {
     alive: Instant,
-    accused: Option<Instant>,
+    /// When it was accused last, and how long that is to do.
+    accused: Option<(Instant, Duration)>,
 }
 
 /// Watches over the other members, until the replica fails.
@@ -47,11 +52,18 @@ pub(crate) async fn over(start: &Start, chain: &Arc<Chain>, replica: &Replica) -
         for (worker, standing) in others.into_iter().zip(answers) {
             let now = Instant::now();
             let member = known.entry(worker).or_insert(Known { alive: now, accused: None });
-            let patience = if standing == Standing::Barred { Duration::ZERO } else { patience };
+            let barred = standing == Standing::Barred;
+            let (patience, most) = if barred { (Duration::ZERO, AT_MOST_BARRED) } else { (patience, AT_MOST) };
+            // The chain has found another for its place.
+            let leaves = !record.wanted.is_empty() && !record.wanted.contains(&worker);
+            let (due, again) = match member.accused {
+                None => (!(barred && leaves), AGAIN),
+                Some((at, pause)) => (at.elapsed() >= pause, pause.saturating_mul(2).min(most)),
+            };
             if standing == Standing::Lives {
                 *member = Known { alive: now, accused: None };
-            } else if member.alive.elapsed() >= patience && member.accused.is_none_or(|at| at.elapsed() >= AGAIN) {
-                member.accused = Some(now);
+            } else if member.alive.elapsed() >= patience && due {
+                member.accused = Some((now, again));
                 tracing::warn!(by = %start.worker(), %worker, ?standing, "a member has to go");
                 if let Err(error) = chain.submit(&start.config.account, &Call::accuse(start.cluster, &worker)).await {
                     tracing::info!(%error, "it is accused again later");
@@ -70,10 +82,7 @@ enum Standing {
 }
 
 async fn standing(http: &reqwest::Client, chain: &Chain, worker: &AccountId) -> Standing {
-    let convicted = chain.read::<ConvictionRecord>(&storage::conviction(worker)).await;
-    if let Ok(Some(record)) = convicted
-        && chain.head().0 < record.barred_until
-    {
+    if blame::is_barred(chain, worker).await {
         return Standing::Barred;
     }
     if lives(http, chain, worker).await { Standing::Lives } else { Standing::Silent }

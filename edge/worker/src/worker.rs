@@ -46,7 +46,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Brings a request to whoever releases keys, and the sealed answer back. Nothing on the way is trusted.
 pub trait KeyDelivery: Send + Sync {
-    /// Asks for a cluster's keys.
+    /// Asks for a cluster's keys, once.
     fn request(&self, request: KeyRequest) -> BoxFuture<'_, Result<SealedKeys, Coded>>;
 }
 
@@ -87,7 +87,9 @@ pub(crate) struct Status {
     pub(crate) head: Arc<ChainHead>,
     /// What the worker waits for; empty when it serves.
     waiting: watch::Sender<&'static str>,
-    service: Mutex<Option<Arc<Service>>>,
+    /// Why it waits longer than it should.
+    hindrance: Mutex<Option<Coded>>,
+    service: watch::Sender<Option<Arc<Service>>>,
     entries: Mutex<Option<Arc<EntryFile>>>,
     failure: Mutex<Option<Coded>>,
     /// Permits to answer newcomers.
@@ -97,7 +99,14 @@ pub(crate) struct Status {
 impl Status {
     /// The service, once the worker is ready.
     pub(crate) fn service(&self) -> Option<Arc<Service>> {
-        self.service.lock().clone().filter(|_| self.failure.lock().is_none())
+        self.service.borrow().clone().filter(|_| self.failure.lock().is_none())
+    }
+
+    /// Waits until clients get another service, or none.
+    pub(crate) async fn replaced(&self, service: &Arc<Service>) {
+        let other = |now: &Option<Arc<Service>>| !now.as_ref().is_some_and(|now| Arc::ptr_eq(now, service));
+        // The sender lives as long as this does.
+        let _ = self.service.subscribe().wait_for(other).await;
     }
 
     /// The entry log, once it is open.
@@ -107,7 +116,13 @@ impl Status {
 
     /// Says what comes next.
     pub(crate) fn wait_for(&self, what: &'static str) {
+        *self.hindrance.lock() = None;
         self.waiting.send_replace(what);
+    }
+
+    /// Says why that does not come.
+    pub(crate) fn hindered(&self, why: Coded) {
+        *self.hindrance.lock() = Some(why);
     }
 
     /// Lets peers read the entry log.
@@ -117,13 +132,13 @@ impl Status {
 
     /// Opens the door to clients.
     pub(crate) fn serve(&self, service: Arc<Service>) {
-        *self.service.lock() = Some(service);
-        self.waiting.send_replace("");
+        self.service.send_replace(Some(service));
+        self.wait_for("");
     }
 
-    /// Closes it: the worker has no seat any more.
+    /// Closes it, and ends all sessions: the worker has no seat any more, or no state.
     pub(crate) fn withdraw(&self) {
-        *self.service.lock() = None;
+        self.service.send_replace(None);
         *self.entries.lock() = None;
     }
 
@@ -135,9 +150,13 @@ impl Status {
 
     /// What the worker waits for before it serves.
     pub(crate) fn waiting_for(&self) -> String {
-        match &*self.failure.lock() {
-            Some(error) => format!("its operator: {error}"),
-            None => (*self.waiting.borrow()).to_owned(),
+        if let Some(error) = &*self.failure.lock() {
+            return format!("its operator: {error}");
+        }
+        let waiting = *self.waiting.borrow();
+        match &*self.hindrance.lock() {
+            Some(error) => format!("{waiting}: {error}"),
+            None => waiting.to_owned(),
         }
     }
 
@@ -157,7 +176,7 @@ impl Status {
         if let Ok(number) = self.head.fresh() {
             self.metrics.chain_height.set(gauge(u64::from(number)));
         }
-        if let Some(service) = self.service.lock().clone() {
+        if let Some(service) = self.service() {
             self.metrics.height.set(gauge(service.replica().applied().height));
             self.metrics.waiting.set(gauge(service.replica().waiting() as u64));
             self.metrics.leads.set(i64::from(service.leads()));
@@ -198,7 +217,8 @@ impl Worker {
             metrics: Arc::default(),
             head: Arc::default(),
             waiting: watch::Sender::new("the chain"),
-            service: Mutex::new(None),
+            hindrance: Mutex::default(),
+            service: watch::Sender::new(None),
             entries: Mutex::new(None),
             failure: Mutex::new(None),
             copying: Semaphore::new(COPYING),

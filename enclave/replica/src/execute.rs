@@ -7,12 +7,13 @@
 //!    A large code comes in parts, see [`upload`];
 //! 3. `Instantiate`: the chain must have placed the contract in this cluster with this code and the command's account
 //!    as deployer, and there must be no such contract; the constructor runs;
-//! 4. `Call`: the message runs;
+//! 4. `Call`: the message runs; an input that is too large for a command comes in parts, as `InputPart` and
+//!    `CallInParts`;
 //! 5. `Deliver`: the request that it is about leaves the state and its contract is called back; if there is no such
 //!    request, nothing happens;
 //! 6. `Upgrade`: the chain must name the code as the contract's present one, in a version above the one that the
 //!    contract runs, and the code must be here; from now on the contract runs it, on the state that it has;
-//! 7. `Inbox`, `Withdraw`, `Acknowledge`: traffic with the chain, see [`crate::bridge`];
+//! 7. `Inbox`, `Withdraw`, `Acknowledge`: traffic with the chain, see [`crate::crossing`];
 //! 8. `Policy`: what the chain says that contracts may use counts from the next command on, if it is newer;
 //!    `Route`, `Mailbox`: the way of messages to other clusters, see [`crate::parcels`];
 //! 9. `Barrier`: nothing;
@@ -26,15 +27,14 @@
 //! A new contract whose address once belonged to one that ended has a storage space of its own.
 
 use crate::{
-    bridge::{self, MAX_TAKEN, Traffic},
+    bridge::{self, Traffic},
     check::{Key, key},
     hooks,
     jobs::Jobs,
-    layout::{BATCHES, Batch, CODE, Contract, Done, ENDED, OUTCOMES, QUEUES, Queue, state_error},
+    layout::{BATCHES, Batch, CODE, Contract, Done, ENDED, LARGE, OUTCOMES, QUEUES, Queue, state_error},
     logs,
-    money::after_withdrawal,
-    parcels::{self, Message, Post},
-    upload,
+    parcels::{Message, Post},
+    upload::{self, CODES, INPUTS, Part},
     world::Layer,
 };
 use codec::{DecodeAll, Encode};
@@ -43,9 +43,8 @@ use phala_keys::Mailbox;
 use phala_light::LightClient;
 use phala_pink::{CacheOp, Callback, Effect, HookRequest, HttpError, HttpResult};
 use phala_primitives::{
-    AccountId, Balance, ClusterId, ClusterPolicy, Code, Coded, EntryHeader, Fact, Hash, PublicKey, blake2_256,
-    bridge::{BridgeRecord, Inbound, Letter, Order, Parcel, Undelivered},
-    limits::{CALL_GAS, MAX_COMMAND_LIFE_MS, MAX_ENTRY_COMMANDS, MAX_ENTRY_GAS},
+    AccountId, ClusterId, ClusterPolicy, Code, Coded, EntryHeader, Fact, Hash, PublicKey, blake2_256,
+    limits::{MAX_COMMAND_LIFE_MS, MAX_ENTRY_COMMANDS, MAX_ENTRY_GAS},
     records::{CodeRecord, ContractRecord, contract_address},
     storage,
 };
@@ -57,8 +56,11 @@ use std::{
     sync::Arc,
 };
 
-/// Most bytes that a command returns; more is an error, [`Code::ReplyTooLarge`]. Outcomes are kept for minutes.
-pub const MAX_COMMAND_OUTPUT: usize = 64 << 10;
+/// A reply of a command that has more bytes is large: outcomes are kept for minutes, so it takes gas for each byte above.
+pub const SMALL_REPLY: usize = 64 << 10;
+const REPLY_BYTE_GAS: u64 = 40;
+/// How many of the largest replies that the policy allows are kept at once.
+const LARGE_KEPT: u64 = 16;
 /// Most values of ended contracts that are removed with one entry.
 pub const SWEEP: usize = 256;
 /// Most timers that call back in one entry, and the gas after which the others wait for the next: commands need some.
@@ -66,8 +68,6 @@ const MAX_FIRED: u32 = 256;
 const MAX_TIMER_GAS: u64 = MAX_ENTRY_GAS / 2;
 /// Most batches of old outcomes that are removed with one entry. More than one, so that a backlog shrinks.
 const SWEEP_BATCHES: usize = 2;
-/// Gas that a message between chain and cluster counts for: some values of the state are read and written.
-const MESSAGE_GAS: u64 = 300_000;
 
 /// A command of an entry.
 pub(crate) struct Ordered {
@@ -111,8 +111,26 @@ pub(crate) fn done(gas_used: u64) -> Outcome {
     Outcome { result: Ok(Output { flags: 0, data: vec![] }), gas_used }
 }
 
+/// Gas for what a command returns, besides that of making it.
+pub(crate) fn reply_gas(reply: &[u8]) -> u64 {
+    REPLY_BYTE_GAS.saturating_mul(reply.len().saturating_sub(SMALL_REPLY) as u64)
+}
+
+/// The outcome if that is more than there is left.
+pub(crate) fn reply_too_dear(reply: &[u8], gas_used: u64, gas_limit: u64) -> Option<Outcome> {
+    let wanted = reply_gas(reply);
+    let error = || Coded::new(Code::OutOfGas, format!("a reply of {} bytes takes {wanted}", reply.len()));
+    (wanted > gas_limit.saturating_sub(gas_used)).then(|| Outcome { result: Err(error()), gas_used: gas_limit })
+}
+
+/// Bytes of an outcome that count as large.
+fn large(outcome: &Outcome) -> u64 {
+    let bytes = outcome.result.as_ref().map_or(0, |output| output.data.len());
+    if bytes > SMALL_REPLY { bytes as u64 } else { 0 }
+}
+
 /// An outbox that is full is the command's own matter, a state that cannot be read is not.
-fn full(error: Coded) -> Stop {
+pub(crate) fn full(error: Coded) -> Stop {
     match error.known() {
         Some(Code::OutboxFull) => Stop::Refused(error),
         _ => Stop::Fault(error),
@@ -125,7 +143,7 @@ pub(crate) fn refused(code: Code, detail: impl Into<String>) -> Stop {
 
 /// Executes entries of one cluster.
 pub(crate) struct Executor {
-    cluster: ClusterId,
+    pub(crate) cluster: ClusterId,
     engine: Engine,
     genesis: Hash,
     validators: Vec<PublicKey>,
@@ -134,7 +152,7 @@ pub(crate) struct Executor {
     /// What it holds of the traffic with the chain.
     traffic: Mutex<Traffic>,
     /// What seals and opens messages between contracts.
-    post: Post,
+    pub(crate) post: Post,
 }
 
 impl Executor {
@@ -168,7 +186,7 @@ impl Executor {
         commands: &[Ordered],
     ) -> Result<Effects, Coded> {
         let mut done = vec![];
-        let mut keys = vec![];
+        let (mut keys, mut larges) = (vec![], 0u64);
         let (mut reached, mut gas) = (0, self.fire(layer, header)?);
         for (index, ordered) in (0u32..).zip(commands) {
             if gas >= MAX_ENTRY_GAS {
@@ -182,13 +200,18 @@ impl Executor {
             let block = BlockInfo { height: header.height, time_ms: header.time_ms, index };
             let outcome = self.command(layer, block, &ordered.command)?;
             gas = gas.saturating_add(outcome.gas_used);
+            if large(&outcome) > 0 {
+                larges = larges.saturating_add(large(&outcome));
+                let kept: u64 = layer.read(&LARGE, &[])?.unwrap_or_default();
+                layer.write(&LARGE, &[], &kept.saturating_add(large(&outcome)));
+            }
             let record = Done { command: ordered.hash, height: header.height, index, outcome };
             layer.write(&OUTCOMES, &key.encode(), &record);
             keys.push(key);
             done.push((index, record.outcome));
         }
         if !keys.is_empty() {
-            push(layer, &BATCHES, &Batch { time_ms: header.time_ms, keys })?;
+            push(layer, &BATCHES, &Batch { time_ms: header.time_ms, keys, large: larges })?;
         }
         forget(layer, header.time_ms)?;
         upload::sweep(layer, header.time_ms)?;
@@ -198,17 +221,32 @@ impl Executor {
 
     fn command(&self, layer: &Arc<Layer>, block: BlockInfo, signed: &SignedCommand) -> Result<Outcome, Coded> {
         let (account, command) = (*signed.account(), &signed.command);
-        let run = |entry, contract, data: &[u8]| {
-            let mode = Mode::Command { gas_limit: command.gas_limit };
+        let run = |entry, contract, data: Vec<u8>, gas_limit| {
+            let (mode, cluster) = (Mode::Command { gas_limit }, self.cluster);
             let (caller, origin, value) = (account, account, command.value);
-            let (data, cluster) = (data.to_vec(), self.cluster);
             self.run(layer, Invocation { mode, entry, contract, caller, origin, value, data, block, cluster })
         };
         let result = match &command.action {
-            Action::Call { contract, data } => run(Entry::Call, *contract, data),
-            Action::Instantiate { contract, code_hash, salt, data, proof } => self
-                .may_instantiate(&account, contract, code_hash, salt, proof)
-                .and_then(|()| run(Entry::Deploy { code_hash: *code_hash }, *contract, data)),
+            Action::Call { contract, data } => run(Entry::Call, *contract, data.clone(), command.gas_limit),
+            Action::InputPart { input, size, part, bytes } => {
+                let name = upload::input_name(&account, input);
+                let part = (Some(*part), bytes.as_slice());
+                self.input_part(layer, block, (account, name, *size), part, command.gas_limit, |_, _| {
+                    Err(refused(Code::WrongPart, "the last part comes with the call"))
+                })
+            }
+            Action::CallInParts { contract, input, size, last } => {
+                let name = upload::input_name(&account, input);
+                let part = (None, last.as_slice());
+                self.input_part(layer, block, (account, name, *size), part, command.gas_limit, |data, gas_limit| {
+                    run(Entry::Call, *contract, data, gas_limit)
+                })
+            }
+            Action::Instantiate { contract, code_hash, salt, data, proof } => {
+                self.may_instantiate(&account, contract, code_hash, salt, proof).and_then(|()| {
+                    run(Entry::Deploy { code_hash: *code_hash }, *contract, data.clone(), command.gas_limit)
+                })
+            }
             Action::Upload { code, proof } => self.upload(layer, code, proof, command.gas_limit),
             Action::Deliver { request, response } => self.deliver(layer, block, *request, response),
             Action::Inbox { messages, proof } => self.inbox(layer, block, messages, proof),
@@ -282,7 +320,7 @@ impl Executor {
 
     /// Calls a message of a contract on behalf of itself, with so much gas. What goes wrong in it is told in the
     /// contract's log. `None`: there is no such contract.
-    fn on_behalf(
+    pub(crate) fn on_behalf(
         &self,
         layer: &Arc<Layer>,
         block: BlockInfo,
@@ -307,7 +345,7 @@ impl Executor {
     }
 
     /// Runs what the contract did not ask for at this moment. What goes wrong is told in its log, if there is one.
-    fn report(
+    pub(crate) fn report(
         &self,
         layer: &Arc<Layer>,
         invocation: Invocation,
@@ -328,152 +366,6 @@ impl Executor {
             logs::line(layer, &contract, block, logs::ERROR, text(&why))?;
         }
         Ok(outcome)
-    }
-
-    /// Takes the next messages of the chain, unless another member has brought them before.
-    fn inbox(&self, layer: &Arc<Layer>, block: BlockInfo, messages: &[Inbound], proof: &Fact) -> Result<Outcome, Stop> {
-        let Some((last, before)) = messages.split_last() else { return Err(refused(Code::Malformed, "no messages")) };
-        if messages.len() > MAX_TAKEN || before.iter().any(Inbound::is_call) {
-            return Err(refused(Code::Malformed, "too many messages, or a call that is not the last"));
-        }
-        let mut traffic = *self.traffic();
-        if matches!(last, Inbound::Parcel { .. }) && !traffic.can_return(parcels::queued(layer)?) {
-            return Err(refused(Code::OutboxFull, "a message that fails could not go back"));
-        }
-        let number = traffic.inbox.next.saturating_add(before.len() as u64);
-        let letter: Option<Letter> = self.fact(proof, &storage::letter(self.cluster, number))?;
-        let inbox = letter.and_then(|letter| traffic.follow(messages, &letter));
-        let inbox = inbox.ok_or_else(|| refused(Code::BadProof, "the chain's messages are others"))?;
-        let mut amounts = 0 as Balance;
-        for message in messages {
-            let (to, amount) = message.money();
-            layer.credit(to, amount)?;
-            amounts = amounts.saturating_add(amount);
-            if let Inbound::SentBack { to, number, why, .. } = message {
-                logs::line(layer, to, block, logs::ERROR, parcels::news(*number, *why))?;
-            }
-        }
-        traffic.took(layer, inbox, amounts);
-        *self.traffic() = traffic;
-        let mut gas = MESSAGE_GAS.saturating_mul(messages.len() as u64);
-        let text = |why: &Coded, from: &AccountId| format!("message {number} of the chain, by {from}, failed: {why}");
-        match last {
-            Inbound::Call { from, contract, value, data } => {
-                let call = self.call(block, *from, *contract, *value, data.clone());
-                gas = gas.saturating_add(self.report(layer, call, |why| text(why, from))?.gas_used);
-            }
-            Inbound::Parcel { cluster, number: parcels, from, parcel } => {
-                let said = |why: &Coded| text(why, from);
-                gas = gas.saturating_add(self.parcel(layer, block, (*cluster, *parcels), from, parcel, said)?);
-            }
-            _ => {}
-        }
-        Ok(done(gas))
-    }
-
-    /// A call by a message of the chain.
-    fn call(
-        &self,
-        block: BlockInfo,
-        from: AccountId,
-        contract: AccountId,
-        value: Balance,
-        data: Vec<u8>,
-    ) -> Invocation {
-        Invocation {
-            mode: Mode::Command { gas_limit: CALL_GAS },
-            entry: Entry::Call,
-            contract,
-            caller: from,
-            origin: from,
-            value,
-            data,
-            block,
-            cluster: self.cluster,
-        }
-    }
-
-    /// Executes a message of another contract, whose money is its sender's in the ledger. If it has no effect, that
-    /// money goes back. Returns the gas used.
-    fn parcel(
-        &self,
-        layer: &Arc<Layer>,
-        block: BlockInfo,
-        (source, number): (ClusterId, u64),
-        from: &AccountId,
-        parcel: &Parcel,
-        said: impl FnOnce(&Coded) -> String,
-    ) -> Result<u64, Coded> {
-        let opened = self.post.unseal(source, number, from, parcel);
-        let (gas, why) = match opened {
-            // Only a cluster that is broken as a whole sends what is sealed to nobody here.
-            Err(_) => (0, Undelivered::Failed),
-            Ok(input) => {
-                let call = self.call(block, *from, parcel.contract, parcel.value, input);
-                let outcome = self.report(layer, call, said)?;
-                match &outcome.result {
-                    Ok(output) if !output.reverted() => return Ok(outcome.gas_used),
-                    Err(error) if error.known() == Some(Code::NoContract) => {
-                        (outcome.gas_used, Undelivered::NoContract)
-                    }
-                    _ => (outcome.gas_used, Undelivered::Failed),
-                }
-            }
-        };
-        let lost = || Coded::new(Code::Internal, "the state has lost the money of a message");
-        let left = layer.owned(from)?.checked_sub(parcel.value).ok_or_else(lost)?;
-        layer.set_owned(from, left);
-        let back = Order::SendBack { cluster: source, to: *from, amount: parcel.value, number, why };
-        // It counts as its sender's, not as that of a contract which did not want it.
-        self.traffic().send(layer, *from, back)?;
-        Ok(gas)
-    }
-
-    /// Learns from the chain where the contract is for which messages wait.
-    fn route(
-        &self,
-        layer: &Layer,
-        block: BlockInfo,
-        contract: &AccountId,
-        place: &Fact,
-        mailbox: Option<&Fact>,
-    ) -> Result<Outcome, Stop> {
-        let (record, placed_ms): (Option<ContractRecord>, u64) =
-            self.dated_fact(place, &storage::contract(contract))?;
-        let home = record.map(|record| record.cluster);
-        let (key, known_ms) = match (home, mailbox) {
-            (Some(cluster), Some(fact)) => {
-                let (key, time_ms) = self.dated_fact(fact, &storage::mailbox(cluster))?;
-                (Some(key), time_ms.min(placed_ms))
-            }
-            _ => (None, placed_ms),
-        };
-        self.post.learn(layer, &mut self.traffic(), block, contract, (home, key, known_ms))?;
-        Ok(done(MESSAGE_GAS))
-    }
-
-    /// Has the chain publish the key for parcels to this cluster.
-    fn open_mailbox(&self, layer: &Layer) -> Result<Outcome, Stop> {
-        self.post.open(layer, &mut self.traffic())?;
-        Ok(done(MESSAGE_GAS))
-    }
-
-    /// Pays money of an account out to the chain.
-    fn withdraw(&self, layer: &Layer, account: AccountId, to: AccountId, amount: Balance) -> Result<Outcome, Stop> {
-        let mut traffic = self.traffic();
-        let left = after_withdrawal(layer.owned(&account)?, amount).map_err(Stop::Refused)?;
-        traffic.has_room(layer, &BTreeMap::from([(account, 1)])).map_err(full)?;
-        layer.set_owned(&account, left);
-        traffic.send(layer, account, Order::Withdraw { to, amount })?;
-        Ok(done(MESSAGE_GAS))
-    }
-
-    /// Forgets what the chain proves to have delivered.
-    fn acknowledge(&self, layer: &Layer, proof: &Fact) -> Result<Outcome, Stop> {
-        let record: Option<BridgeRecord> = self.fact(proof, &storage::bridge(self.cluster))?;
-        let record = record.ok_or_else(|| refused(Code::BadProof, "the chain has delivered nothing"))?;
-        self.traffic().forget(layer, &record)?;
-        Ok(done(MESSAGE_GAS))
     }
 
     /// Takes over what an execution asked its extension for.
@@ -512,12 +404,12 @@ impl Executor {
     }
 
     /// A record of the chain that a command proves.
-    fn fact<T: codec::Decode>(&self, fact: &Fact, key: &[u8]) -> Result<Option<T>, Stop> {
+    pub(crate) fn fact<T: codec::Decode>(&self, fact: &Fact, key: &[u8]) -> Result<Option<T>, Stop> {
         self.dated_fact(fact, key).map(|(value, _)| value)
     }
 
     /// The same, and when the block was proposed that says so.
-    fn dated_fact<T: codec::Decode>(&self, fact: &Fact, key: &[u8]) -> Result<(Option<T>, u64), Stop> {
+    pub(crate) fn dated_fact<T: codec::Decode>(&self, fact: &Fact, key: &[u8]) -> Result<(Option<T>, u64), Stop> {
         // A client of its own for each fact: one that remembers which heads it found final would pass another's
         // certificate on, and replicas that started at different times would come to different outcomes.
         let mut chain = LightClient::new(self.genesis, self.validators.clone());
@@ -544,10 +436,10 @@ impl Executor {
         if layer.has_code(&hash)? {
             return Ok(done(0));
         }
-        if let Some(dear) = upload::too_dear(code, gas_limit) {
+        if let Some(dear) = CODES.too_dear(code, gas_limit) {
             return Ok(dear);
         }
-        self.store(layer, hash, code, upload::gas(code))
+        self.store(layer, hash, code, CODES.gas(code))
     }
 
     fn upload_part(
@@ -559,11 +451,44 @@ impl Executor {
         (proof, gas_limit): (&Fact, u64),
     ) -> Result<Outcome, Stop> {
         let size = self.code_size(layer, code_hash, proof)?;
-        if let Some(dear) = upload::too_dear(bytes, gas_limit) {
+        if let Some(dear) = CODES.too_dear(bytes, gas_limit) {
             return Ok(dear);
         }
-        let store = |code: &[u8]| self.store(layer, *code_hash, code, upload::gas(bytes));
-        upload::part(layer, block, (code_hash, size), (number, bytes), store)
+        let (owner, number) = (AccountId::default(), Some(number));
+        if layer.has_code(code_hash)? {
+            return Ok(done(CODES.gas(bytes)));
+        }
+        let part = Part { kind: &CODES, owner, name: *code_hash, size, number, bytes };
+        let Some(code) = part.take(layer, block.time_ms)? else { return Ok(done(CODES.gas(bytes))) };
+        if blake2_256(&code) != *code_hash {
+            return Err(refused(Code::WrongPart, "the parts are not those of the code"));
+        }
+        self.store(layer, *code_hash, &code, CODES.gas(bytes))
+    }
+
+    /// Takes in a part of an input of an account. `whole` is told the input once all of it is there, and the gas that is
+    /// left; until then nothing more happens.
+    fn input_part(
+        &self,
+        layer: &Layer,
+        block: BlockInfo,
+        (owner, name, size): (AccountId, Hash, u32),
+        (number, bytes): (Option<u32>, &[u8]),
+        gas_limit: u64,
+        whole: impl FnOnce(Vec<u8>, u64) -> Result<Outcome, Stop>,
+    ) -> Result<Outcome, Stop> {
+        let most = layer.policy()?.message_bytes;
+        if u64::from(size) > most {
+            return Err(refused(Code::TooLarge, format!("{size} bytes of input of at most {most}")));
+        }
+        if let Some(dear) = INPUTS.too_dear(bytes, gas_limit) {
+            return Ok(dear);
+        }
+        let part = Part { kind: &INPUTS, owner, name, size: size as usize, number, bytes };
+        let gas = INPUTS.gas(bytes);
+        let Some(input) = part.take(layer, block.time_ms)? else { return Ok(done(gas)) };
+        let outcome = whole(input, gas_limit.saturating_sub(gas))?;
+        Ok(Outcome { gas_used: outcome.gas_used.saturating_add(gas), ..outcome })
     }
 
     /// What the chain says of the length of a code, which must be within the cluster's limit.
@@ -650,6 +575,9 @@ impl Executor {
 
     fn run(&self, layer: &Arc<Layer>, invocation: Invocation) -> Result<Outcome, Stop> {
         let (account, contract, block) = (invocation.origin, invocation.contract, invocation.block);
+        let Mode::Command { gas_limit } = invocation.mode else {
+            return Err(Stop::Fault(Coded::new(Code::Internal, "an entry holds commands only")));
+        };
         let failed = |failure: Failure| match failure.is_fault() {
             true => Err(Stop::Fault(failure.coded())),
             false => Ok(Outcome { result: Err(failure.coded()), gas_used: failure.gas_used }),
@@ -658,10 +586,17 @@ impl Executor {
             Ok(execution) => execution,
             Err(failure) => return failed(failure),
         };
-        let gas_used = execution.gas_used;
-        if execution.data.len() > MAX_COMMAND_OUTPUT {
-            let error = Coded::new(Code::ReplyTooLarge, format!("{} bytes", execution.data.len()));
-            return Ok(Outcome { result: Err(error), gas_used });
+        if let Some(dear) = reply_too_dear(&execution.data, execution.gas_used, gas_limit) {
+            return Ok(dear);
+        }
+        let gas_used = execution.gas_used.saturating_add(reply_gas(&execution.data));
+        if execution.data.len() > SMALL_REPLY {
+            let kept = layer.read::<u64>(&LARGE, &[])?.unwrap_or_default();
+            let most = layer.policy()?.message_bytes.saturating_mul(LARGE_KEPT);
+            if kept.saturating_add(execution.data.len() as u64) > most {
+                let detail = format!("{kept} bytes of large replies are kept already, for some minutes");
+                return Ok(Outcome { result: Err(Coded::new(Code::ReplyTooLarge, detail)), gas_used });
+            }
         }
         if !execution.reverted() {
             let effects = decode_effects(&execution)?;
@@ -743,7 +678,7 @@ fn push(layer: &Layer, space: &Space, item: &impl Encode) -> Result<(), Coded> {
 /// Forgets commands that were executed longer ago than any deadline may lie ahead.
 fn forget(layer: &Layer, time_ms: u64) -> Result<(), Coded> {
     let Some(mut queue) = layer.read::<Queue>(&QUEUES, &*BATCHES)? else { return Ok(()) };
-    let before = queue;
+    let (before, mut large) = (queue, 0u64);
     while queue.first < queue.next && (queue.first - before.first) < SWEEP_BATCHES as u64 {
         let number = queue.first.to_be_bytes();
         let batch: Batch = layer.read(&BATCHES, &number)?.ok_or_else(|| lost("a batch of outcomes"))?;
@@ -754,7 +689,12 @@ fn forget(layer: &Layer, time_ms: u64) -> Result<(), Coded> {
             layer.set(&OUTCOMES, key.encode(), None);
         }
         layer.set(&BATCHES, number.to_vec(), None);
+        large = large.saturating_add(batch.large);
         queue.first += 1;
+    }
+    if large > 0 {
+        let kept: u64 = layer.read(&LARGE, &[])?.unwrap_or_default();
+        layer.write(&LARGE, &[], &kept.saturating_sub(large));
     }
     if queue != before {
         layer.write(&QUEUES, &*BATCHES, &queue);

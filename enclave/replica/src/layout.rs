@@ -37,21 +37,29 @@ pub(crate) static BRIDGE: LazyLock<Space> = LazyLock::new(|| space("bridge"));
 pub(crate) static OUTBOX: LazyLock<Space> = LazyLock::new(|| space("outbox"));
 /// How many of them are an account's.
 pub(crate) static OUTBOX_OF: LazyLock<Space> = LazyLock::new(|| space("outbox-of"));
-/// [`Message`](crate::parcels::Message) to a contract, by number: the queue of those for which the way is not known.
+/// [`Message`](crate::parcels::Message) to a contract, by its sender and number: those for which the way is not known.
 pub(crate) static PARCELS: LazyLock<Space> = LazyLock::new(|| space("parcels"));
+/// Whose messages these are, under the empty key.
+pub(crate) static PARCELS_WAITING: LazyLock<Space> = LazyLock::new(|| space("parcels-waiting"));
 /// Cluster of a contract that is elsewhere, by its address, once somebody wrote to it.
 pub(crate) static ROUTES: LazyLock<Space> = LazyLock::new(|| space("routes"));
 /// Keys to which parcels are sealed, by cluster; the own one, once the chain was told.
 pub(crate) static MAILBOXES: LazyLock<Space> = LazyLock::new(|| space("mailboxes"));
 /// The cluster's policy, under the empty key.
 pub(crate) static POLICY: LazyLock<Space> = LazyLock::new(|| space("policy"));
-/// [`Upload`](crate::upload::Upload) by the hash of the code.
+/// Codes that come in parts: all [`Upload`](crate::upload::Upload)s, under the empty key.
 pub(crate) static UPLOADS: LazyLock<Space> = LazyLock::new(|| space("uploads"));
 /// Parts of codes by hash of the code and number.
 pub(crate) static CODE_PARTS: LazyLock<Space> = LazyLock::new(|| space("code-parts"));
+/// The same for inputs of calls, all together and by name and number.
+pub(crate) static INPUTS_UNDER_WAY: LazyLock<Space> = LazyLock::new(|| space("inputs"));
+/// See [`INPUTS_UNDER_WAY`].
+pub(crate) static INPUT_PARTS: LazyLock<Space> = LazyLock::new(|| space("input-parts"));
+/// Bytes of large outcomes that are kept, under the empty key.
+pub(crate) static LARGE: LazyLock<Space> = LazyLock::new(|| space("large-outcomes"));
 /// Hooks of a contract, by its address.
 pub(crate) static HOOKS: LazyLock<Space> = LazyLock::new(|| space("hooks"));
-/// A [`Queue`] for batches, one for ended spaces, one for parcels.
+/// A [`Queue`] for batches, one for ended spaces, one for the parcels of each contract.
 pub(crate) static QUEUES: LazyLock<Space> = LazyLock::new(|| space("queues"));
 
 /// A contract.
@@ -94,6 +102,8 @@ pub(crate) struct Batch {
     pub(crate) time_ms: u64,
     /// What was executed.
     pub(crate) keys: Vec<Key>,
+    /// Bytes of those outcomes that are large.
+    pub(crate) large: u64,
 }
 
 /// Numbers of a queue: the first that is there, and the next.

@@ -43,6 +43,7 @@ pub mod bridge;
 mod check;
 mod cipher;
 mod copies;
+mod crossing;
 mod entry;
 pub mod execute;
 pub mod hooks;
@@ -69,7 +70,7 @@ pub use pool::{MAX_POOL_BYTES, MAX_POOL_COMMANDS, MAX_POOL_PER_ACCOUNT, MAX_POOL
 pub use recover::Held;
 pub use replica::{Config, Replica, Ticket};
 pub use trail::Steps;
-pub use upload::{ABANDONED_MS, MAX_UPLOADS};
+pub use upload::{ABANDONED_MS, MAX_INPUTS_OF_ACCOUNT, MAX_UPLOADS};
 
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,8 @@ const PAGE_RECORDS: u32 = 256;
 const PAGE_BYTES: usize = 256 << 10;
 /// Level of what went wrong.
 pub(crate) const ERROR: u8 = 1;
+/// Level of a line that tells of what happened.
+pub(crate) const INFO: u8 = 3;
 /// Level of what a contract printed for debugging.
 const DEBUG: u8 = 4;
 /// Longest such text that is kept, in bytes.

@@ -1,11 +1,12 @@
 //! Messages between contracts, of this cluster or different ones.
 //!
 //! # Out
-//! A contract's message leaves its balance and joins a queue in the state. It leaves the queue, in its order, as soon as
-//! the state knows where its receiver is and to which key that cluster's parcels are sealed: then it is sealed and joins
-//! the outbox (see [`crate::bridge`]). What the state does not know, a member reads on the chain and brings with proof
-//! ([`Action::Route`]). A message to a contract of this cluster takes the same way, around the chain. If the chain has no
-//! such contract, money and news go back to the sender at once.
+//! A contract's message leaves its balance and joins the contract's queue in the state. It leaves the queue, in its order,
+//! as soon as the state knows where its receiver is and to which key that cluster's parcels are sealed: then it is sealed
+//! and joins the outbox (see [`crate::bridge`]). What the state does not know, a member reads on the chain and brings with
+//! proof ([`Action::Route`]), for one contract's queue after the other: who writes to nobody holds up only itself. A
+//! message to a contract of this cluster takes the same way, around the chain. If the chain has no such contract, money
+//! and news go back to the sender at once.
 //!
 //! # In
 //! A parcel is opened and its message executed like a call of the chain: the caller is the contract that sent it, which
@@ -13,7 +14,11 @@
 //! news back. News is a line in the log of the contract that sent it. While so much waits in the outbox that there is no
 //! room for such an order, parcels stay in the chain's inbox.
 //!
-//! Invariant: all parcels from one cluster to another take effect in the order in which they were sent, each once.
+//! What the receiver pays its caller, in this cluster's ledger, the caller could not reach from its own: it goes home in
+//! the same way.
+//!
+//! Invariant: all messages of one contract take effect in the order in which it sent them, each once, as far as they are
+//! for contracts of one cluster.
 //! Invariant: the money of a message is in one ledger, or under way in one pot, never in two.
 //!
 //! [`Action::Route`]: phala_session::Action::Route
@@ -22,7 +27,7 @@ use crate::{
     Replica, Ticket,
     bridge::Traffic,
     execute::{Stop, refused},
-    layout::{MAILBOXES, PARCELS, QUEUES, Queue, ROUTES, read},
+    layout::{MAILBOXES, PARCELS, PARCELS_WAITING, QUEUES, Queue, ROUTES, read},
     logs,
     world::Layer,
 };
@@ -34,7 +39,7 @@ use phala_primitives::{
 };
 use phala_vm::BlockInfo;
 
-/// Most messages that leave the queue at once.
+/// Most messages that leave the queues at once.
 const MAX_SENT: usize = 64;
 
 /// How old a block may be, in milliseconds, that says what there is not.
@@ -69,26 +74,35 @@ struct Name<'a> {
     value: Balance,
 }
 
-fn queue(layer: &Layer) -> Result<Queue, Coded> {
-    Ok(layer.read(&QUEUES, &*PARCELS)?.unwrap_or_default())
+/// All queues in which messages wait.
+#[derive(Clone, Default, PartialEq, Eq, Encode, Decode)]
+struct Waiting {
+    /// Whose queue it is, and the receiver of the first message in it: in the order in which it is their turn.
+    heads: Vec<(AccountId, AccountId)>,
+    /// How many messages there are.
+    messages: u64,
 }
 
-/// How many messages wait in the queue.
+fn waiting(layer: &Layer) -> Result<Waiting, Coded> {
+    Ok(layer.read(&PARCELS_WAITING, &[])?.unwrap_or_default())
+}
+
+/// How many messages wait in the queues.
 pub(crate) fn queued(layer: &Layer) -> Result<u64, Coded> {
-    let Queue { first, next } = queue(layer)?;
-    Ok(next.saturating_sub(first))
+    Ok(waiting(layer)?.messages)
 }
 
-/// What a parcel that did not arrive leaves in the log of its sender.
-pub(crate) fn news(number: u64, why: Undelivered) -> String {
+/// What becomes known of a parcel leaves this in the log of its sender.
+pub(crate) fn news(number: u64, why: Undelivered) -> (u8, String) {
     let why = match why {
+        Undelivered::Change => return (logs::INFO, format!("the receiver of message {number} paid back")),
         Undelivered::Sender => "the chain knows no such contract here",
         Undelivered::NoRoom => "there is no such cluster, or too much waits there",
         Undelivered::Money => "the money could not be moved",
         Undelivered::NoContract => "there is no such contract",
         Undelivered::Failed => "the contract failed or refused",
     };
-    format!("message {number} was not delivered: {why}")
+    (logs::ERROR, format!("message {number} was not delivered: {why}"))
 }
 
 impl Post {
@@ -119,34 +133,86 @@ impl Post {
         message: Message,
     ) -> Result<(), Coded> {
         traffic.leave(layer, &message.from, message.value)?;
-        let mut queue = queue(layer)?;
-        layer.write(&PARCELS, &queue.next.to_be_bytes(), &message);
-        queue.next = queue.next.saturating_add(1);
-        layer.write(&QUEUES, &*PARCELS, &queue);
-        self.send(layer, traffic, block)
-    }
-
-    /// Seals messages of the queue, up to the first for which there is no way yet.
-    pub(crate) fn send(&self, layer: &Layer, traffic: &mut Traffic, block: BlockInfo) -> Result<(), Coded> {
-        for _ in 0..MAX_SENT {
-            let Some((number, message)) = head(layer)? else { return Ok(()) };
-            let Some((cluster, key)) = self.route(layer, &message.to)? else { return Ok(()) };
-            remove(layer, number)?;
-            let Message { from, to: contract, input, value } = message;
-            let mut parcel = Parcel { cluster, contract, value, sealed: vec![] };
-            match self.seal(&key, traffic.outbox.next, &from, &parcel, &input) {
-                Ok(sealed) => {
-                    parcel.sealed = sealed;
-                    traffic.push(layer, from, Order::Parcel(parcel));
-                }
-                // A cluster that published nonsense gets nothing.
-                Err(_) => bounce(layer, traffic, block, (&from, &contract, value))?,
-            }
+        let mut queue = queue(layer, &message.from)?;
+        if queue.first == queue.next
+            && let Some(way) = self.route(layer, &message.to)?
+        {
+            return self.dispatch(layer, traffic, block, message, way);
         }
+        let mut waiting = waiting(layer)?;
+        if queue.first == queue.next {
+            waiting.heads.push((message.from, message.to));
+        }
+        waiting.messages = waiting.messages.saturating_add(1);
+        layer.write(&PARCELS_WAITING, &[], &waiting);
+        layer.write(&PARCELS, &key(&message.from, queue.next), &message);
+        queue.next = queue.next.saturating_add(1);
+        layer.write(&QUEUES, &of(&message.from), &queue);
         Ok(())
     }
 
-    /// Takes the chain's word for where the receiver of the first message of the queue is. `key` is what the chain says
+    /// Seals a message and sends it off.
+    fn dispatch(
+        &self,
+        layer: &Layer,
+        traffic: &mut Traffic,
+        block: BlockInfo,
+        message: Message,
+        (cluster, key): (ClusterId, PublicKey),
+    ) -> Result<(), Coded> {
+        let Message { from, to: contract, input, value } = message;
+        let mut parcel = Parcel { cluster, contract, value, sealed: vec![] };
+        match self.seal(&key, traffic.outbox.next, &from, &parcel, &input) {
+            Ok(sealed) => {
+                parcel.sealed = sealed;
+                traffic.push(layer, from, Order::Parcel(parcel));
+                Ok(())
+            }
+            // A cluster that published nonsense gets nothing.
+            Err(_) => bounce(layer, traffic, block, (&from, &contract, value)),
+        }
+    }
+
+    /// Goes on with the queues whose first message is for this contract: sends them off up to the next for which there is
+    /// no way; or gives those for it back, if it is `nowhere`. Then it is other queues' turn.
+    fn advance(
+        &self,
+        layer: &Layer,
+        traffic: &mut Traffic,
+        block: BlockInfo,
+        (contract, nowhere): (&AccountId, bool),
+    ) -> Result<(), Coded> {
+        let mut waiting = waiting(layer)?;
+        let mut left = MAX_SENT;
+        let (turn, mut rest): (Vec<_>, Vec<_>) = waiting.heads.into_iter().partition(|(_, to)| to == contract);
+        for (from, to) in turn {
+            let mut queue = queue(layer, &from)?;
+            let mut head = Some(to);
+            while let Some(to) = head
+                && left > 0
+            {
+                let way = self.route(layer, &to)?;
+                if way.is_none() && !(nowhere && to == *contract) {
+                    break;
+                }
+                let message = take(layer, &from, &mut queue)?;
+                waiting.messages = waiting.messages.saturating_sub(1);
+                left = left.saturating_sub(1);
+                match way {
+                    Some(way) => self.dispatch(layer, traffic, block, message, way)?,
+                    None => bounce(layer, traffic, block, (&message.from, &message.to, message.value))?,
+                }
+                head = peek(layer, &from, &queue)?.map(|message| message.to);
+            }
+            rest.extend(head.map(|to| (from, to)));
+            layer.write(&QUEUES, &of(&from), &queue);
+        }
+        waiting.heads = rest;
+        layer.write(&PARCELS_WAITING, &[], &waiting);
+        Ok(())
+    }
+
+    /// Takes the chain's word for where the receiver of a queue's first message is. `key` is what the chain says
     /// of the key of that cluster, if the command proves something about it. A message that has nowhere to go, because
     /// there is no such contract or its cluster has no key, goes back: it would be in the way of those behind it. That
     /// takes a block which is not old, by `known_ms`, when it was proposed: there may be now what there was not then.
@@ -158,13 +224,18 @@ impl Post {
         contract: &AccountId,
         (home, key, known_ms): (Option<ClusterId>, Option<Option<PublicKey>>, u64),
     ) -> Result<(), Stop> {
-        let Some((number, message)) = head(layer)?.filter(|(_, message)| message.to == *contract) else {
+        if !waiting(layer)?.heads.iter().any(|(_, to)| to == contract) {
             return Ok(());
-        };
+        }
+        // What a contract here has created, the chain does not know.
+        if self.route(layer, contract)?.is_some() {
+            return Ok(self.advance(layer, traffic, block, (contract, false))?);
+        }
         let known = match home {
             Some(cluster) => layer.get(&MAILBOXES, &cluster.encode())?.is_some(),
             None => false,
         };
+        let mut nowhere = false;
         match (home, key) {
             (Some(_), None) if !known => return Err(refused(Code::BadProof, "nothing about the mailbox")),
             (Some(cluster), Some(Some(key))) => {
@@ -175,12 +246,9 @@ impl Post {
             _ if block.time_ms.saturating_sub(known_ms) > MAX_AGE_MS => {
                 return Err(refused(Code::BadProof, "an old block does not tell what there is not now"));
             }
-            _ => {
-                remove(layer, number)?;
-                bounce(layer, traffic, block, (&message.from, &message.to, message.value))?;
-            }
+            _ => nowhere = true,
         }
-        Ok(self.send(layer, traffic, block)?)
+        Ok(self.advance(layer, traffic, block, (contract, nowhere))?)
     }
 
     /// Has the chain publish this cluster's key, once.
@@ -217,23 +285,35 @@ impl Post {
     }
 }
 
-/// The first message of the queue.
-fn head(layer: &Layer) -> Result<Option<(u64, Message)>, Coded> {
-    let Queue { first, next } = queue(layer)?;
-    if first == next {
+/// Numbers of a contract's messages that wait.
+fn queue(layer: &Layer, from: &AccountId) -> Result<Queue, Coded> {
+    Ok(layer.read(&QUEUES, &of(from))?.unwrap_or_default())
+}
+
+fn of(from: &AccountId) -> Vec<u8> {
+    (*PARCELS, from).encode()
+}
+
+fn key(from: &AccountId, number: u64) -> Vec<u8> {
+    (from, number.to_be_bytes()).encode()
+}
+
+/// The first message of a queue.
+fn peek(layer: &Layer, from: &AccountId, queue: &Queue) -> Result<Option<Message>, Coded> {
+    if queue.first == queue.next {
         return Ok(None);
     }
     let lost = || Coded::new(Code::Internal, "the state has lost a message between contracts");
-    Ok(Some((first, layer.read(&PARCELS, &first.to_be_bytes())?.ok_or_else(lost)?)))
+    Ok(Some(layer.read(&PARCELS, &key(from, queue.first))?.ok_or_else(lost)?))
 }
 
-/// Takes the first message off the queue.
-fn remove(layer: &Layer, number: u64) -> Result<(), Coded> {
-    let mut queue = queue(layer)?;
-    layer.set(&PARCELS, number.to_be_bytes().to_vec(), None);
-    queue.first = number.saturating_add(1);
-    layer.write(&QUEUES, &*PARCELS, &queue);
-    Ok(())
+/// Takes it off the queue.
+fn take(layer: &Layer, from: &AccountId, queue: &mut Queue) -> Result<Message, Coded> {
+    let none = || Coded::new(Code::Internal, "the state has lost a queue of messages");
+    let message = peek(layer, from, queue)?.ok_or_else(none)?;
+    layer.set(&PARCELS, key(from, queue.first), None);
+    queue.first = queue.first.saturating_add(1);
+    Ok(message)
 }
 
 /// Gives a message back that never left.
@@ -250,21 +330,19 @@ fn bounce(
 }
 
 impl Replica {
-    /// The contract for which the first message of the queue waits, and its number: the chain knows where it is.
+    /// A contract for which messages wait, whose turn it is, and a number for it: the chain knows where it is.
     pub fn unrouted(&self) -> Result<Option<(u64, AccountId)>, Coded> {
         let snapshot = self.state.snapshot();
-        let queue: Queue = read(&snapshot, &QUEUES, &*PARCELS)?.unwrap_or_default();
-        if queue.first == queue.next {
-            return Ok(None);
-        }
-        let message: Option<Message> = read(&snapshot, &PARCELS, &queue.first.to_be_bytes())?;
-        Ok(message.map(|message| (queue.first, message.to)))
+        let waiting: Option<Waiting> = read(&snapshot, &PARCELS_WAITING, &[])?;
+        let Some((from, to)) = waiting.and_then(|waiting| waiting.heads.first().copied()) else { return Ok(None) };
+        let queue: Queue = read(&snapshot, &QUEUES, &of(&from))?.unwrap_or_default();
+        Ok(Some((queue.first, to)))
     }
 
     /// Whether parcels can be taken: what fails of them has to go back.
     pub fn takes_parcels(&self) -> Result<bool, Coded> {
-        let Queue { first, next } = read(&self.state.snapshot(), &QUEUES, &*PARCELS)?.unwrap_or_default();
-        Ok(self.traffic().can_return(next.saturating_sub(first)))
+        let waiting: Waiting = read(&self.state.snapshot(), &PARCELS_WAITING, &[])?.unwrap_or_default();
+        Ok(self.traffic().can_return(waiting.messages))
     }
 
     /// Whether the cluster has told the chain its mailbox, as far as the state knows.
@@ -282,7 +360,8 @@ impl Replica {
         mailbox: Option<Fact>,
         now_ms: u64,
     ) -> Result<Ticket, Coded> {
-        let about = ("phala/route/v1", number, place.head.hash(), mailbox.as_ref().map(|fact| fact.head.hash()));
+        let about =
+            ("phala/route/v2", number, contract, place.head.hash(), mailbox.as_ref().map(|fact| fact.head.hash()));
         self.command(&about, phala_session::Action::Route { contract, place, mailbox }, now_ms)
     }
 

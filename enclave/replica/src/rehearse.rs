@@ -9,7 +9,7 @@
 
 use crate::{
     Replica,
-    execute::MAX_COMMAND_OUTPUT,
+    execute::{reply_gas, reply_too_dear},
     layout::{CODE, Note},
     logs,
     world::Layer,
@@ -66,12 +66,12 @@ impl Replica {
         };
         let (outcome, events, effects, debug) = match self.engine.execute(layer, invocation) {
             Ok(done) => {
-                let too_large = done.data.len() > MAX_COMMAND_OUTPUT;
-                let result = match too_large {
-                    true => Err(Coded::new(Code::ReplyTooLarge, format!("{} bytes", done.data.len()))),
-                    false => Ok(Output { flags: done.flags, data: done.data }),
+                let gas_used = done.gas_used.saturating_add(reply_gas(&done.data));
+                let outcome = match reply_too_dear(&done.data, done.gas_used, rehearsal.gas_limit) {
+                    Some(dear) => dear,
+                    None => Outcome { result: Ok(Output { flags: done.flags, data: done.data }), gas_used },
                 };
-                (Outcome { result, gas_used: done.gas_used }, done.events, done.effects, done.debug)
+                (outcome, done.events, done.effects, done.debug)
             }
             Err(failure) if failure.is_fault() => return Err(failure.coded()),
             Err(failure) => {

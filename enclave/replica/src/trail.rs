@@ -136,8 +136,8 @@ impl Replica {
 
     /// Goes on to a newer state, as a reader does. `members` are the identities of the steps' epoch. Returns its height.
     ///
-    /// Errors: `BadFinality` if no quorum vouches for the state, or it is not newer; `StorageFailed` if the changes lead
-    /// elsewhere, or the disk fails. Nothing has changed then.
+    /// Errors: `BadFinality` if no quorum vouches for the state, or it is not newer; `OtherHistory` if the changes do not
+    /// lead there from here; `StorageFailed`. Nothing has changed then.
     pub fn advance(&self, steps: &Steps, members: &[PublicKey]) -> Result<u64, Coded> {
         let bad = || Coded::new(Code::BadFinality, "a member gives a state that no quorum vouches for");
         let (header, root) = steps.word.check(&self.genesis_hash, self.entries.cluster, members).ok_or_else(bad)?;

@@ -223,10 +223,10 @@ impl Acceptor {
                         addressed(header, Target::Contract(query.contract))?;
                         Incoming::Call(Call::Logs(query))
                     }
-                    Operation::Balance(account) => {
+                    Operation::Balance(query) => {
                         everything(&certificate.scope)?;
                         addressed(header, Target::Worker(self.place.worker))?;
-                        Incoming::Call(Call::Balance(account))
+                        Incoming::Call(Call::Balance(query))
                     }
                     Operation::History(height) => {
                         addressed(header, Target::Worker(self.place.worker))?;

@@ -1,9 +1,9 @@
 //! The client's side: seals requests and opens replies.
 
 use crate::{
-    Answer, Command, CommandId, Envelope, FrameReply, FrameRequest, Header, LogQuery, Opening, Operation, PartQuery,
-    Query, Receiver, Rehearsal, Request, Response, Scope, Sender, SessionCertificate, SessionKey, SignedCertificate,
-    SignedCommand, Target, VERSION,
+    Answer, BalanceQuery, Command, CommandId, Envelope, FrameReply, FrameRequest, Header, LogQuery, Opening, Operation,
+    PartQuery, Query, Receiver, Rehearsal, Request, Response, Scope, Sender, SessionCertificate, SessionKey,
+    SignedCertificate, SignedCommand, Target, VERSION,
     crypto::{self, Key, SenderContext},
     padding,
 };
@@ -172,11 +172,11 @@ impl Client {
     /// Seals the question after a balance.
     pub fn balance(
         &self,
-        account: AccountId,
+        query: BalanceQuery,
         max_height: u32,
         rng: &mut impl CryptoRng,
     ) -> Result<Sealed<PendingReply>, Coded> {
-        self.signed(Target::Worker(self.key.worker), Operation::Balance(account), max_height, rng)
+        self.signed(Target::Worker(self.key.worker), Operation::Balance(query), max_height, rng)
     }
 
     /// Seals the question after headers.

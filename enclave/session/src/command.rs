@@ -6,12 +6,15 @@ use ed25519_dalek::{Signer, SigningKey};
 use phala_primitives::{
     AccountId, Balance, ClusterId, Code, Coded, Fact, Hash, blake2_256,
     bridge::Inbound,
-    limits::{CODE_PART, MAX_COMMAND, MAX_COMMAND_GAS, MAX_COMMAND_LIFE_MS},
+    limits::{MAX_COMMAND, MAX_COMMAND_GAS, MAX_COMMAND_LIFE_MS, PART},
 };
 use std::fmt;
 
 /// Name of a command, drawn at random by the client. Within an account no two commands have the same.
 pub type CommandId = [u8; 16];
+
+/// Name of an input that comes in parts, drawn at random by the client.
+pub type InputId = [u8; 16];
 
 /// What a command does.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
@@ -23,7 +26,7 @@ pub enum Action {
         /// Selector and arguments.
         data: Vec<u8>,
     },
-    /// Gives the cluster a contract's code, at most `CODE_PART` bytes; a larger one goes in parts.
+    /// Gives the cluster a contract's code, at most `PART` bytes; a larger one goes in parts.
     Upload {
         /// The code.
         code: Vec<u8>,
@@ -80,7 +83,7 @@ pub enum Action {
         /// That the chain has this `ClusterPolicy`.
         proof: Fact,
     },
-    /// Gives the cluster a part of a code that is larger than `CODE_PART` bytes, which is the length of all parts but
+    /// Gives the cluster a part of a code that is larger than `PART` bytes, which is the length of all parts but
     /// the last. The parts come in their order; with the last of them the code is there.
     #[codec(index = 10)]
     UploadPart {
@@ -117,6 +120,31 @@ pub enum Action {
     /// Has the chain publish the key for parcels to this cluster, once. Only members of the cluster may.
     #[codec(index = 21)]
     Mailbox,
+    /// Gives the cluster a part of the input of a call that is too large for one command. The parts come in their order;
+    /// the last comes with [`Action::CallInParts`].
+    #[codec(index = 22)]
+    InputPart {
+        /// Name of the input. Other accounts' are others.
+        input: InputId,
+        /// Length of the whole, in bytes.
+        size: u32,
+        /// Number of the part, from 0.
+        part: u32,
+        /// Its bytes: `PART` of them.
+        bytes: Vec<u8>,
+    },
+    /// Calls a contract with an input whose other parts are there. Whatever comes of it, they are gone.
+    #[codec(index = 23)]
+    CallInParts {
+        /// The contract.
+        contract: AccountId,
+        /// Name of the input.
+        input: InputId,
+        /// Length of the whole, in bytes.
+        size: u32,
+        /// The last part.
+        last: Vec<u8>,
+    },
     /// Gives a contract the code that the chain names for it. Anyone may bring it: the deployer decided on the chain.
     #[codec(index = 7)]
     Upgrade {
@@ -133,9 +161,10 @@ impl Action {
     /// The contract that is called, created or upgraded in the name of the command's account.
     pub fn contract(&self) -> Option<&AccountId> {
         match self {
-            Self::Call { contract, .. } | Self::Instantiate { contract, .. } | Self::Upgrade { contract, .. } => {
-                Some(contract)
-            }
+            Self::Call { contract, .. }
+            | Self::CallInParts { contract, .. }
+            | Self::Instantiate { contract, .. }
+            | Self::Upgrade { contract, .. } => Some(contract),
             Self::Upload { .. }
             | Self::Deliver { .. }
             | Self::Inbox { .. }
@@ -146,7 +175,8 @@ impl Action {
             | Self::Barrier
             | Self::Route { .. }
             | Self::Mailbox
-            | Self::UploadPart { .. } => None,
+            | Self::UploadPart { .. }
+            | Self::InputPart { .. } => None,
         }
     }
 
@@ -184,6 +214,8 @@ impl fmt::Debug for Action {
             Self::UploadPart { code_hash, part, bytes, .. } => {
                 write!(f, "UploadPart {{ {code_hash}, {part}, {} bytes }}", bytes.len())
             }
+            Self::InputPart { part, bytes, .. } => write!(f, "InputPart {{ {part}, {} bytes }}", bytes.len()),
+            Self::CallInParts { contract, size, .. } => write!(f, "CallInParts {{ {contract}, {size} bytes }}"),
             Self::Hook { contract, request } => write!(f, "Hook {{ {contract}, {} bytes }}", request.len()),
             Self::Upgrade { contract, code_hash, .. } => write!(f, "Upgrade {{ {contract}, {code_hash} }}"),
         }
@@ -274,8 +306,8 @@ impl SignedCommand {
             ));
         }
         match &command.action {
-            Action::Upload { code: bytes, .. } | Action::UploadPart { bytes, .. } if bytes.len() > CODE_PART => {
-                return Err(Coded::new(Code::CodeTooLarge, format!("for one command, of at most {CODE_PART} bytes")));
+            Action::Upload { code: bytes, .. } | Action::UploadPart { bytes, .. } if bytes.len() > PART => {
+                return Err(Coded::new(Code::CodeTooLarge, format!("for one command, of at most {PART} bytes")));
             }
             _ => {}
         }

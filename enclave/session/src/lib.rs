@@ -84,14 +84,14 @@ pub use acceptor::{
 };
 pub use certificate::{CertificateCache, MAX_SCOPE, Scope, SessionCertificate, SignedCertificate};
 pub use client::{Client, ClientSession, Credentials, Handshake, PendingReply, Sealed, random_id};
-pub use command::{Action, Command, CommandId, SignedCommand};
+pub use command::{Action, Command, CommandId, InputId, SignedCommand};
 pub use frames::{MAX_SESSION_MS, Receiver, Sender};
 pub use keyring::{GRACE_MS, ROTATE_MS};
 pub use phala_primitives::RequestId;
 pub use receipt::{CommandReceipt, Outcome, Output, QueryReceipt, ReceiptError};
 pub use rng::SystemRng;
 pub use wire::{
-    Answer, Call, Envelope, EventChain, FrameReply, FrameRequest, Freshness, Header, KeyId, LogPage, LogQuery,
-    LogRecord, MAX_HEADERS, MAX_PADDED, Opening, Operation, PartQuery, Query, Rehearsal, Rehearsed, Request, Response,
-    Said, SessionKey, SignedSessionKey, Target, VERSION,
+    Answer, BalanceQuery, Call, Envelope, EventChain, FrameReply, FrameRequest, Freshness, Header, KeyId, LogPage,
+    LogQuery, LogRecord, MAX_HEADERS, MAX_PADDED, Opening, Operation, PartQuery, Query, Rehearsal, Rehearsed, Request,
+    Response, Said, SessionKey, SignedSessionKey, Target, VERSION,
 };

@@ -125,18 +125,33 @@ impl QueryReceipt {
 
     /// What the replica signs, as the chain can judge it.
     pub fn claim(&self) -> QueryClaim {
+        // All by name, so that nothing can join the receipt and stay unsigned.
+        let Self {
+            contract,
+            request_id,
+            query_hash,
+            cluster,
+            epoch,
+            height,
+            entry,
+            entry_time_ms,
+            state_root,
+            time_ms,
+            reply_hash,
+            signature: _,
+        } = *self;
         QueryClaim {
-            contract: self.contract,
-            request_id: self.request_id,
-            query_hash: self.query_hash,
-            cluster: self.cluster,
-            epoch: self.epoch,
-            height: self.height,
-            entry: self.entry,
-            entry_time_ms: self.entry_time_ms,
-            state_root: self.state_root,
-            time_ms: self.time_ms,
-            reply_hash: self.reply_hash,
+            contract,
+            request_id,
+            query_hash,
+            cluster,
+            epoch,
+            height,
+            entry,
+            entry_time_ms,
+            state_root,
+            time_ms,
+            reply_hash,
         }
     }
 

@@ -163,7 +163,7 @@ pub enum Operation {
     Logs(LogQuery),
     /// What the account owns in the cluster, or a contract of which it is the owner.
     #[codec(index = 4)]
-    Balance(AccountId),
+    Balance(BalanceQuery),
     /// A part of a query that another member of the cluster answers. Only members may ask: their identity is the account.
     #[codec(index = 7)]
     Part(PartQuery),
@@ -304,6 +304,17 @@ pub struct LogQuery {
     pub limit: u32,
     /// How long to wait for one if there is none, in milliseconds.
     pub wait_ms: u32,
+    /// Height of the command log below which the records of commands would be too old, as in a [`Query`].
+    pub min_height: u64,
+}
+
+/// Whose money is asked after.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct BalanceQuery {
+    /// The account that asks, or a contract of which it is the owner.
+    pub account: AccountId,
+    /// Height of the command log below which the state would be too old, as in a [`Query`].
+    pub min_height: u64,
 }
 
 /// Records of a contract's log.
@@ -397,7 +408,7 @@ pub enum Call {
     Logs(LogQuery),
     /// What the account owns in the cluster, or a contract of which it is the owner.
     #[codec(index = 4)]
-    Balance(AccountId),
+    Balance(BalanceQuery),
     /// A part of a query that another member answers.
     #[codec(index = 7)]
     Part(PartQuery),

@@ -29,7 +29,7 @@ pub type Changes = BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>;
 /// Memory for pages of the database.
 const CACHE: usize = 24 << 20;
 /// Changes when what is stored does.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Space and value by path.
 const VALUES: TableDefinition<'static, [u8; 32], &'static [u8]> = TableDefinition::new("values");
 const NODES: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("nodes");
@@ -46,6 +46,9 @@ pub enum StateError {
     /// The file holds something that this store did not write, or wrote earlier.
     #[error("the state was altered, rolled back in part, or belongs to another cluster: {0}")]
     Altered(String),
+    /// Changes of entries lead to another state than they should: this one does not lie below it.
+    #[error("the changes lead to another root")]
+    OtherRoot,
     /// The file was written by another version of this program.
     #[error("the state has format {0}, this program reads {FORMAT}")]
     Format(u32),
@@ -70,6 +73,7 @@ impl StateError {
     pub fn code(&self) -> Code {
         match self {
             Self::Format(_) => Code::UnknownFormat,
+            Self::OtherRoot => Code::OtherHistory,
             Self::Altered(_) | Self::Disk(_) => Code::StorageFailed,
             Self::Height { .. } | Self::Tree(_) => Code::Internal,
         }
@@ -466,7 +470,7 @@ impl State {
                 return Err(StateError::Height { applied: before.applied.height, got: to.height });
             }
             if root != to.root {
-                return Err(altered("the changes lead to another root"));
+                return Err(StateError::OtherRoot);
             }
             Ok(Meta { format: FORMAT, applied: *to, version, note, restoring: false })
         })?;

@@ -4,7 +4,6 @@ use crate::{
     BlockInfo, Caller, Capacity, Entry, Execution, Extension, Failure, Invocation, Limits, Mode, VmError, World,
     WorldError,
     error::Reason,
-    fork::input_limit,
     frame::{Frame, Machine, Role},
     lane::{Bound, Lane},
     limits::MAX_DEPTH,
@@ -167,7 +166,7 @@ impl Engine {
         invocation: &Invocation,
         turn: Option<Turn>,
     ) -> Result<(Frame, Box<Machine>), Reason> {
-        check_input(&invocation.data, &limits, matches!(invocation.mode, Mode::Command { .. }))?;
+        check_input(&invocation.data, &limits)?;
         let contract = invocation.contract;
         let existing = world.code_hash(&contract)?;
         let (code_hash, role) = match (invocation.entry, existing) {
@@ -223,7 +222,7 @@ impl Engine {
         block: BlockInfo,
         (turn, ticks): (Turn, u64),
     ) -> Result<Execution, Failure> {
-        check_input(frame.input.as_deref().unwrap_or_default(), &limits, false).map_err(Failure::early)?;
+        check_input(frame.input.as_deref().unwrap_or_default(), &limits).map_err(Failure::early)?;
         let code = world.code_hash(&frame.contract).map_err(|error| Failure::early(error.into()))?;
         let missing = || Failure::early(Reason::contract(Code::NoContract, frame.contract.to_string()));
         frame.code_hash = code.ok_or_else(missing)?;
@@ -234,8 +233,8 @@ impl Engine {
     }
 }
 
-fn check_input(data: &[u8], limits: &Limits, metered: bool) -> Result<(), Reason> {
-    let limit = input_limit(limits, metered);
+fn check_input(data: &[u8], limits: &Limits) -> Result<(), Reason> {
+    let limit = limits.message_bytes;
     if data.len() > limit {
         let detail = format!("{} bytes of input where {limit} are allowed", data.len());
         return Err(Reason::contract(Code::TooLarge, detail));

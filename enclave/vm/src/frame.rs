@@ -113,9 +113,15 @@ impl Machine {
         &self.limits
     }
 
-    /// Longest input or output of a call, in bytes.
+    /// Longest input or output of a call by a contract, in bytes.
     pub(crate) fn message_limit(&self) -> usize {
         input_limit(&self.limits, self.metered())
+    }
+
+    /// Longest output of the contract that runs, in bytes: what goes to the one who asked may be longer than what goes to
+    /// another contract.
+    pub(crate) fn reply_limit(&self) -> usize {
+        if self.stack.len() > 1 { self.message_limit() } else { self.limits.message_bytes }
     }
 
     /// Takes linear memory for an instance that grows.

@@ -36,9 +36,10 @@ pub struct Limits {
     pub value_bytes: usize,
     /// Most bytes of keys and values that one execution may hold back for writing.
     pub change_bytes: usize,
-    /// Longest input and output of a call in a command, in bytes.
+    /// Longest input and output of a call of one contract by another in a command, in bytes. What a contract was asked
+    /// with may be longer, and be handed on as it is.
     pub call_bytes: usize,
-    /// The same in a query.
+    /// Longest input and output of a query or command, and of a call of one contract by another in a query, in bytes.
     pub message_bytes: usize,
     /// Most events of one execution.
     pub events: usize,

@@ -67,8 +67,15 @@ impl Witness {
         let identity = *self.members.get(signer)?;
         let known = self.votes.entry((view, signer)).or_default();
         let Some(other) = known.iter_mut().find(|other| other.ballot.excludes(&vote.ballot)) else {
-            if known.iter().all(|other| other.ballot != vote.ballot) {
-                known.push(vote);
+            match known.iter_mut().find(|other| other.ballot == vote.ballot) {
+                None => known.push(vote),
+                // A forged vote must not stand in for the genuine one.
+                Some(other) if other.signature != vote.signature => {
+                    if vote.is_by(&identity, &self.namespace, self.epoch, view) {
+                        *other = vote;
+                    }
+                }
+                Some(_) => {}
             }
             return None;
         };

@@ -67,6 +67,7 @@ fn a_follower_misses_nothing_when_its_worker_dies() {
                     from: 0,
                     limit: 100,
                     wait_ms: 0,
+                    min_height: 0,
                 };
                 found += alice.cluster.log_of(&replica.worker, &query).await.map_or(0, |page| page.records.len());
             }

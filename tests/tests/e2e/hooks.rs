@@ -2,14 +2,12 @@
 //! gets it, and a flood holds up nobody else.
 
 use crate::{
-    harness::{fixture, run},
-    person::{GAS, Person, code},
+    harness::run,
+    person::{self, GAS, Person, answer, code},
 };
-use codec::{Decode, Encode};
 use futures::future::join_all;
 use phala_client::Contract;
 use phala_devnet::{Config, Devnet};
-use serde_json::Value;
 use std::time::Duration;
 
 /// The example in GitHub's documentation: what its servers would send.
@@ -18,20 +16,14 @@ const BODY: &str = "Hello, World!";
 const SIGNATURE: &str = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
 
 fn input(label: &str, argument: &str) -> Vec<u8> {
-    let bundle: Value = serde_json::from_slice(&std::fs::read(fixture("webhook.contract")).unwrap()).unwrap();
-    let spec = &bundle["spec"];
-    let mut all = ["constructors", "messages"].iter().flat_map(|list| spec[list].as_array().unwrap());
-    let entry = all.find(|entry| entry["label"] == label).unwrap();
-    let mut data = hex::decode(entry["selector"].as_str().unwrap().trim_start_matches("0x")).unwrap();
-    argument.encode_to(&mut data);
-    data
+    person::input("webhook.contract", label, argument)
 }
 
 /// How many the contract has counted, with those of these answers: whichever replica is asked must be as far.
 async fn count(webhook: &Contract, answers: &[Answer]) -> u64 {
     answers.iter().filter_map(|answer| answer.entry).for_each(|height| webhook.cluster().observe(height));
     let answered = webhook.query(input("count", "star")).await.unwrap();
-    Result::<u64, u8>::decode(&mut &*answered.output.data).unwrap().unwrap()
+    answer(&answered.output.data)
 }
 
 struct Sender {
@@ -54,11 +46,11 @@ impl Sender {
     }
 
     async fn post(&self, worker: &str, name: &str, signature: &str) -> Answer {
-        answer(self.request(worker, "github", name, signature)).await
+        read(self.request(worker, "github", name, signature)).await
     }
 }
 
-async fn answer(request: reqwest::RequestBuilder) -> Answer {
+async fn read(request: reqwest::RequestBuilder) -> Answer {
     let response = request.timeout(Duration::from_secs(30)).send().await.unwrap();
     let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     let (status, entry, policy) =
@@ -83,7 +75,7 @@ fn signed_deliveries_count_once_whichever_worker_gets_them() {
         assert_eq!((again.status, again.text.as_str()), (200, "known"));
         assert_eq!(sender.post(&workers[2], "2", &SIGNATURE.replace('7', "8")).await.status, 401);
         assert_eq!(
-            answer(sender.http.get(format!("{}/v1/hooks/{}/github", workers[0], sender.contract))).await.status,
+            read(sender.http.get(format!("{}/v1/hooks/{}/github", workers[0], sender.contract))).await.status,
             405
         );
         assert_eq!(count(&webhook, &[first, again]).await, 1);
@@ -92,7 +84,7 @@ fn signed_deliveries_count_once_whichever_worker_gets_them() {
         let keyed = |worker: &str, name: &str| {
             sender.request(worker, "github/deep", name, SIGNATURE).header("idempotency-key", "once")
         };
-        let (one, two) = (answer(keyed(&workers[1], "3")).await, answer(keyed(&workers[3], "4")).await);
+        let (one, two) = (read(keyed(&workers[1], "3")).await, read(keyed(&workers[3], "4")).await);
         assert_eq!((one.status, two.status), (201, 201));
         assert!(one.entry.is_some() && one.entry == two.entry, "both are told what the first came to");
         assert_eq!(count(&webhook, &[one, two]).await, 2);
@@ -104,12 +96,12 @@ fn signed_deliveries_count_once_whichever_worker_gets_them() {
 }
 
 async fn refused(sender: &Sender, worker: &str) {
-    let other = answer(sender.request(worker, "other", "5", SIGNATURE)).await;
+    let other = read(sender.request(worker, "other", "5", SIGNATURE)).await;
     assert_eq!((other.status, &other.text[..5]), (404, "P2051"));
     let nobody = Sender { http: sender.http.clone(), contract: phala_primitives::AccountId([9; 32]).to_string() };
     let missing = nobody.post(worker, "5", SIGNATURE).await;
     assert_eq!((missing.status, &missing.text[..5]), (404, "P2001"));
-    let large = answer(sender.request(worker, "github", "5", SIGNATURE).body(vec![b'x'; (128 << 10) + 1])).await;
+    let large = read(sender.request(worker, "github", "5", SIGNATURE).body(vec![b'x'; (128 << 10) + 1])).await;
     assert_eq!((large.status, &large.text[..5]), (413, "P2052"));
 }
 

@@ -208,7 +208,14 @@ fn timers_call_once_or_again_and_again_until_cancelled() {
         // A callback that fails is told in the log, and stops nobody.
         let little_gas = (SELECTOR, vec![0u8; 4], 10u64).encode();
         send([&102u32.to_le_bytes()[..], &[0xfe], &(1u64, 0u64).encode(), &little_gas].concat()).await;
-        let query = LogQuery { contract: contract.address(), queries: false, from: 0, limit: 10, wait_ms: 10_000 };
+        let query = LogQuery {
+            contract: contract.address(),
+            queries: false,
+            from: 0,
+            limit: 10,
+            wait_ms: 10_000,
+            min_height: 0,
+        };
         let page = alice.cluster.log(&query).await.unwrap();
         assert_eq!(page.records.len(), 1);
         let eve = Person::new("Eve", &net.rpc_url(), net.genesis()).await;

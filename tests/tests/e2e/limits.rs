@@ -8,9 +8,9 @@ use crate::{
 };
 use codec::{DecodeAll, Encode};
 use futures::future::join_all;
-use phala_client::{Account, Call, Contract, Session};
+use phala_client::{Account, Action, Call, Contract, Session};
 use phala_devnet::{Config, Devnet};
-use phala_primitives::{ClusterPolicy, Code, Coded, blake2_256, limits::CODE_PART};
+use phala_primitives::{ClusterPolicy, Code, Coded, blake2_256, limits::PART};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -151,11 +151,14 @@ fn every_limit_has_its_code_and_is_counted() {
         }
         let request = ("http://127.0.0.1/", "GET", Vec::<(String, String)>::new(), Vec::<u8>::new());
         let ask = extension(101, (request, 400u64, (*b"part", Vec::<u8>::new(), 0u64)));
+        let whole = Action::Call { contract: bad.address(), data: vec![0; 1100 << 10] };
+        let whole = bad.cluster().sign(whole, GAS);
         let commands = [
             (send(&bad, input(contracts::STORE_TOO_MUCH, b""), GAS).await, Code::StorageLimit),
             (send(&bad, input(contracts::LOOP, b""), 1_000_000).await, Code::OutOfGas),
             (send(&bad, input(contracts::LOOP, b""), 2 * GAS).await, Code::GasLimitTooHigh),
-            (send(&bad, vec![0; 1100 << 10], GAS).await, Code::CommandTooLarge),
+            (bad.cluster().send(&whole).await.map(|_| vec![]), Code::CommandTooLarge),
+            (send(&bad, vec![0; 65 << 10], GAS).await, Code::TooLarge),
             (send(&large, vec![], GAS).await, Code::ContractMemoryLimit),
             (send(&small, ask, GAS).await, Code::HttpOff),
         ];
@@ -192,15 +195,15 @@ fn every_limit_has_its_code_and_is_counted() {
 }
 
 #[test]
-fn large_queries_and_large_codes_pass() {
+fn large_queries_commands_and_codes_pass() {
     run(Duration::from_secs(240), async {
         let (net, alice) = network().await;
         // Two MiB of data that nothing looks at: it goes in parts.
-        let data = "\\07".repeat(4 * CODE_PART);
+        let data = "\\07".repeat(4 * PART);
         let text = SOURCE
             .replace("(func (export \"deploy\"))", "(func (export \"deploy\")) (data (i32.const 20000000) \"DATA\")");
         let code = wat::parse_str(text.replace("DATA", &data)).unwrap();
-        assert!(code.len() > 4 * CODE_PART);
+        assert!(code.len() > 4 * PART);
         let contract = alice.deploy(code, vec![]).await.unwrap();
         let session = Session::open(&alice.cluster).await.unwrap();
         for length in [100 << 10, 1 << 20, 8 << 20, (16 << 20) - 1000] {
@@ -209,6 +212,10 @@ fn large_queries_and_large_codes_pass() {
             let answer = contract.query(question.clone()).await.unwrap();
             println!("{length} bytes there and back in {:?}", started.elapsed());
             assert!(answer.output.data == question, "{length} bytes");
+            let started = Instant::now();
+            let returned = outcome(contract.call(question.clone(), GAS).await.unwrap()).unwrap();
+            println!("as a command in {:?}", started.elapsed());
+            assert!(returned == question, "{length} bytes by a command");
             assert!(session.query(contract.address(), question.clone()).await.unwrap().output.data == question);
         }
         assert_eq!(code_of(contract.query(vec![1; 18 << 20]).await), Code::TooLarge);

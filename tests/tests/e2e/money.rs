@@ -2,10 +2,10 @@
 
 use crate::{
     harness::{Dice, LOG, Net, Shell, eventually, fixture, run},
-    person::{GAS, Person, outcome},
+    person::{GAS, Person, answer, code, input, outcome},
 };
 use codec::Encode;
-use phala_client::{Call, Contract};
+use phala_client::{Call, Contract, Freshness};
 use phala_devnet::{Config, Devnet};
 use phala_primitives::{AccountId, Balance, PHA, bridge::pot};
 use std::time::Duration;
@@ -89,6 +89,54 @@ fn money_crosses_both_ways_while_a_worker_dies() {
         assert_eq!(alice.cluster.balance(alices).await, Ok(0));
         assert_eq!(alice.cluster.balance(till.address()).await, Ok((20 - 5 + 1 - 3 - 2) * PHA));
         assert_eq!(free(&bob, pot(0)).await, (20 - 5 + 1 - 3 - 2) * PHA + EXISTENCE);
+        net.stop().await;
+    });
+}
+
+#[test]
+fn a_contract_hears_of_every_payment_to_its_account_on_the_chain_once() {
+    const TILL: &str = "till.contract";
+    run(Duration::from_secs(300), async {
+        let mut net = Devnet::start(Config::default(), |_| ()).await.unwrap();
+        let alice = Person::new("Alice", &net.rpc_url(), net.genesis()).await;
+        let bob = Person::new("Bob", &net.rpc_url(), net.genesis()).await;
+        let chain = bob.cluster.chain();
+        let till = alice.deploy(code(TILL), input(TILL, "new", ())).await.unwrap();
+        let address = till.address();
+        let order = async |label| {
+            let answer = outcome(till.call(input(TILL, label, ()), GAS).await.unwrap()).unwrap();
+            assert_eq!(answer, [0, 0], "{label}");
+        };
+        let heard = async || {
+            let query = input(TILL, "on_chain", ());
+            let answered = alice.cluster.query_fresh(address, query, 0, Freshness::Linearizable).await.unwrap();
+            answer::<Balance>(&answered.output.data)
+        };
+        let pay = async |amount| {
+            chain.submit(&bob.account, &Call::transfer_keep_alive(&address, amount)).await.unwrap();
+        };
+        pay(2 * PHA).await;
+        order("watch").await;
+        // The deposit is held.
+        let began = || async { (free(&bob, address).await < 2 * PHA - PHA / 20).then_some(()) };
+        eventually("the watch begins", UNDER_WAY, began).await;
+        let mut dice = Dice::new();
+        net.kill_worker(dice.below(4) as usize).unwrap();
+        for amount in 1..=5 {
+            pay(amount * PHA).await;
+        }
+        let all = || async { (heard().await >= 15 * PHA).then_some(()) };
+        eventually("all payments are heard of", UNDER_WAY, all).await;
+        order("unwatch").await;
+        let fees = PHA / 10;
+        let ended = || async { (free(&bob, address).await > 17 * PHA - fees).then_some(()) };
+        eventually("the watch ends", UNDER_WAY, ended).await;
+        pay(7 * PHA).await;
+        // What is deposited later arrives later.
+        let bobs = bob.account.id();
+        chain.submit(&bob.account, &Call::deposit(0, &bobs, PHA)).await.unwrap();
+        has(&bob, bobs, PHA).await;
+        assert_eq!(heard().await, 15 * PHA);
         net.stop().await;
     });
 }

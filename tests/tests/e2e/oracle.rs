@@ -1,13 +1,12 @@
 //! A contract that uses what Phala adds: HTTP, keys, the log, random numbers.
 
 use crate::{
-    harness::{LOG, Net, eventually, fixture, run},
-    person::{GAS, Person, code, code_of, outcome},
+    harness::{LOG, Net, eventually, run},
+    person::{self, GAS, Person, answer, code, code_of, outcome},
 };
-use codec::{Decode, DecodeAll, Encode};
+use codec::{Decode, Encode};
 use phala_client::{Contract, LogQuery, LogRecord, Said, Session};
 use phala_primitives::{AccountId, Code, Coded};
-use serde_json::Value;
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -91,20 +90,8 @@ async fn deploy(owner: &Person, source: &str) -> Contract {
     owner.deploy(code("oracle.contract"), input(NEW, (source, "price"))).await.unwrap()
 }
 
-/// Selector and arguments of a constructor or message.
 fn input(label: &str, arguments: impl Encode) -> Vec<u8> {
-    let bundle: Value = serde_json::from_slice(&std::fs::read(fixture("oracle.contract")).unwrap()).unwrap();
-    let list = if label == NEW { "constructors" } else { "messages" };
-    let entry = bundle["spec"][list].as_array().unwrap().iter().find(|entry| entry["label"] == label).unwrap();
-    let mut data = hex::decode(entry["selector"].as_str().unwrap().trim_start_matches("0x")).unwrap();
-    arguments.encode_to(&mut data);
-    data
-}
-
-/// What a message returned, out of ink!'s own `Result`.
-fn answer<T: Decode>(data: &[u8]) -> T {
-    assert_eq!(data.first(), Some(&0), "no answer of a message: {data:?}");
-    T::decode_all(&mut &data[1..]).unwrap()
+    person::input("oracle.contract", label, arguments)
 }
 
 async fn ask<T: Decode>(oracle: &Contract, label: &str, arguments: impl Encode) -> T {
@@ -131,7 +118,7 @@ async fn fetches(oracle: &Contract, source: &str) -> Quote {
 }
 
 async fn log(reader: &Person, oracle: AccountId) -> Result<Vec<LogRecord>, Coded> {
-    let query = LogQuery { contract: oracle, queries: false, from: 0, limit: 100, wait_ms: 0 };
+    let query = LogQuery { contract: oracle, queries: false, from: 0, limit: 100, wait_ms: 0, min_height: 0 };
     Ok(reader.cluster.log(&query).await?.records)
 }
 

@@ -1,8 +1,8 @@
 //! Somebody with an account, and the two contracts that come with the repository, called by hand.
 
 use crate::harness::{Net, fixture};
-use codec::{Decode, Encode};
-use phala_client::{Account, Chain, Cluster, Contract, Executed, Scope};
+use codec::{Decode, DecodeAll, Encode};
+use phala_client::{Account, Chain, Cluster, Contract, Executed, Freshness, Scope};
 use phala_primitives::{AccountId, ClusterId, Code, Coded, Hash};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
@@ -57,10 +57,31 @@ impl Person {
     }
 }
 
+fn parsed(bundle: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(fixture(bundle)).unwrap()).unwrap()
+}
+
+fn unhex(text: &Value) -> Vec<u8> {
+    hex::decode(text.as_str().unwrap().trim_start_matches("0x")).unwrap()
+}
+
 /// The code in a bundle.
 pub(crate) fn code(bundle: &str) -> Vec<u8> {
-    let bundle: Value = serde_json::from_slice(&std::fs::read(fixture(bundle)).unwrap()).unwrap();
-    hex::decode(bundle["source"]["wasm"].as_str().unwrap().trim_start_matches("0x")).unwrap()
+    unhex(&parsed(bundle)["source"]["wasm"])
+}
+
+/// Selector and arguments of a constructor or message in a bundle.
+pub(crate) fn input(bundle: &str, label: &str, arguments: impl Encode) -> Vec<u8> {
+    let spec = &parsed(bundle)["spec"];
+    let mut all = ["constructors", "messages"].iter().flat_map(|list| spec[list].as_array().unwrap());
+    let entry = all.find(|entry| entry["label"] == label).unwrap();
+    [unhex(&entry["selector"]), arguments.encode()].concat()
+}
+
+/// What a message returned, out of ink!'s own `Result`.
+pub(crate) fn answer<T: Decode>(data: &[u8]) -> T {
+    assert_eq!(data.first(), Some(&0), "no answer of a message: {data:?}");
+    T::decode_all(&mut &data[1..]).unwrap()
 }
 
 /// The code of a failed call, for comparison.
@@ -95,7 +116,7 @@ pub(crate) mod flipper {
 
 /// Calls of the token.
 pub(crate) mod token {
-    use super::{AccountId, Contract, Decode, Encode};
+    use super::{AccountId, Contract, Decode, Encode, Freshness};
 
     /// Its constructor.
     pub(crate) fn new(supply: u128) -> Vec<u8> {
@@ -123,8 +144,9 @@ pub(crate) mod token {
         answer == [0, 0]
     }
 
-    /// What an account owns.
+    /// What an account owns, with all that was acknowledged to anyone.
     pub(crate) async fn balance(token: &Contract, owner: &AccountId) -> u128 {
-        amount(&token.query(balance_of(owner)).await.unwrap().output.data)
+        let asked = token.cluster().query_fresh(token.address(), balance_of(owner), 0, Freshness::Linearizable).await;
+        amount(&asked.unwrap().output.data)
     }
 }

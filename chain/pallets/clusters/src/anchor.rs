@@ -1,6 +1,9 @@
 //! The proof that a cluster's log reached an entry.
 
-use crate::pallet::{Clusters, Config, Error, MAX_PROOF, Pallet, StuckSince};
+use crate::{
+    limits::MAX_PROOF,
+    pallet::{Clusters, Config, Error, Pallet, StuckSince},
+};
 use codec::{Decode, DecodeAll, Encode};
 use frame_support::ensure;
 use pallet_registry::Pallet as Registry;

@@ -5,7 +5,7 @@
 //! it had, however long ago, and recorded against the worker, once for each offence. The worker then
 //! - loses its seat, present or promised, to a worker of the pool, as a silent member does. If there is nobody to take it,
 //!   or too many would leave at once, it stays until another member [accuses](crate::Call::accuse) it: of a worker that
-//!   is barred one accusation is enough.
+//!   is barred one accusation is enough. A reader loses its place at once.
 //! - gets no seat and waits in no pool for [`BARRED`] blocks, under whatever identity. Each further offence begins
 //!   that time anew.
 //!
@@ -14,7 +14,10 @@
 //!
 //! Invariant: nobody is convicted by anyone's word, only by its own signatures.
 
-use crate::pallet::{BARRED, Clusters, Config, Convictions, Epochs, Error, Event, Offences, Pallet, Placement, Pool};
+use crate::{
+    limits::BARRED,
+    pallet::{Clusters, Config, Convictions, Epochs, Error, Event, Offences, Pallet, Placement, Pool},
+};
 use frame_support::ensure;
 use pallet_registry::Pallet as Registry;
 use phala_primitives::{
@@ -59,8 +62,12 @@ impl<T: Config> Pallet<T> {
         if let Some(place) = Placement::<T>::get(&key)
             && let Some(mut record) = Clusters::<T>::get(place)
         {
-            // If it cannot be now, the next accusation tries again.
-            let _ = Self::expel(place, &mut record, &worker);
+            if let Some(at) = record.readers.iter().position(|reader| *reader == worker) {
+                Self::replace_reader(place, &mut record, at);
+            } else {
+                // If it cannot be now, the next accusation tries again.
+                let _ = Self::expel(place, &mut record, &worker);
+            }
         }
         Ok(())
     }

@@ -12,8 +12,8 @@
 //! Parcels between clusters take their money from the one pot to the other. One that cannot go on, because its sender
 //! is not placed where it comes from or the inbox it is for has no room, goes back at once; one that its receiver did
 //! not take comes back by a message of that cluster. Either way it is then at the end of the sender's inbox, which has
-//! room for it whatever else is in there. Parcels, which cost their cluster nothing here, fill half of an inbox at most;
-//! the other half is for those who pay.
+//! room for it whatever else is in there. Parcels, which cost their cluster nothing here, and events fill half of an inbox
+//! at most; the other half is for those who pay, and for what comes back.
 //!
 //! A contract's address is its account on the chain. What it has dispatched is signed by that account, which also pays
 //! the fee; only calls that the runtime's filter names are let through, in batches as well. A cluster can speak for
@@ -69,7 +69,7 @@ impl<T: Config> Pallet<T> {
     }
 
     /// Appends a message to a cluster's inbox and returns its number.
-    fn append(cluster: ClusterId, message: Inbound) -> u64 {
+    pub(crate) fn append(cluster: ClusterId, message: Inbound) -> u64 {
         let mut bridge = Bridges::<T>::get(cluster);
         let number = bridge.inbox.next;
         bridge.inbox.push_inbound(&message);
@@ -79,7 +79,7 @@ impl<T: Config> Pallet<T> {
     }
 
     /// How many messages the cluster is not known to have taken.
-    fn waiting(cluster: ClusterId) -> u64 {
+    pub(crate) fn waiting(cluster: ClusterId) -> u64 {
         let bridge = Bridges::<T>::get(cluster);
         bridge.inbox.next.saturating_sub(bridge.taken)
     }

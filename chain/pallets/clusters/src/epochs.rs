@@ -1,17 +1,50 @@
 //! How clusters begin, and how their members get from one epoch to the next.
+//!
+//! A cluster's log is voted on with keys that live as long as a process. So a member that restarts has no vote until
+//! the chain starts a new epoch with its new key:
+//!
+//! 1. The worker registers its new identity (`pallet-registry`), recovers its log from disk, and calls
+//!    [`rejoin`](crate::Call::rejoin) with the highest entry that it holds, its *anchor*. An anchor above the epoch's floor
+//!    carries the entry's header and a certificate of the epoch's members, see [`AnchorProof`](crate::AnchorProof).
+//! 2. As long as the others are a quorum, the chain plans the next epoch ([`Plan::Seal`]): they finish the log with an
+//!    entry that names its members, and whoever brings that entry here ([`close`](crate::Call::close)) starts it. The entry
+//!    is the new floor. The log stands still from that entry until the new epoch's members have seen its start.
+//! 3. Otherwise nobody can finish the log ([`Plan::Report`]): every member, restarted or not, stops voting and rejoins.
+//!    When every one has done so with the identity that it holds now, the epoch grows by one, and the log goes on above
+//!    the highest anchor, the new floor.
+//! 4. Who is behind the floor fetches the entries from its peers.
+//!
+//! Invariant: an epoch never goes back and its floor is never below that of the epoch before.
+//! Invariant: a plan to seal does not change, so an epoch has one end.
+//! Invariant: what a quorum finalised in an epoch is at or below the next floor. A sealed log ends at the floor by the
+//! quorum's own word; otherwise all members report, of whom one honest one that took part is enough.
+//!
+//! How a member that never comes back is replaced: see [`members`](crate::members).
 
 use crate::pallet::{
-    Clusters, Config, Creators, Epochs, Error, Event, NextCluster, Open, Pallet, Placement, Plans, Pool, Rejoined,
-    Rejoining,
+    Clusters, Config, Creators, Epochs, Error, Event, NextCluster, Open, Pallet, Placement, Plans, Pool, Rejoining,
 };
+use codec::{Decode, DecodeWithMemTracking, Encode};
 use frame_support::ensure;
 use pallet_registry::Pallet as Registry;
 use phala_primitives::{
-    AccountId, ClusterId,
+    AccountId, ClusterId, PublicKey,
     records::{self, Anchor, Checkpoint, ClusterRecord, Member, Plan, Seal},
 };
+use scale_info::TypeInfo;
 use sp_runtime::{AccountId32, DispatchResult};
 use std::collections::BTreeSet;
+
+/// A member that waits for the next epoch.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, TypeInfo)]
+pub struct Rejoined {
+    /// The worker.
+    pub worker: AccountId,
+    /// The identity that it will vote with.
+    pub identity: PublicKey,
+    /// The highest entry that it holds.
+    pub anchor: Anchor,
+}
 
 impl<T: Config> Pallet<T> {
     pub(crate) fn create(creator: Option<AccountId32>, workers: Vec<AccountId32>) -> DispatchResult {

@@ -1,26 +1,6 @@
 //! Clusters and their epochs, contract code and contracts.
 //!
-//! # Epochs
-//! A cluster's log is voted on with keys that live as long as a process. So a member that restarts has no vote until
-//! the chain starts a new epoch with its new key:
-//!
-//! 1. The worker registers its new identity (`pallet-registry`), recovers its log from disk, and calls
-//!    [`rejoin`](Call::rejoin) with the highest entry that it holds, its *anchor*. An anchor above the epoch's floor
-//!    carries the entry's header and a certificate of the epoch's members, see [`AnchorProof`].
-//! 2. As long as the others are a quorum, the chain plans the next epoch ([`Plan::Seal`](phala_primitives::records::Plan::Seal)): they finish the log with an
-//!    entry that names its members, and whoever brings that entry here ([`close`](Call::close)) starts it. The entry
-//!    is the new floor. The log stands still from that entry until the new epoch's members have seen its start.
-//! 3. Otherwise nobody can finish the log ([`Plan::Report`](phala_primitives::records::Plan::Report)): every member, restarted or not, stops voting and rejoins.
-//!    When every one has done so with the identity that it holds now, the epoch grows by one, and the log goes on above
-//!    the highest anchor, the new floor.
-//! 4. Who is behind the floor fetches the entries from its peers.
-//!
-//! Invariant: an epoch never goes back and its floor is never below that of the epoch before.
-//! Invariant: a plan to seal does not change, so an epoch has one end.
-//! Invariant: what a quorum finalised in an epoch is at or below the next floor. A sealed log ends at the floor by the
-//! quorum's own word; otherwise all members report, of whom one honest one that took part is enough.
-//!
-//! How a member that never comes back is replaced: see [`members`].
+//! How the epochs of a cluster follow each other: see [`epochs`].
 //!
 //! # Code and contracts
 //! The chain keeps who may do what, not the bytes: [`upload_code`](Call::upload_code) holds a deposit for a code hash,
@@ -31,7 +11,7 @@
 //! Who created a cluster, or root, sets what its contracts may use: [`set_policy`](Call::set_policy).
 //!
 //! # Money and messages
-//! See [`bridge`].
+//! See [`bridge`]; for events of the chain that contracts want, [`watches`].
 //!
 //! # Misbehaviour
 //! Whoever is proven to have voted against itself or to have made up a result loses its seat: [`convict`](Call::convict).
@@ -40,18 +20,30 @@ mod anchor;
 mod blame;
 pub mod bridge;
 mod epochs;
+mod limits;
 mod members;
 mod policy;
 mod upgrade;
+mod watches;
+mod weights;
 
 pub use anchor::AnchorProof;
+pub use epochs::Rejoined;
+pub use limits::*;
 pub use pallet::*;
+pub use watches::{Filter, Kind, MAX_FILTER, MAX_TOLD, MAX_WATCHERS, MAX_WATCHES, Watch};
 
 // The macros of FRAME generate items without documentation.
 #[allow(missing_docs)]
 #[frame_support::pallet]
 pub mod pallet {
-    use crate::bridge::{DispatchFee, MAX_DISPATCH_WEIGHT};
+    use crate::{
+        bridge::DispatchFee,
+        epochs::Rejoined,
+        limits::{MAX_SALT, SPAN},
+        watches::{Filter, Kind, Watch},
+        weights::{PAYMENT, POOL, REJOIN, SMALL, delivery_weight},
+    };
     use frame_support::{
         pallet_prelude::*,
         traits::{
@@ -62,53 +54,15 @@ pub mod pallet {
     };
     use frame_system::pallet_prelude::*;
     use phala_primitives::{
-        AccountId, Balance, ClusterId, ClusterPolicy, Hash, PublicKey,
-        bridge::{BridgeRecord, Letter, Order, Outbound, Undelivered},
-        limits::{MAX_CODE, MAX_DELIVERED},
+        AccountId, Balance, ClusterId, ClusterPolicy, Hash,
+        bridge::{BridgeRecord, Letter, Outbound, Undelivered},
+        limits::MAX_CODE,
         records::{
             self, Anchor, Checkpoint, ClusterRecord, CodeRecord, ContractRecord, ConvictionRecord, Member, Offence,
             Plan,
         },
     };
     use sp_runtime::AccountId32;
-
-    /// Longest salt of a contract, in bytes.
-    pub const MAX_SALT: usize = 64;
-    /// Longest encoded [`AnchorProof`](crate::AnchorProof), in bytes.
-    pub const MAX_PROOF: usize = 16 << 10;
-    /// Most workers that wait for a seat.
-    pub const MAX_POOL: u32 = 1024;
-    /// Blocks for which an offer counts.
-    pub const OFFER_LIFE: u32 = 1200;
-    /// Blocks that a worker gets to fetch a cluster's log.
-    pub const PATIENCE: u32 = 1800;
-    /// Blocks in which the members of a cluster that stands still can say that they live.
-    pub const GRACE: u32 = 30;
-    /// Blocks after which a checkpoint costs nothing.
-    pub const SPAN: u32 = 8;
-    /// Blocks for which a worker gets no seat after it was convicted: about a week.
-    pub const BARRED: u32 = 7 * 24 * 3600;
-
-    /// Up to seven signatures and the rest.
-    const REJOIN: Weight = Weight::from_parts(800_000_000, 0);
-    /// Besides what a delivery executes: as a rejoin, and the inbox.
-    const DELIVER: Weight = Weight::from_parts(1_500_000_000, 0);
-    /// To choose from a full pool.
-    const POOL: Weight = Weight::from_parts(10_000_000_000, 0);
-    /// A payment out of a pot.
-    const PAYMENT: Weight = Weight::from_parts(150_000_000, 0);
-    const SMALL: Weight = Weight::from_parts(30_000_000, 0);
-
-    /// What executing messages of a cluster may weigh.
-    fn delivery_weight(messages: &[Outbound]) -> Weight {
-        messages.iter().take(MAX_DELIVERED).fold(DELIVER, |all, message| {
-            all.saturating_add(match message.order {
-                Order::Withdraw { .. } | Order::Parcel(_) | Order::SendBack { .. } => PAYMENT,
-                Order::Mailbox { .. } => SMALL,
-                Order::Dispatch { .. } => MAX_DISPATCH_WEIGHT.set_proof_size(0),
-            })
-        })
-    }
 
     #[pallet::pallet]
     #[pallet::without_storage_info]
@@ -132,6 +86,9 @@ pub mod pallet {
         /// Held for each byte of a code.
         #[pallet::constant]
         type CodeDepositPerByte: Get<Balance>;
+        /// Held as long as a contract watches a kind of event.
+        #[pallet::constant]
+        type WatchDeposit: Get<Balance>;
     }
 
     /// Why this pallet holds money.
@@ -139,17 +96,8 @@ pub mod pallet {
     pub enum HoldReason {
         /// Code is stored.
         CodeDeposit,
-    }
-
-    /// A member that waits for the next epoch.
-    #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, TypeInfo)]
-    pub struct Rejoined {
-        /// The worker.
-        pub worker: AccountId,
-        /// The identity that it will vote with.
-        pub identity: PublicKey,
-        /// The highest entry that it holds.
-        pub anchor: Anchor,
+        /// A contract is told of events.
+        Watch,
     }
 
     /// Clusters in their present epoch.
@@ -228,6 +176,18 @@ pub mod pallet {
     /// X25519 keys to which parcels for clusters are sealed.
     #[pallet::storage]
     pub type Mailboxes<T> = StorageMap<_, Blake2_128Concat, ClusterId, [u8; 32]>;
+
+    /// Who wants which events.
+    #[pallet::storage]
+    pub type Watches<T> = StorageMap<_, Blake2_128Concat, Kind, Vec<Watch>, ValueQuery>;
+
+    /// How many kinds of events a contract watches.
+    #[pallet::storage]
+    pub type WatchesOf<T> = StorageMap<_, Blake2_128Concat, AccountId, u32, ValueQuery>;
+
+    /// How many watches there are.
+    #[pallet::storage]
+    pub type Watched<T> = StorageValue<_, u32, ValueQuery>;
 
     /// Who created a cluster; nobody, if it was root.
     #[pallet::storage]
@@ -409,6 +369,20 @@ pub mod pallet {
             /// The key to which they are sealed.
             key: [u8; 32],
         },
+        /// A contract is told of events of this kind from now on.
+        WatchBegan {
+            /// The contract.
+            contract: AccountId,
+            /// Pallet and event.
+            kind: Kind,
+        },
+        /// A contract is told of them no more: it wanted it so, or could not pay.
+        WatchEnded {
+            /// The contract.
+            contract: AccountId,
+            /// Pallet and event.
+            kind: Kind,
+        },
         /// Messages of a cluster were delivered.
         Delivered {
             /// The cluster.
@@ -569,6 +543,25 @@ pub mod pallet {
         NoOffence,
         /// The worker was convicted and gets no seat yet.
         Barred,
+        /// An event is to hold more bytes than can be asked for.
+        FilterTooLong,
+        /// The contract watches exactly this already.
+        WatchExists,
+        /// The contract watches too much, or the event is watched by too many.
+        TooManyWatches,
+        /// The contract does not watch this.
+        NoWatch,
+    }
+
+    #[pallet::hooks]
+    impl<T: Config> Hooks<BlockNumberFor<T>> for Pallet<T> {
+        fn on_initialize(_number: BlockNumberFor<T>) -> Weight {
+            Self::telling()
+        }
+
+        fn on_finalize(_number: BlockNumberFor<T>) {
+            Self::tell_watchers();
+        }
     }
 
     #[pallet::call]
@@ -772,6 +765,20 @@ pub mod pallet {
         #[pallet::weight(POOL.saturating_add(T::DbWeight::get().reads_writes(40, 70)))]
         pub fn set_readers(origin: OriginFor<T>, cluster: ClusterId, count: u32) -> DispatchResult {
             Self::do_set_readers(ensure_signed_or_root(origin)?, cluster, count)
+        }
+
+        /// Has the caller, a contract, be called with events of a kind, see [`crate::watches`].
+        #[pallet::call_index(50)]
+        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(5, 5)))]
+        pub fn watch(origin: OriginFor<T>, kind: Kind, filter: Option<Filter>, selector: [u8; 4]) -> DispatchResult {
+            Self::do_watch(&ensure_signed(origin)?, kind, filter, selector)
+        }
+
+        /// Ends that.
+        #[pallet::call_index(51)]
+        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(4, 5)))]
+        pub fn unwatch(origin: OriginFor<T>, kind: Kind, filter: Option<Filter>, selector: [u8; 4]) -> DispatchResult {
+            Self::do_unwatch(&ensure_signed(origin)?, kind, &filter, &selector)
         }
 
         /// Replaces the code of a contract, see [`crate::upgrade`].

@@ -26,9 +26,13 @@
 //! Invariant: a worker has at most one place: in the pool, or in one cluster as a member, wanted as one, or a reader.
 //! Invariant: of the members of an epoch, more than can be faulty stay in the next, unless it is recovered.
 
-use crate::pallet::{
-    Accusations, Clusters, Config, Creators, Epochs, Error, Event, GRACE, MAX_POOL, OFFER_LIFE, PATIENCE, Pallet,
-    Placement, Plans, Policies, Pool, Rejoined, Rejoining, StuckSince, WantedSince,
+use crate::{
+    epochs::Rejoined,
+    limits::{GRACE, MAX_POOL, OFFER_LIFE, PATIENCE},
+    pallet::{
+        Accusations, Clusters, Config, Creators, Epochs, Error, Event, Pallet, Placement, Plans, Policies, Pool,
+        Rejoining, StuckSince, WantedSince,
+    },
 };
 use frame_support::{ensure, traits::UnixTime};
 use pallet_registry::Pallet as Registry;
@@ -144,18 +148,22 @@ impl<T: Config> Pallet<T> {
         let own = caller.as_ref().is_some_and(|caller| plain(caller) == worker);
         ensure!(own || Self::rules(&caller, cluster), Error::<T>::NotCreator);
         if let Some(at) = record.readers.iter().position(|reader| *reader == worker) {
-            let reader = record.readers.remove(at);
-            let count = record.readers.len().saturating_add(1);
-            // There may be nobody to take its place.
-            Self::fill_readers(cluster, &mut record, count);
-            Placement::<T>::remove(account(&reader));
-            Self::keep_readers(cluster, &record);
+            Self::replace_reader(cluster, &mut record, at);
             return Ok(());
         }
         ensure!(record.members.iter().any(|member| member.worker == worker), Error::<T>::NotMember);
         let least = Self::faulty(&record).saturating_add(1);
         Self::want(cluster, &mut record, &[worker], least)?;
         Ok(())
+    }
+
+    /// Takes the place of the reader at this position away, and gives it to a worker of the pool, if there is one.
+    pub(crate) fn replace_reader(cluster: ClusterId, record: &mut ClusterRecord, at: usize) {
+        let reader = record.readers.remove(at);
+        let count = record.readers.len().saturating_add(1);
+        Self::fill_readers(cluster, record, count);
+        Placement::<T>::remove(account(&reader));
+        Self::keep_readers(cluster, record);
     }
 
     pub(crate) fn do_resize(caller: Option<AccountId32>, cluster: ClusterId, size: u32) -> DispatchResult {

@@ -4,12 +4,12 @@ use super::{
 };
 use frame_support::{assert_noop, assert_ok, dispatch::Pays};
 use pallet_clusters::{
-    BARRED, Clusters as Stored, Convictions, Error, Event, Offences, PATIENCE, Placement, Plans, Pool,
+    BARRED, Clusters as Stored, Convictions, Epochs, Error, Event, Offences, PATIENCE, Placement, Plans, Pool,
 };
 use phala_primitives::{
     Executed,
     misbehaviour::{Ballot, Claim, DoubleVote, Misbehaviour, Proposal, QueryClaim, Vote, WrongResult},
-    records::{ClusterRecord, Plan, cluster_namespace},
+    records::{ClusterRecord, Member, Plan, cluster_namespace},
 };
 
 fn plain(index: u32) -> Plain {
@@ -101,6 +101,24 @@ fn who_votes_against_itself_loses_its_seat_at_once_and_for_long() {
         assert_eq!(alone, Err(Error::<Runtime>::Barred.into()));
         System::set_block_number(1 + BARRED);
         assert_ok!(Clusters::offer(signed(3)));
+    });
+}
+
+#[test]
+fn who_lied_as_a_member_and_reads_by_now_loses_that_place() {
+    with_cluster(|| {
+        assert_ok!(offer(4));
+        assert_ok!(offer(5));
+        Stored::<Runtime>::mutate(0, |record| record.as_mut().unwrap().readers = vec![plain(4)]);
+        Placement::<Runtime>::insert(worker(4), 0);
+        Pool::<Runtime>::remove(worker(4));
+        // It was a member of epoch 0.
+        Epochs::<Runtime>::mutate(0, 0, |members| {
+            members.as_mut().unwrap()[3] = Member { worker: plain(4), identity: key(4, 0).verifying_key().to_bytes() };
+        });
+        assert_ok!(bring(&votes(&key(4, 0), 0, &here())));
+        assert_eq!((record().readers, record().wanted), (vec![plain(5)], vec![]));
+        assert_eq!((Placement::<Runtime>::get(worker(4)), Placement::<Runtime>::get(worker(5))), (None, Some(0)));
     });
 }
 

@@ -6,6 +6,7 @@ mod clusters;
 mod members;
 mod parcels;
 mod registry;
+mod watches;
 
 use crate::*;
 use codec::{Decode, Encode};

@@ -49,6 +49,8 @@ pub(super) struct FakeChain {
     entries: Mutex<Entries>,
     number: AtomicU32,
     age_ms: AtomicU64,
+    /// Age of the blocks under which it proves anything but a policy, and the number of blocks in between.
+    past: Mutex<Option<(u64, u32)>>,
     server: Mutex<Option<(String, ServerHandle)>>,
 }
 
@@ -81,7 +83,8 @@ impl FakeChain {
     pub(super) async fn start() -> Arc<Self> {
         let validator = SigningKey::from_bytes(&[1; 32]);
         let (entries, number, server) = (Mutex::default(), AtomicU32::new(10), Mutex::default());
-        let chain = Arc::new(Self { validator, entries, number, age_ms: AtomicU64::new(0), server });
+        let chain =
+            Arc::new(Self { validator, entries, number, age_ms: AtomicU64::new(0), past: Mutex::default(), server });
         let hex = |bytes: Vec<u8>| format!("0x{}", hex::encode(bytes));
         let key = |params: jsonrpsee::types::Params<'_>| {
             let text: String = params.sequence().next().unwrap();
@@ -95,8 +98,9 @@ impl FakeChain {
         };
         module.register_method("phala_genesisFact", move |p, chain, x| genesis(p, chain, x)).unwrap();
         let fact = move |params: jsonrpsee::types::Params<'_>, chain: &Arc<Self>, _: &_| {
-            let entries = chain.entries.lock().clone();
-            hex(chain.prove(&entries, chain.head(), key(params)).encode())
+            let (entries, key) = (chain.entries.lock().clone(), key(params));
+            let head = if key == storage::policy(CLUSTER) { chain.newest() } else { chain.head() };
+            hex(chain.prove(&entries, head, key).encode())
         };
         module.register_method("phala_fact", move |p, chain, x| fact(p, chain, x)).unwrap();
         module.register_method("phala_finalizedHead", move |_, chain, _| hex(chain.head().encode())).unwrap();
@@ -135,9 +139,23 @@ impl FakeChain {
         certify(std::slice::from_ref(&self.validator), count, &chain_namespace(&self.genesis()), 0, digest)
     }
 
+    /// From now on it proves policies under its newest block, and all else under one that is so much older.
+    pub(super) fn split(&self, age_ms: u64, blocks: u32) {
+        *self.past.lock() = Some((age_ms, blocks));
+    }
+
+    fn newest(&self) -> FinalizedHead {
+        self.head_before(0, 0)
+    }
+
     fn head(&self) -> FinalizedHead {
-        let time_ms = now_ms().saturating_sub(self.age_ms.load(Ordering::Relaxed));
-        let header = header(self.number.load(Ordering::Relaxed), trie(&self.entries.lock()).1, time_ms);
+        let (age_ms, blocks) = self.past.lock().unwrap_or_default();
+        self.head_before(age_ms, blocks)
+    }
+
+    fn head_before(&self, age_ms: u64, blocks: u32) -> FinalizedHead {
+        let time_ms = now_ms().saturating_sub(self.age_ms.load(Ordering::Relaxed) + age_ms);
+        let header = header(self.number.load(Ordering::Relaxed) - blocks, trie(&self.entries.lock()).1, time_ms);
         FinalizedHead { finality: self.sign(blake2_256(&header), 1).into(), header }
     }
 
@@ -159,6 +177,8 @@ pub(super) enum Behaviour {
     Honest,
     /// Nothing listens.
     Dead,
+    /// Has not executed what created the contract.
+    Behind,
     /// Answers 503.
     NotReady,
     /// Signs for another answer than it gives.
@@ -331,7 +351,7 @@ impl Worker {
     }
 
     fn query(&self, request_id: RequestId, query: &Query) -> Result<Answer, Coded> {
-        if query.contract != CONTRACT {
+        if query.contract != CONTRACT || self.behaviour == Behaviour::Behind {
             return Err(Code::NoContract.into());
         }
         let mut output = reversed(&query.data);

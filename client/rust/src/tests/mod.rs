@@ -60,6 +60,11 @@ async fn a_node_that_shows_the_past_is_not_believed() {
     setup.chain.set_age(70_000);
     let stale = |error: phala_primitives::Coded| assert_eq!(error.known(), Some(Code::StaleNode), "{error}");
     stale(cluster.roster(true).await.unwrap_err());
+    // Nor one that shows the present of one thing only.
+    setup.chain.set_age(0);
+    setup.chain.set_number(100);
+    setup.chain.split(1_000_000, 80);
+    stale(cluster.roster(true).await.unwrap_err());
     let late = Arc::new(Chain::connect(&setup.chain.url(), Some(setup.chain.genesis())).await.unwrap());
     let credentials = Account::from_suri("//Bob").unwrap().certify(&late, Scope::All, Duration::from_secs(60));
     stale(Cluster::connect(late, 0, credentials).await.unwrap_err());
@@ -73,6 +78,18 @@ async fn queries_pass_over_the_dead_the_unready_and_liars() {
     // The one that answered is asked first from now on.
     setup.contract.query(vec![4]).await.unwrap();
     assert_eq!(setup.cluster.asked(2), 1);
+}
+
+#[tokio::test]
+async fn a_new_contract_is_found_though_the_first_replica_does_not_know_it() {
+    let setup = setup([Behaviour::Behind, Behaviour::Dead, Behaviour::Behind, Behaviour::Honest]).await;
+    let cluster: &Arc<Cluster> = setup.contract.cluster();
+    let session = Session::open(cluster).await.unwrap();
+    assert_eq!(session.replica().worker, setup.cluster.worker(0));
+    let (first, second) = tokio::join!(session.query(CONTRACT, vec![1, 2]), session.query(CONTRACT, vec![3, 4]));
+    assert_eq!((first.unwrap().output.data, second.unwrap().output.data), (vec![2, 1], vec![4, 3]));
+    cluster.prefer(0);
+    assert_eq!(setup.contract.query(vec![1, 2]).await.unwrap().worker, setup.cluster.worker(3));
 }
 
 #[tokio::test]
@@ -98,12 +115,12 @@ async fn who_makes_up_a_state_has_signed_what_convicts_it() {
     cluster.prefer(0);
     let error = cluster.query_quorum(CONTRACT, vec![1], 0, 4).await.unwrap_err();
     assert_eq!(error.known(), Some(Code::Contradiction), "{error}");
-    let proofs = cluster.proofs().await.unwrap();
+    let (proofs, None) = cluster.proofs().await else { panic!("an answer could not be looked at") };
     let [(worker, proof)] = proofs.as_slice() else { panic!("{proofs:?}") };
     assert_eq!(*worker, setup.cluster.worker(0));
     let members = cluster.members(3).await.unwrap();
     assert_eq!(proof.verify(&setup.chain.genesis(), 0, &members), Ok(()));
-    assert_eq!(cluster.proofs().await.unwrap(), [], "they were looked at");
+    assert_eq!(cluster.proofs().await, (vec![], None), "they were looked at");
     cluster.prefer(1);
     let honest = cluster.query(CONTRACT, vec![1]).await.unwrap();
     assert_eq!((honest.worker, cluster.blame(&honest).await.unwrap()), (setup.cluster.worker(1), None));

@@ -1,9 +1,10 @@
 //! The SIMULATED key service with a socket, and how workers ask it.
 //!
 //! A request is signed by the worker's identity and answered to its recipient key alone, so plain HTTP will do: who
-//! listens learns which worker asks for which cluster, and who meddles makes the worker ask again.
+//! listens learns which worker asks for which cluster, and who meddles makes the worker ask again: it takes no refusal
+//! for the last word.
 
-use super::{AGAIN, Plan, Secret, connect};
+use super::{Plan, Secret, connect};
 use crate::{folder::Folder, keys::KeyHouse};
 use axum::{Router, body::Bytes, extract::DefaultBodyLimit, extract::State, routing::post};
 use codec::{DecodeAll, Encode};
@@ -11,12 +12,7 @@ use futures::future::BoxFuture;
 use phala_keys::{KeyRequest, SealedKeys};
 use phala_primitives::{Code, Coded};
 use phala_worker::KeyDelivery;
-use std::{
-    net::SocketAddr,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 
 /// Largest request and answer, in bytes.
@@ -25,8 +21,6 @@ const MAX_BYTES: usize = 4 << 10;
 const AT_ONCE: usize = 64;
 /// Time for an answer.
 const ANSWER: Duration = Duration::from_secs(20);
-/// How long a refusal is not believed that may come of a service whose node is a moment behind the worker's.
-const BEHIND: Duration = Duration::from_secs(20);
 
 /// A running key service.
 pub struct KeyServicePart {
@@ -119,28 +113,7 @@ impl RemoteKeys {
 }
 
 impl KeyDelivery for RemoteKeys {
-    /// Asks until the service answers: without keys the worker has nothing else to do.
     fn request(&self, request: KeyRequest) -> BoxFuture<'_, Result<SealedKeys, Coded>> {
-        Box::pin(async move {
-            let asked = Instant::now();
-            loop {
-                match self.ask(&request).await {
-                    Err(error) if passes(&error, asked.elapsed()) => {
-                        tracing::info!(%error, "the key service is asked again");
-                        tokio::time::sleep(AGAIN).await;
-                    }
-                    answer => return answer,
-                }
-            }
-        })
-    }
-}
-
-/// Whether another answer may come to the same request.
-fn passes(error: &Coded, waited: Duration) -> bool {
-    match error.known() {
-        Some(Code::Busy | Code::NoNode | Code::StaleHead | Code::StaleNode | Code::Malformed) => true,
-        Some(Code::AppraisalExpired | Code::NoSuchCluster) => waited < BEHIND,
-        _ => false,
+        Box::pin(async move { self.ask(&request).await })
     }
 }

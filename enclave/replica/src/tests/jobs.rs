@@ -309,7 +309,10 @@ fn events_are_chained_and_pages_fit_onto_each_other() {
     scene.crash();
     let (mut chain, mut from, mut events) = (EventChain::default(), 0, 0);
     loop {
-        let page = scene.replica(1).log(&LogQuery { contract, queries: false, from, limit: 3, wait_ms: 0 }).unwrap();
+        let page = scene
+            .replica(1)
+            .log(&LogQuery { contract, queries: false, from, limit: 3, wait_ms: 0, min_height: 0 })
+            .unwrap();
         assert_eq!(page.events, chain);
         if page.records.is_empty() {
             break;

@@ -2,6 +2,7 @@ mod chain;
 mod cluster;
 mod contracts;
 mod copies;
+mod inputs;
 mod jobs;
 mod log;
 mod money;

@@ -198,7 +198,7 @@ fn a_call_of_the_chain_pays_and_leaves_the_money_with_its_sender_if_it_fails() {
     assert_eq!(code, Some(Code::Malformed), "a call ends a command");
     assert_eq!(cluster.bring(0, &[bad], proof), None);
     assert_eq!((cluster.owned(&bob), cluster.owned_by(alice.id(), till)), (2 * PHA, 2 * PHA));
-    let query = LogQuery { contract: till, queries: false, from: 0, limit: 9, wait_ms: 0 };
+    let query = LogQuery { contract: till, queries: false, from: 0, limit: 9, wait_ms: 0, min_height: 0 };
     let said = cluster.replicas[2].log(&query).unwrap().records.remove(0).said;
     assert!(matches!(said, Said::Line { level: 1, text } if text.contains("message 2 of the chain")));
     assert_eq!(cluster.bring(2, &[next], newest), None);

@@ -93,7 +93,7 @@ impl Scene {
 
     /// Lines of the log of a contract.
     fn lines(&self, contract: AccountId) -> Vec<String> {
-        let query = LogQuery { contract, queries: false, from: 0, limit: 100, wait_ms: 0 };
+        let query = LogQuery { contract, queries: false, from: 0, limit: 100, wait_ms: 0, min_height: 0 };
         let page = self.cluster.replicas[0].log(&query).unwrap();
         let line = |said| if let Said::Line { text, .. } = said { Some(text) } else { None };
         page.records.into_iter().filter_map(|record| line(record.said)).collect()
@@ -353,4 +353,49 @@ fn a_mailbox_is_published_once_and_is_the_clusters_own() {
     let stranger = scene.alice.command(99, Action::Mailbox, 0, scene.cluster.deadline());
     let refused = scene.cluster.replicas[0].submit(stranger, scene.cluster.now).unwrap_err();
     assert_eq!(refused.known(), Some(Code::NotMember));
+}
+
+#[test]
+fn who_writes_to_nobody_holds_up_only_itself() {
+    let mut scene = Scene::new();
+    let (a, b, far) = (scene.a, scene.b, AccountId([8; 32]));
+    let many: Vec<(AccountId, &[u8], Balance)> = (0..50).map(|n| (AccountId([100 + n; 32]), &b"x"[..], 0)).collect();
+    assert!(scene.call(&several(&many)).result.is_ok());
+    let sent = scene.cluster.call(&scene.alice, 200, b, &several(&[(a, b"hello", 0), (far, b"far", 0)]));
+    assert!(sent.result.is_ok(), "{sent:?}");
+    let messages = scene.deliver();
+    assert_eq!(messages.iter().map(|message| parcel(message).0).collect::<Vec<_>>(), [b]);
+    // Each waits for one look at the chain, not for fifty.
+    let nobody = AccountId([100; 32]);
+    assert_eq!(scene.cluster.replicas[1].unrouted().unwrap().unwrap().1, nobody);
+    let absent = scene.absent(&storage::contract(&nobody));
+    assert_eq!(scene.show(nobody, absent, None), None);
+    assert_eq!(scene.cluster.replicas[1].unrouted().unwrap().unwrap().1, far);
+    let (_, mailbox) = scene.other();
+    let place = scene.place(far, OTHER);
+    assert_eq!(scene.show(far, place, Some(mailbox)), None);
+    assert_eq!(scene.deliver().len(), 1);
+    assert_eq!(scene.cluster.replicas[1].unrouted().unwrap().unwrap(), (1, AccountId([101; 32])));
+    scene.cluster.restart();
+    assert_eq!(scene.cluster.replicas[1].unrouted().unwrap().unwrap(), (1, AccountId([101; 32])));
+}
+
+#[test]
+fn what_a_contract_of_another_cluster_owns_here_goes_home() {
+    let mut scene = Scene::new();
+    let (b, far) = (scene.b, AccountId([8; 32]));
+    let (other, _) = scene.other();
+    let mailbox = scene.cluster.keys_of(CLUSTER).mailbox().public();
+    assert_eq!(scene.receive(&Inbound::Deposit { to: far, amount: 2 * PHA }), None);
+    let mut parcel = Parcel { cluster: CLUSTER, contract: b, value: PHA, sealed: vec![] };
+    parcel.sealed = other.seal(&mailbox, 5, &far, &parcel, b"keep the change").unwrap();
+    assert_eq!(scene.receive(&Inbound::Parcel { cluster: OTHER, number: 5, from: far, parcel }), None);
+    assert_eq!(scene.letter(b, 0), Some((far, PHA, b"keep the change".to_vec())));
+    let why = Undelivered::Change;
+    let order = Order::SendBack { cluster: OTHER, to: far, amount: 2 * PHA, number: 5, why };
+    assert_eq!(scene.deliver(), [Outbound { from: far, order }]);
+    // And this is how it looks from there.
+    let a = scene.a;
+    assert_eq!(scene.receive(&Inbound::SentBack { to: a, amount: PHA, number: 7, why }), None);
+    assert_eq!((scene.owned(a), scene.lines(a)), (11 * PHA, vec!["the receiver of message 7 paid back".to_owned()]));
 }

@@ -2,7 +2,7 @@
 
 use super::cluster::*;
 use crate::{ABANDONED_MS, MAX_UPLOADS};
-use phala_primitives::{AccountId, ClusterPolicy, Code, Fact, blake2_256, limits::CODE_PART, storage};
+use phala_primitives::{AccountId, ClusterPolicy, Code, Fact, blake2_256, limits::PART, storage};
 use phala_session::{Action, Answer, Outcome, PartQuery};
 use phala_vm::Caller;
 
@@ -82,7 +82,7 @@ fn a_policy_counts_from_its_place_in_the_log_and_never_goes_back() {
 fn a_large_code_comes_in_parts() {
     let user = User::new(1);
     let mut cluster = Cluster::new();
-    let whole = large(2 * CODE_PART + 1000, 7);
+    let whole = large(2 * PART + 1000, 7);
     let (hash, proof) = (blake2_256(&whole), cluster.chain.code(&whole));
     let mut next = 0;
     let mut send = |cluster: &mut Cluster, part: u32, bytes: &[u8], proof: &Fact| {
@@ -91,7 +91,7 @@ fn a_large_code_comes_in_parts() {
         let action = Action::UploadPart { code_hash: hash, part, bytes, proof };
         cluster.send(user.command(next, action, GAS, deadline))
     };
-    let parts: Vec<&[u8]> = whole.chunks(CODE_PART).collect();
+    let parts: Vec<&[u8]> = whole.chunks(PART).collect();
     assert_eq!(parts.len(), 3);
     for (part, bytes) in [(1, parts[1]), (0, parts[2]), (3, parts[2]), (0, &parts[0][1..])] {
         assert_eq!(code(&send(&mut cluster, part, bytes, &proof)), Some(Code::WrongPart), "{part}");
@@ -120,9 +120,9 @@ fn uploads_that_are_given_up_make_room() {
     let user = User::new(1);
     let mut cluster = Cluster::new();
     let begin = |cluster: &mut Cluster, salt: u8| {
-        let whole = large(CODE_PART + 1, salt);
+        let whole = large(PART + 1, salt);
         let (code_hash, proof) = (blake2_256(&whole), cluster.chain.code(&whole));
-        let action = Action::UploadPart { code_hash, part: 0, bytes: whole[..CODE_PART].to_vec(), proof };
+        let action = Action::UploadPart { code_hash, part: 0, bytes: whole[..PART].to_vec(), proof };
         let deadline = cluster.deadline();
         code(&cluster.send(user.command(salt, action, GAS, deadline)))
     };

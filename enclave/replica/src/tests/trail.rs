@@ -113,10 +113,10 @@ fn a_reader_believes_no_broken_member() {
     };
     assert_eq!(refused(&parts, &members[..2]), Some(Code::BadFinality));
     let changes: [(&Change, Code); 7] = [
-        (&|(_, _, changes)| changes.clear(), Code::StorageFailed),
-        (&|(_, _, changes)| drop(changes.pop()), Code::StorageFailed),
-        (&|(_, _, changes)| changes[0].value = Some(vec![7]), Code::StorageFailed),
-        (&|(_, _, changes)| changes[0].path[31] ^= 1, Code::StorageFailed),
+        (&|(_, _, changes)| changes.clear(), Code::OtherHistory),
+        (&|(_, _, changes)| drop(changes.pop()), Code::OtherHistory),
+        (&|(_, _, changes)| changes[0].value = Some(vec![7]), Code::OtherHistory),
+        (&|(_, _, changes)| changes[0].path[31] ^= 1, Code::OtherHistory),
         (&|(headers, ..)| headers.truncate(1), Code::BadFinality),
         (&|(headers, ..)| headers[0].time_ms += 1, Code::BadFinality),
         (&|(headers, ..)| headers.last_mut().unwrap().executed.state_root.0[0] ^= 1, Code::BadFinality),

@@ -1,8 +1,9 @@
 //! What the host, the network and hostile clients may try.
 
 use super::*;
+use crate::BalanceQuery;
 use codec::{Decode, Encode};
-use phala_primitives::limits::{CODE_PART, MAX_COMMAND, MAX_MESSAGE};
+use phala_primitives::limits::{MAX_COMMAND, MAX_MESSAGE, PART};
 use proptest::prelude::*;
 
 #[test]
@@ -137,7 +138,10 @@ fn what_an_account_owns_is_not_for_those_who_may_act_on_a_contract_only() {
         let paying = Query { value: 1, ..query() };
         let sealed = world.client_of(credentials.clone()).query(paying, HEIGHT, &mut world.rng).unwrap();
         assert_eq!(world.refusal(&sealed.envelope), expected);
-        let sealed = world.client_of(credentials).balance(CONTRACT, HEIGHT, &mut world.rng).unwrap();
+        let sealed = world
+            .client_of(credentials)
+            .balance(BalanceQuery { account: CONTRACT, min_height: 0 }, HEIGHT, &mut world.rng)
+            .unwrap();
         assert_eq!(world.refusal(&sealed.envelope), expected);
     }
 }
@@ -154,7 +158,7 @@ fn commands_are_held_to_network_cluster_deadline_and_size() {
         (Command { cluster: 8, ..call() }, &world.credentials, Some(Code::WrongAddress)),
         (Command { deadline_ms: NOW, ..call() }, &world.credentials, Some(Code::Expired)),
         (Command { deadline_ms: NOW + 600_001, ..call() }, &world.credentials, Some(Code::DeadlineTooFar)),
-        (Command { action: upload(CODE_PART + 1), ..call() }, &world.credentials, Some(Code::CodeTooLarge)),
+        (Command { action: upload(PART + 1), ..call() }, &world.credentials, Some(Code::CodeTooLarge)),
         (Command { action: large(MAX_COMMAND), ..call() }, &world.credentials, Some(Code::CommandTooLarge)),
         (Command { action: large(MAX_COMMAND - 1024), ..call() }, &world.credentials, None),
         (Command { action: upload(1), ..call() }, &narrow, Some(Code::OutOfScope)),

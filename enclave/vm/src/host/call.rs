@@ -180,15 +180,18 @@ fn take_input(guest: &mut Guest<'_, '_>, flags: u32, given: Bytes) -> Result<Vec
         return Err(trap(format!("unknown flags {flags:#x} of a call")));
     }
     let forwarded = || trap("the input was forwarded already");
+    let limit = guest.machine()?.message_limit();
     if flags & CLONE_INPUT != 0 {
         let input = guest.frame().input.clone().ok_or_else(forwarded)?;
+        if input.len() > limit {
+            return Err(beyond(Code::Trapped, "a copy of the input", input.len() as u32, limit));
+        }
         guest.charge(gas::bytes(gas::COPY_BYTE, input.len()))?;
         return Ok(input);
     }
     if flags & FORWARD_INPUT != 0 {
         return guest.frame().input.take().ok_or_else(forwarded);
     }
-    let limit = guest.machine()?.message_limit();
     if given.length as usize > limit {
         return Err(beyond(Code::Trapped, "input for a call", given.length, limit));
     }

@@ -52,7 +52,7 @@ fn finish(guest: &mut Guest<'_, '_>, flags: u32, data: u32, data_len: u32) -> Re
     if flags > crate::Execution::REVERT {
         return Err(trap(format!("unknown flags {flags:#x} of a return")));
     }
-    let limit = guest.machine()?.message_limit();
+    let limit = guest.machine()?.reply_limit();
     if data_len as usize > limit {
         return Err(beyond(Code::ReplyTooLarge, "output", data_len, limit));
     }
