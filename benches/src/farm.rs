@@ -174,6 +174,23 @@ impl Farm {
         Ok(())
     }
 
+    /// Kills a worker.
+    pub(crate) fn kill(&mut self, index: usize) {
+        if let Some(part) = self.parts.get_mut(index) {
+            // It may have ended by itself.
+            let _ = part.process.start_kill();
+        }
+    }
+
+    /// Most memory that a worker has used so far, in MiB.
+    pub(crate) fn memory_peak_mib(&self, index: usize) -> Result<u64> {
+        let pid = self.parts.get(index).and_then(|part| part.process.id()).context("a worker has ended")?;
+        let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the system tells no VmHWM")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib >> 10)
+    }
+
     /// Completes when all these workers have registered.
     pub(crate) async fn registered(&self, workers: &[AccountId]) -> Result<()> {
         let mut heads = self.chain.heads().await?;

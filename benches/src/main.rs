@@ -17,7 +17,7 @@
 //! engine alone, too; the former also on a whole worker, with what a query gains that splits its work. How steadily
 //! contracts tick is measured on a whole network, see `ticks`, and how long that stands still when the leader of the
 //! cluster dies, see `failover`. What more readers bring, see `scale_out`, and more clusters, see `command_scale`; what
-//! a cluster's state costs as it grows, see `state`.
+//! a cluster's state costs as it grows, see `state`, and how soon another worker has a copy of it, see `sync`.
 //!
 //! The tables go to stderr, the figures to `target/bench.json` of the checkout and, as JSON, to stdout.
 
@@ -36,6 +36,7 @@ mod report;
 mod scale;
 mod scale_out;
 mod state;
+mod sync;
 mod ticks;
 mod worker;
 
@@ -123,6 +124,12 @@ enum Part {
         #[arg(long, default_value_t = STATE.step)]
         step: u64,
     },
+    /// Measure only how soon another worker takes the place of one that had a large state, and add that to the figures.
+    Sync {
+        /// Size of the state, in MiB.
+        #[arg(long, default_value_t = SYNC_MIB)]
+        mib: u64,
+    },
     /// Be the native server (started by the measurement itself).
     #[command(hide = true)]
     Native {
@@ -146,6 +153,9 @@ const COMMANDS: command_scale::Plan =
 
 /// The state that `bench state` grows by itself; it takes some minutes, so that `make bench` leaves it out.
 const STATE: state::Plan = state::Plan { values: 10_000_000, step: 1_000_000, commands: 1_000 };
+
+/// The state that `bench sync` copies by itself; it takes some minutes, so that `make bench` leaves it out.
+const SYNC_MIB: u64 = 1024;
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -194,6 +204,12 @@ async fn main() -> Result<()> {
         Some(Part::State { values, step }) => {
             let figures = state::measure(state::Plan { values, step, ..STATE }, &checkout()?.join("target"))?;
             eprintln!("{}", state::table(&figures));
+            add(&figures)?;
+            return print(&figures);
+        }
+        Some(Part::Sync { mib }) => {
+            let figures = sync::measure(mib, &checkout()?).await?;
+            eprintln!("{}", sync::table(&figures));
             add(&figures)?;
             return print(&figures);
         }

@@ -1,6 +1,6 @@
 //! What a second core brings: queries that only compute, asked by more clients than there are cores, of an engine that
-//! runs one at a time and of one that runs two. Nothing else is shared but the engine, so a ratio below two is its own
-//! doing, or the machine's.
+//! runs one at a time, with all of its threads on one core, and of one that runs two. Nothing else is shared but the
+//! engine, so a ratio below two is its own doing, or the machine's.
 
 #![expect(clippy::disallowed_methods, reason = "these are threads of their own, beside the runtime")]
 
@@ -8,7 +8,7 @@ use crate::{
     contracts::{Contracts, StopOnDrop, WORK},
     report::median,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -31,14 +31,25 @@ pub(crate) struct Scale {
 
 /// Measures each engine for `time` in each of some rounds, in turns; the figures are medians. `bundle` is the token's.
 pub(crate) fn measure(bundle: &[u8], time: Duration, rounds: usize) -> Result<Scale> {
-    let (one, two) = (Contracts::new(1, bundle)?, Contracts::new(2, bundle)?);
+    let one = on_one_core(|| Contracts::new(1, bundle))?;
+    let two = Contracts::new(2, bundle)?;
     let (mut ones, mut twos) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        ones.push(per_second(&one, time)?);
+        ones.push(on_one_core(|| per_second(&one, time))?);
         twos.push(per_second(&two, time)?);
     }
     let (one_per_second, two_per_second) = (median(ones)?, median(twos)?);
     Ok(Scale { one_per_second, two_per_second, vertical_scale_1_to_2: two_per_second / one_per_second })
+}
+
+/// Does something on a thread that, with all that it starts, stays on one core.
+fn on_one_core<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let pinned = || {
+        let core = core_affinity::get_core_ids().and_then(|cores| cores.first().copied());
+        ensure!(core.is_some_and(core_affinity::set_for_current), "the system keeps no thread on one core");
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(pinned).join()).ok().context("a measurement panicked")?
 }
 
 fn per_second(contracts: &Contracts, time: Duration) -> Result<f64> {
