@@ -119,6 +119,22 @@ pub(crate) enum Command {
         #[command(flatten)]
         network: Network,
     },
+    /// Have clients believe what a contract answers only if so many replicas agree, as its deployer. Meant for queries
+    /// whose answer depends on the state alone: what is random or fetched differs from one to the other.
+    #[command(after_help = "Example:\n  phala audit ADDRESS 2 --suri //Alice")]
+    Audit {
+        /// Address of the contract.
+        address: String,
+        /// How many, 1 to 7; 1: the one that is asked is believed.
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=7))]
+        replicas: u32,
+        /// Who deployed it.
+        #[command(flatten)]
+        signer: Signer,
+        /// Which network.
+        #[command(flatten)]
+        network: Network,
+    },
     /// Show what the chain says of a contract: cluster, code, deployer, and whether its code can change.
     #[command(after_help = "Example:\n  phala contract ADDRESS")]
     Contract {
@@ -233,6 +249,22 @@ pub(crate) enum ClusterCommand {
         /// A limit and its new value; may be given several times.
         #[arg(long, value_name = "NAME=VALUE")]
         set: Vec<String>,
+        /// Who made the cluster.
+        #[command(flatten)]
+        signer: Signer,
+        /// Which network.
+        #[command(flatten)]
+        network: Network,
+    },
+    /// Give the queries of a contract so many times the processor time of one of weight 1, as the account that made the
+    /// cluster.
+    #[command(after_help = "Example:\n  phala cluster weight ADDRESS 4 --suri //Worker//0")]
+    Weight {
+        /// Address of the contract.
+        address: String,
+        /// From 1 to 100.
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
+        weight: u32,
         /// Who made the cluster.
         #[command(flatten)]
         signer: Signer,

@@ -64,6 +64,9 @@ async fn run(command: Command, output: Output) -> Result<ExitCode> {
         Command::Testkit => commands::testkit::serve()?,
         Command::Deploy(options) => commands::contract::deploy(&options, output).await?,
         Command::Upgrade(options) => commands::upgrade::upgrade(&options, output).await?,
+        Command::Audit { address, replicas, signer, network } => {
+            commands::upgrade::audit(&address, replicas, &signer, &network, output).await?;
+        }
         Command::Freeze { address, signer, network } => {
             commands::upgrade::freeze(&address, &signer, &network, output).await?;
         }
@@ -88,6 +91,9 @@ async fn run(command: Command, output: Output) -> Result<ExitCode> {
         }
         Command::Cluster { command: Some(ClusterCommand::Drain { worker, cluster, signer, network }), .. } => {
             commands::cluster::drain(cluster, &worker, &signer, &network, output).await?;
+        }
+        Command::Cluster { command: Some(ClusterCommand::Weight { address, weight, signer, network }), .. } => {
+            commands::cluster::weight(&address, weight, &signer, &network, output).await?;
         }
         Command::Cluster { command: Some(ClusterCommand::Resize { size, cluster, signer, network }), .. } => {
             commands::cluster::resize(cluster, size, &signer, &network, output).await?;

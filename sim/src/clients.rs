@@ -6,6 +6,7 @@ use crate::{
     audit,
     chain::Chain,
     cluster::CLUSTER,
+    copies::Reader,
     history::{Event, History},
     plan::{Log, Mistake},
     rng::Seeded,
@@ -61,6 +62,8 @@ pub(crate) struct Office {
     pub(crate) history: History,
     pub(crate) chain: Arc<Chain>,
     pub(crate) served: Arc<Served>,
+    /// Who follows the cluster without a vote.
+    pub(crate) reader: Arc<Reader>,
     pub(crate) token: Mutex<AccountId>,
     /// Accounts in the order of their numbers: clients first, then the owner of the token.
     pub(crate) accounts: Vec<Account>,
@@ -255,6 +258,13 @@ impl Office {
     pub(crate) async fn read(self: Arc<Self>) {
         while !self.quiet.load(Ordering::SeqCst) {
             self.sim.sleep_ms(self.between(50, 300)).await;
+            let account = self.between(0, CLIENTS as u64) as usize;
+            // A reader may be behind, but what it tells is true of its height.
+            if let Some(replica) = self.reader.replica()
+                && let Some((amount, height)) = self.balance(&replica, account)
+            {
+                self.see(Event::Read { since_ms: 0, account: account as u32, amount, height });
+            }
             let Some((member, replica)) = self.served.any(&self.sim, None) else { continue };
             let since_ms = self.sim.now_ms();
             if self.mistake != Some(Mistake::StaleRead) {
@@ -264,7 +274,6 @@ impl Office {
                     continue;
                 }
             }
-            let account = self.between(0, CLIENTS as u64) as usize;
             let second = if self.suspicious { self.served.any(&self.sim, Some(member)) } else { None };
             let second = second.filter(|(other, _)| *other != member);
             if let Some((amount, height)) = self.balance_by(Some(member), &replica, account) {

@@ -12,6 +12,7 @@ use crate::{
     account::Account,
     app::ReplicaApp,
     chain::{Chain, Stuck, peer, public, stuck},
+    copies::{self, Reader},
     disk::{Disk, Entries},
     history::{Event, History},
     plan::{Log, MEMBERS, Villain, Villainy},
@@ -20,9 +21,10 @@ use crate::{
 };
 use codec::Encode;
 use ed25519_dalek::{Signer, SigningKey};
+use parking_lot::Mutex;
 use phala_attest::{Provider, identity_report_data};
 use phala_consensus::{Lie, LogConfig, LogHandle, Secret, Sim};
-use phala_keys::{ChainView, ClusterKeys, DevKeyService, KeyRequest, KeyService, RecipientKey};
+use phala_keys::{ChainView, ClusterKeys, DevKeyService, KeyRequest, KeyService, RecipientKey, SealedKeys};
 use phala_node::Node;
 use phala_pink::{HttpError, HttpRequest, HttpResult, Outside, Pink};
 use phala_primitives::{
@@ -60,7 +62,7 @@ const FORGOTTEN: u64 = 9;
 const UNWRITTEN: u64 = 4;
 
 /// One for all replicas of all runs: it only caches what it compiled.
-static ENGINE: LazyLock<Result<Engine, String>> = LazyLock::new(|| {
+pub(crate) static ENGINE: LazyLock<Result<Engine, String>> = LazyLock::new(|| {
     let pink = Pink::new([7; 32], [9; 32], Arc::new(Nowhere), Arc::default());
     Engine::with_extension(Capacity::default(), Arc::new(pink)).map_err(|error| error.to_string())
 });
@@ -85,6 +87,14 @@ impl Outside for Nowhere {
 struct Keys {
     identity: SigningKey,
     recipient: RecipientKey,
+}
+
+impl Keys {
+    fn of(seed: u64, start: u32, worker: usize) -> Self {
+        let mut rng = Seeded::new(seed, &format!("start {start} of worker {worker}"));
+        let identity = SigningKey::from_bytes(&rng.bytes());
+        Self { identity, recipient: RecipientKey::generate(&mut rng) }
+    }
 }
 
 /// One worker with its disk, and what runs on it.
@@ -375,9 +385,38 @@ impl Cluster {
         if proof.is_some() {
             self.history.add(self.sim.now_ms(), Event::Convicted { worker: number });
         }
-        let replica = self.open(member, &old)?;
-        self.catch_up(member, &replica, &old.checkpoint.anchor)?;
+        let mut replica = self.open(member, &old)?;
+        let mut known = old.checkpoint.anchor;
+        // As large a part of the runs as not: it does with the state what it could do with the log.
+        if Seeded::new(self.seed, &format!("state or log of {member}")).next_u64().is_multiple_of(2) {
+            let members = identities(&old);
+            let of = (old.epoch, members.as_slice(), &old.checkpoint.anchor);
+            if let Some((disk, above)) = copies::take(&self.sim, &self.served, &replica.newcomer(), of).await? {
+                self.seats[member].disk = disk;
+                replica = self.open(member, &old)?;
+                known = above;
+            }
+        }
+        self.catch_up(member, &replica, &known)?;
         self.rejoin_and_go_on(&old, BTreeMap::from([(member, replica)])).await
+    }
+
+    /// A reader, to which the key service gives what it gives to a member.
+    pub(crate) fn reader(&self) -> Result<Reader, Stuck> {
+        let record = self.record()?;
+        let (sealed, request) = self.released(0, &record)?;
+        // The member keeps its own.
+        let Keys { identity, recipient } = Keys::of(self.seed, self.seats[0].starts, self.seats[0].worker);
+        Ok(Reader {
+            sim: self.sim.clone(),
+            chain: self.chain.clone(),
+            history: self.history.clone(),
+            served: self.served.clone(),
+            identity,
+            keys: (sealed, request, recipient),
+            known: (record.epoch, identities(&record)),
+            replica: Mutex::default(),
+        })
     }
 
     /// Some members tell the chain how far their logs go. The others finish the epoch, if they can, or tell it, too; and
@@ -500,11 +539,9 @@ impl Cluster {
         for member in members {
             let seat = &mut self.seats[*member];
             seat.starts += 1;
-            let mut rng = Seeded::new(self.seed, &format!("start {} of worker {}", seat.starts, seat.worker));
-            let identity = SigningKey::from_bytes(&rng.bytes());
-            let recipient = RecipientKey::generate(&mut rng);
-            keys.push(public(&identity));
-            seat.keys = Some(Keys { identity, recipient });
+            let own = Keys::of(self.seed, seat.starts, seat.worker);
+            keys.push(public(&own.identity));
+            seat.keys = Some(own);
         }
         let mut calls = vec![];
         for member in members {
@@ -559,6 +596,11 @@ impl Cluster {
 
     /// The cluster's keys, released to a worker.
     fn keys(&self, member: usize, record: &ClusterRecord) -> Result<ClusterKeys, Stuck> {
+        let (sealed, request) = self.released(member, record)?;
+        sealed.open(&request, &self.seats[member].keys()?.recipient).map_err(stuck)
+    }
+
+    fn released(&self, member: usize, record: &ClusterRecord) -> Result<(SealedKeys, KeyRequest), Stuck> {
         let own = self.seats[member].keys()?;
         let (genesis, to, worker) = (self.chain.genesis, own.recipient.public(), self.worker(member).id());
         let request = KeyRequest::sign(genesis, CLUSTER, record.epoch, worker, to, &own.identity);
@@ -566,7 +608,7 @@ impl Cluster {
         let view = View(&self.chain, furthest.ok_or_else(|| stuck("no validator runs"))?);
         let mut rng = Seeded::new(self.seed, "release");
         let sealed = self.service.release(&request, &view, &mut rng).map_err(stuck)?;
-        sealed.open(&request, &own.recipient).map_err(stuck)
+        Ok((sealed, request))
     }
 
     /// Makes the replicas members of an epoch and starts its log.

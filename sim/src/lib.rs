@@ -3,7 +3,7 @@
 //! A run is a whole small network in one thread and in virtual time: four validators (real nodes, the real runtime,
 //! real extrinsics), four workers that the chain makes a cluster (simulated evidence, real appraisal; real key release,
 //! replicas, encrypted state and entry logs; the real VM with a real token contract), and clients that move money on
-//! the chain and tokens in the cluster. A [`Plan`] says what goes wrong: messages are lost throughout, the network
+//! the chain and tokens in the cluster, and a reader that follows the cluster. A [`Plan`] says what goes wrong: messages are lost throughout, the network
 //! falls in two and heals, a validator dies and comes back with its disk, a worker dies and comes back with what it had
 //! synced, a worker turns hostile and signs what no honest one does.
 //!
@@ -24,6 +24,7 @@ mod chain;
 mod check;
 mod clients;
 mod cluster;
+mod copies;
 mod disk;
 mod errands;
 mod history;

@@ -137,6 +137,7 @@ async fn scenario(sim: &Sim, seed: u64, plan: &Plan, history: &History) -> Resul
     let cloned = plan.villain(Villainy::Cloned);
     let mut cluster = Cluster::start(&chain, seed, history, &accounts[Office::OWNER], cloned).await?;
     let now = sim.now_ms();
+    let reader = Arc::new(cluster.reader()?);
     let office = Arc::new(Office {
         sim: sim.clone(),
         seed,
@@ -146,6 +147,7 @@ async fn scenario(sim: &Sim, seed: u64, plan: &Plan, history: &History) -> Resul
         history: history.clone(),
         chain: chain.clone(),
         served: cluster.served.clone(),
+        reader: reader.clone(),
         token: Mutex::default(),
         credentials: accounts.iter().map(|account| account.credentials(seed, chain.genesis, now)).collect(),
         accounts,
@@ -159,6 +161,7 @@ async fn scenario(sim: &Sim, seed: u64, plan: &Plan, history: &History) -> Resul
     cluster.served.repeat(plan.twice);
     let busy = begin(&office);
     sim.spawn(office.clone().outside());
+    sim.spawn(reader.follow());
     sim.spawn(office.clone().read());
     cluster.remember();
     faults(sim, plan, &chain, &mut cluster).await?;

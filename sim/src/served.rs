@@ -189,6 +189,11 @@ impl Served {
         all.get(at).map(|(member, replica)| (**member, (*replica).clone()))
     }
 
+    /// All members that are up; not the clone of one.
+    pub(crate) fn members_now(&self) -> Vec<Arc<Replica>> {
+        self.replicas.lock().range(..MEMBERS).map(|(_, replica)| replica.clone()).collect()
+    }
+
     /// This replica, if it is up.
     pub(crate) fn get(&self, member: usize) -> Option<Arc<Replica>> {
         self.replicas.lock().get(&member).cloned()

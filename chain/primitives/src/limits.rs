@@ -52,6 +52,12 @@ pub const MAX_SEALED: usize = MAX_PARCEL + 512;
 pub const CALL_GAS: u64 = MAX_COMMAND_GAS / 4;
 /// Longest encoded call that a contract has dispatched on the chain, in bytes.
 pub const MAX_DISPATCH: usize = 4 << 10;
+/// Greatest weight of a contract: how many times the processor time of one of weight 1 its queries get.
+pub const MAX_WEIGHT: u32 = 100;
+/// Most contracts of a cluster that have another weight than 1.
+pub const MAX_WEIGHTS: usize = 256;
+/// Most replicas that may have to agree on the answers of a contract.
+pub const MAX_AUDIT: u32 = 7;
 /// Most readers of a cluster.
 pub const MAX_READERS: usize = 32;
 /// Most members of a cluster or validators that a record holds.

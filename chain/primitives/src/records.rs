@@ -192,12 +192,14 @@ pub struct ContractRecord {
     pub version: u32,
     /// Whether the deployer may replace its code. Once it is false it stays so.
     pub upgradable: bool,
+    /// How many replicas have to agree on the answer to a query before clients believe it; 1: no other is asked.
+    pub audit: u32,
 }
 
 impl ContractRecord {
     /// A contract with the code that it is created with.
     pub fn new(cluster: ClusterId, code_hash: Hash, deployer: AccountId, upgradable: bool) -> Self {
-        Self { cluster, code_hash, deployer, present_code: code_hash, version: 0, upgradable }
+        Self { cluster, code_hash, deployer, present_code: code_hash, version: 0, upgradable, audit: 1 }
     }
 }
 

@@ -75,6 +75,11 @@ pub fn mailbox(cluster: ClusterId) -> Vec<u8> {
     map("Clusters", "Mailboxes", &cluster)
 }
 
+/// `Clusters::Weights`: contracts of a cluster that have another weight than 1, as `Vec<(AccountId, u32)>`.
+pub fn weights(cluster: ClusterId) -> Vec<u8> {
+    map("Clusters", "Weights", &cluster)
+}
+
 /// `Clusters::Contracts`: a [`crate::records::ContractRecord`].
 pub fn contract(address: &AccountId) -> Vec<u8> {
     map("Clusters", "Contracts", address)

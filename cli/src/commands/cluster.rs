@@ -2,6 +2,7 @@
 
 use crate::{
     args::{Network, Signer},
+    commands::contract::address_of,
     network::{connect, named_account},
     output::{Output, Tone},
 };
@@ -11,6 +12,7 @@ use phala_primitives::{
     AccountId, ClusterId, ClusterPolicy, Code, Coded,
     policy::{Field, Unit},
     records::{ClusterRecord, Member, Tier, WorkerRecord},
+    storage,
 };
 use serde_json::{Value, json};
 
@@ -206,6 +208,7 @@ pub(crate) async fn show(cluster: ClusterId, network: &Network, output: Output) 
     for reader in &record.readers {
         readers.push((reader, chain.worker(reader).await?));
     }
+    let weights: Vec<(AccountId, u32)> = chain.read(&storage::weights(cluster)).await?.unwrap_or_default();
     let json = json!({
         "cluster": cluster, "clusters": clusters, "contracts": contracts,
         "epoch": record.epoch, "floor": record.floor.height,
@@ -214,12 +217,18 @@ pub(crate) async fn show(cluster: ClusterId, network: &Network, output: Output) 
         "members": members.iter().map(|(member, worker)| member_json(member, worker.as_ref())).collect::<Vec<_>>(),
         "readers": readers.iter().map(|(reader, worker)| reader_json(reader, worker.as_ref())).collect::<Vec<_>>(),
         "policy": policy_json(&policy),
+        "weights": weights.iter().map(|(contract, weight)| json!({ "contract": contract.to_string(), "weight": weight }))
+            .collect::<Vec<_>>(),
     });
     let mut lines: Vec<String> = members.iter().map(|(member, worker)| member_text(member, worker.as_ref())).collect();
     lines.extend(change(&record));
     if !readers.is_empty() {
         lines.push(format!("readers    {}", readers.len()));
         lines.extend(readers.iter().map(|(reader, worker)| reader_text(reader, worker.as_ref())));
+    }
+    if !weights.is_empty() {
+        lines.push("weights    of contracts that get more of the processor".into());
+        lines.extend(weights.iter().map(|(contract, weight)| format!("  {contract}  {weight}")));
     }
     let text = format!(
         "cluster    {cluster} of 0 to {}, epoch {}\ncontracts  {contracts}\ncheckpoint entry {}, shown in block {}\nmembers    {}\n{}\n{}",
@@ -233,6 +242,34 @@ pub(crate) async fn show(cluster: ClusterId, network: &Network, output: Output) 
     );
     output.data(&json, text);
     Ok(())
+}
+
+/// Gives a contract a weight.
+pub(crate) async fn weight(
+    address: &str,
+    weight: u32,
+    signer: &Signer,
+    network: &Network,
+    output: Output,
+) -> Result<()> {
+    let address = address_of(address)?;
+    let chain = connect(network).await?;
+    let missing = || Coded::new(Code::NoContract, address.to_string());
+    let cluster = chain.contract(&address).await?.ok_or_else(missing)?.cluster;
+    let account = Account::from_suri(&signer.suri)?;
+    let bar = output.spinner("waiting until the weight is final");
+    let included = chain.submit(&account, &Call::set_weight(cluster, &address, weight)).await;
+    bar.finish_and_clear();
+    let included = included.map_err(only_creator)?;
+    output.done(format!("final in block {}; the cluster follows within seconds", included.number));
+    show(cluster, network, output).await
+}
+
+fn only_creator(error: Coded) -> Coded {
+    match error.detail.contains("NotCreator") {
+        true => Coded::new(Code::BadPolicy, "only the account that made the cluster may do this"),
+        false => error,
+    }
 }
 
 /// Shows or changes what contracts of a cluster may use.
@@ -251,10 +288,7 @@ pub(crate) async fn policy(
         let bar = output.spinner("waiting until the policy is final");
         let included = chain.submit(&account, &Call::set_policy(cluster, &policy)).await;
         bar.finish_and_clear();
-        let included = included.map_err(|error| match error.detail.contains("NotCreator") {
-            true => Coded::new(Code::BadPolicy, "only the account that made the cluster sets its policy"),
-            false => error,
-        })?;
+        let included = included.map_err(only_creator)?;
         policy = chain.policy(cluster).await?;
         output.done(format!("final in block {}; the cluster follows within seconds", included.number));
         output.say(output.paint(Tone::Dim, &format!("extrinsic {}", included.hash)));

@@ -83,6 +83,27 @@ pub(crate) async fn freeze(address: &str, signer: &Signer, network: &Network, ou
     Ok(())
 }
 
+/// Sets how many replicas have to agree on what a contract answers.
+pub(crate) async fn audit(
+    address: &str,
+    replicas: u32,
+    signer: &Signer,
+    network: &Network,
+    output: Output,
+) -> Result<()> {
+    let contract = address_of(address)?;
+    let account = Account::from_suri(&signer.suri)?;
+    let chain = connect(network).await?;
+    let missing = || Coded::new(Code::NoContract, contract.to_string());
+    let record = chain.contract(&contract).await?.ok_or_else(missing)?;
+    if record.deployer != account.id() {
+        return Err(Coded::new(Code::NotDeployer, "only the deployer may say how many replicas have to agree").into());
+    }
+    chain.submit(&account, &Call::set_audit(&contract, replicas)).await?;
+    output.done("clients follow within a minute");
+    show(address, network, output).await
+}
+
 /// Shows what the chain says of a contract.
 pub(crate) async fn show(address: &str, network: &Network, output: Output) -> Result<()> {
     let address = address_of(address)?;
@@ -92,14 +113,18 @@ pub(crate) async fn show(address: &str, network: &Network, output: Output) -> Re
     let json = json!({
         "address": address.to_string(), "cluster": record.cluster, "deployer": record.deployer.to_string(),
         "code_hash": record.present_code.to_string(), "first_code_hash": record.code_hash.to_string(),
-        "version": record.version, "upgradable": record.upgradable,
+        "version": record.version, "upgradable": record.upgradable, "audit": record.audit,
     });
+    let audit = match record.audit {
+        0 | 1 => "the replica that is asked is believed".into(),
+        replicas => format!("{replicas} replicas have to agree"),
+    };
     let may_change = match record.upgradable {
         true => output.paint(Tone::Warn, "yes, by the deployer, until `phala freeze`"),
         false => output.paint(Tone::Good, "no"),
     };
     let text = format!(
-        "address     {address}\ncluster     {}\ndeployer    {}\ncode        {}\nversion     {}\nupgradable  {may_change}",
+        "address     {address}\ncluster     {}\ndeployer    {}\ncode        {}\nversion     {}\nupgradable  {may_change}\nqueries     {audit}",
         record.cluster, record.deployer, record.present_code, record.version
     );
     output.data(&json, text);

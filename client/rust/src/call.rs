@@ -155,6 +155,17 @@ impl Call {
         Self::new(CLUSTERS, 20, (cluster, policy))
     }
 
+    /// Gives the queries of a contract so many times the processor time of one of weight 1. The caller created the
+    /// cluster.
+    pub fn set_weight(cluster: ClusterId, contract: &AccountId, weight: u32) -> Self {
+        Self::new(CLUSTERS, 21, (cluster, contract, weight))
+    }
+
+    /// Has clients believe what a contract answers only if so many replicas agree. The caller deployed it.
+    pub fn set_audit(address: &AccountId, replicas: u32) -> Self {
+        Self::new(CLUSTERS, 32, (address, replicas))
+    }
+
     /// The encoding.
     pub fn encoded(&self) -> &[u8] {
         &self.0

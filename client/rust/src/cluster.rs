@@ -35,6 +35,8 @@ use std::{
 
 /// Age at which what the chain said of the cluster is asked again.
 const ROSTER_AGE: Duration = Duration::from_secs(60);
+/// Contracts of which it is known how many replicas have to agree.
+const MAX_AUDITS: usize = 1024;
 /// How many blocks ahead of the newest known head a request may be opened.
 const BLOCKS_AHEAD: u32 = 300;
 /// How long a command may wait for its execution.
@@ -137,6 +139,8 @@ pub struct Cluster {
     preferred: AtomicUsize,
     /// Answers of late that others contradict.
     pub(crate) contradicted: Mutex<Vec<Answered>>,
+    /// How many replicas have to agree on what contracts answer, and when the chain was asked.
+    audits: Mutex<BTreeMap<AccountId, (usize, Instant)>>,
     /// Height of the newest entry that this client knows of: it reads what it wrote, and what the chain was shown.
     height: AtomicU64,
 }
@@ -159,6 +163,7 @@ impl Cluster {
             epochs: Mutex::default(),
             preferred: AtomicUsize::new(usize::from(first)),
             contradicted: Mutex::default(),
+            audits: Mutex::default(),
             height: AtomicU64::new(height),
         }))
     }
@@ -244,7 +249,8 @@ impl Cluster {
         self.query_fresh(contract, data, value, Freshness::Any).await
     }
 
-    /// The same, of a state that is as new as asked for. That it is at most so old is checked by this client's clock.
+    /// The same, of a state that is as new as asked for. If the contract's deployer wants it so, several replicas have to
+    /// agree on the answer, see [`Cluster::query_quorum`]. That it is at most so old is checked by this client's clock.
     ///
     /// Errors: `StaleState`; `NoQuorum` if the cluster does not decide, which a linearizable query needs.
     pub async fn query_fresh(
@@ -255,8 +261,34 @@ impl Cluster {
         freshness: Freshness,
     ) -> Result<Answered, Coded> {
         let query = Query { value, freshness, ..self.query_of(contract, data) };
-        let (worker, answer) = self.ask(Ask::Query(&query)).await?;
-        answered(worker, answer)
+        match self.audit(&contract).await? {
+            0 | 1 => {
+                let (worker, answer) = self.ask(Ask::Query(&query)).await?;
+                answered(worker, answer)
+            }
+            members => self.agreed(query, members).await?.into_iter().next().ok_or_else(unasked),
+        }
+    }
+
+    /// How many replicas have to agree on what a contract answers, as its deployer has said on the chain.
+    pub(crate) async fn audit(&self, contract: &AccountId) -> Result<usize, Coded> {
+        let known = self.audits.lock().get(contract).copied();
+        if let Some((members, asked)) = known
+            && asked.elapsed() < ROSTER_AGE
+        {
+            return Ok(members);
+        }
+        let record = match (self.chain.contract(contract).await, known) {
+            (Err(_), Some((members, _))) => return Ok(members),
+            (record, _) => record?,
+        };
+        let members = record.map_or(1, |record| record.audit) as usize;
+        let mut audits = self.audits.lock();
+        if audits.len() >= MAX_AUDITS {
+            audits.clear();
+        }
+        audits.insert(*contract, (members, Instant::now()));
+        Ok(members)
     }
 
     /// Asks until `members` different replicas have given the same answer, and returns all of their answers, each from
@@ -271,7 +303,10 @@ impl Cluster {
         value: Balance,
         members: usize,
     ) -> Result<Vec<Answered>, Coded> {
-        let mut query = Query { value, ..self.query_of(contract, data) };
+        self.agreed(Query { value, ..self.query_of(contract, data) }, members).await
+    }
+
+    pub(crate) async fn agreed(&self, mut query: Query, members: usize) -> Result<Vec<Answered>, Coded> {
         let mut last = vec![];
         for _ in 0..AGREEMENTS {
             let answers = self.answers(&query, members).await?;

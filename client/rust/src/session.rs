@@ -63,9 +63,14 @@ impl Session {
         self.connection.lock().expires_ms()
     }
 
-    /// Asks a contract; verified like [`Cluster::query`].
+    /// Asks a contract; verified like [`Cluster::query`]. If several replicas have to agree, it asks them all, one by one
+    /// besides the session.
     pub async fn query(&self, contract: AccountId, data: Vec<u8>) -> Result<Answered, Coded> {
         let query = self.cluster.query_of(contract, data);
+        let members = self.cluster.audit(&contract).await?;
+        if members > 1 && self.only.is_none() {
+            return self.cluster.agreed(query, members).await?.into_iter().next().ok_or_else(|| Code::NoReplica.into());
+        }
         let (worker, answer) = if query.data.len() > MAX_SESSION_REQUEST - ROOM {
             // So large a request goes by itself.
             match self.only {

@@ -28,6 +28,7 @@ mod sayings;
 mod service;
 mod start;
 mod vigil;
+mod weights;
 mod worker;
 
 pub use egress::EgressPolicy;

@@ -14,7 +14,7 @@ use crate::{
     reading::{Follower, Reading},
     sayings::Sayings,
     service::{Service, ServiceParts, now_ms},
-    vigil,
+    vigil, weights,
     worker::{Status, WorkerConfig},
 };
 use codec::{DecodeAll, Encode};
@@ -216,6 +216,8 @@ impl Start {
             replica: Arc::downgrade(&opened.replica),
             known: tokio::sync::Mutex::default(),
         });
+        // It ends with the replica.
+        tokio::spawn(weights::follow(chain.clone(), self.cluster, Arc::downgrade(&opened.replica)));
         let parts = ServiceParts {
             replica: opened.replica,
             acceptor,

@@ -486,7 +486,11 @@ impl Executor {
         }
         let part = Part { kind: &INPUTS, owner, name, size: size as usize, number, bytes };
         let gas = INPUTS.gas(bytes);
-        let Some(input) = part.take(layer, block.time_ms)? else { return Ok(done(gas)) };
+        let input = match part.take(layer, block.time_ms)? {
+            Some(input) => input,
+            None if number.is_some() => return Ok(done(gas)),
+            None => return Err(refused(Code::WrongPart, "the parts are those of a longer input")),
+        };
         let outcome = whole(input, gas_limit.saturating_sub(gas))?;
         Ok(Outcome { gas_used: outcome.gas_used.saturating_add(gas), ..outcome })
     }

@@ -13,7 +13,10 @@ use phala_primitives::{AccountId, Code, Coded, EntryHeader, Finality, Hash, Requ
 use phala_session::{Action, Answer, CommandId, CommandReceipt, Freshness, Outcome, Output, Query, QueryReceipt};
 use phala_state::Snapshot;
 use phala_vm::{BlockInfo, Caller, Entry, Invocation, Mode, QueryLoad};
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, atomic::Ordering},
+};
 
 impl Replica {
     /// Answers a read-only call of an account that may make it. What the contract writes is discarded. Blocks the
@@ -103,6 +106,11 @@ impl Replica {
     /// How many queries are under way.
     pub fn query_load(&self) -> QueryLoad {
         self.engine.query_load()
+    }
+
+    /// Gives the queries of a contract so many times the processor time of one of weight 1, on this replica.
+    pub fn set_weight(&self, contract: AccountId, weight: u32) {
+        self.engine.set_weight(contract, NonZeroU32::new(weight).unwrap_or(NonZeroU32::MIN));
     }
 
     /// What became of a command of an account, for at least ten minutes after it was executed.

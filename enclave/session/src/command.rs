@@ -324,6 +324,8 @@ impl SignedCommand {
             return Err(Coded::new(Code::Malformed, "a value without a contract that gets it"));
         }
         let covered = match command.action.contract() {
+            // It does nothing by itself.
+            _ if matches!(command.action, Action::InputPart { .. }) => true,
             Some(contract) if command.value == 0 => certificate.scope.covers(contract),
             // Whoever may act on some contracts only, may not spend.
             _ => certificate.scope == crate::Scope::All,

@@ -546,3 +546,32 @@ fn latency_of_a_cluster() {
     drop(runtime);
     let _ = std::fs::remove_dir_all(folder);
 }
+
+#[test]
+fn a_forged_vote_stands_in_for_no_genuine_one() {
+    use ed25519_dalek::{Signer as _, SigningKey};
+    use phala_primitives::misbehaviour::{Ballot, Proposal, Vote};
+
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let vote = |byte: u8, forged: bool| {
+        let proposal = Proposal { parent_view: 2, digest: Hash([byte; 32]) };
+        let mut vote = Vote { ballot: Ballot::Notarize(proposal), signature: [9; 64] };
+        if !forged {
+            vote.signature = key.sign(&vote.message(NAMESPACE, 1, 3)).to_bytes();
+        }
+        vote
+    };
+    // Whatever comes first, in whichever order: two genuine votes that exclude each other are found.
+    for votes in [
+        [vote(1, true), vote(1, false), vote(2, false)],
+        [vote(1, false), vote(1, true), vote(2, false)],
+        [vote(2, true), vote(1, false), vote(2, false)],
+        [vote(1, true), vote(2, false), vote(1, false)],
+    ] {
+        let mut witness = crate::witness::Witness::new(NAMESPACE.to_vec(), 1, vec![key.verifying_key().to_bytes()]);
+        let proofs = votes.map(|vote| witness.compare(3, 0, vote));
+        let [None, None, Some(proof)] = proofs else { panic!("{proofs:?}") };
+        assert_eq!(proof.verify(NAMESPACE), Ok(()));
+        assert_eq!(witness.compare(3, 0, vote(4, false)), None, "once is enough");
+    }
+}

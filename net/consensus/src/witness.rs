@@ -63,7 +63,7 @@ impl Witness {
         proofs
     }
 
-    fn compare(&mut self, view: u64, signer: usize, vote: Vote) -> Option<DoubleVote> {
+    pub(crate) fn compare(&mut self, view: u64, signer: usize, vote: Vote) -> Option<DoubleVote> {
         let identity = *self.members.get(signer)?;
         let known = self.votes.entry((view, signer)).or_default();
         let Some(other) = known.iter_mut().find(|other| other.ballot.excludes(&vote.ballot)) else {

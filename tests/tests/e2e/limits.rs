@@ -12,7 +12,10 @@ use phala_client::{Account, Action, Call, Contract, Session};
 use phala_devnet::{Config, Devnet};
 use phala_primitives::{ClusterPolicy, Code, Coded, blake2_256, limits::PART};
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -267,6 +270,56 @@ fn a_query_is_spread_over_the_cluster_although_a_worker_dies() {
         let alive = net.worker_urls();
         let here = metric(&alive, "phala_worker_map_parts_total{place=\"here\"}").await;
         println!("{PARTS} parts in {took:?}: {here} here, {} by others", metric(&alive, by_peers).await);
+        net.stop().await;
+    });
+}
+
+/// A contract whose queries compute for some milliseconds.
+const BUSY: &str = r#"(module (import "env" "memory" (memory 0)) (func (export "deploy"))
+    (func (export "call") (local $i i32) (loop
+        (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 20000000))))))"#;
+
+#[test]
+fn a_contract_of_greater_weight_gets_more_of_the_processor() {
+    run(Duration::from_secs(180), async {
+        let (net, alice) = network().await;
+        let code = wat::parse_str(BUSY).unwrap();
+        let (light, heavy) =
+            (alice.deploy(code.clone(), vec![]).await.unwrap(), alice.deploy(code, vec![]).await.unwrap());
+        let worker = alice.cluster.chain().cluster(0).await.unwrap().unwrap().members[0].worker;
+        let session = Arc::new(Session::open_at(&alice.cluster, &worker).await.unwrap());
+        let counts: Arc<[AtomicU64; 2]> = Arc::default();
+        let mut asking = tokio::task::JoinSet::new();
+        for (index, contract) in [light.address(), heavy.address()].into_iter().enumerate() {
+            for _ in 0..8 {
+                let (session, counts) = (session.clone(), counts.clone());
+                asking.spawn(async move {
+                    loop {
+                        session.query(contract, vec![]).await.unwrap();
+                        counts[index].fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        }
+        // What the second had for each of the first, while the first had so many.
+        let ratio = async || {
+            let before = [0, 1].map(|index| counts[index].load(Ordering::Relaxed));
+            eventually("the lighter contract computes, too", Duration::from_secs(60), || async {
+                (counts[0].load(Ordering::Relaxed) >= before[0] + 30).then_some(())
+            })
+            .await;
+            let [light, heavy] = [0, 1].map(|index| counts[index].load(Ordering::Relaxed) - before[index]);
+            heavy as f64 / light as f64
+        };
+        ratio().await;
+        let equal = ratio().await;
+        assert!((0.6..1.6).contains(&equal), "{equal}");
+        let creator = Account::from_suri("//Worker//0").unwrap();
+        let call = Call::set_weight(0, &heavy.address(), 6);
+        alice.cluster.chain().submit(&creator, &call).await.unwrap();
+        eventually("the weight counts", Duration::from_secs(60), || async { (ratio().await > 3.0).then_some(()) })
+            .await;
+        asking.shutdown().await;
         net.stop().await;
     });
 }

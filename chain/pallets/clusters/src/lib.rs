@@ -197,6 +197,10 @@ pub mod pallet {
     #[pallet::storage]
     pub type Policies<T> = StorageMap<_, Blake2_128Concat, ClusterId, ClusterPolicy>;
 
+    /// Contracts of a cluster that have another weight than 1, and it.
+    #[pallet::storage]
+    pub type Weights<T> = StorageMap<_, Blake2_128Concat, ClusterId, Vec<(AccountId, u32)>, ValueQuery>;
+
     /// Whether any account may create clusters, or only root.
     #[pallet::storage]
     pub type Open<T> = StorageValue<_, bool, ValueQuery>;
@@ -222,30 +226,25 @@ pub mod pallet {
     pub enum Event<T: Config> {
         /// A cluster was created; its epoch 0 begins.
         ClusterCreated {
-            /// Its number.
             cluster: ClusterId,
             /// Its members.
             members: Vec<Member>,
         },
         /// A member waits for the next epoch.
         MemberRejoined {
-            /// The cluster.
             cluster: ClusterId,
-            /// The worker.
             worker: AccountId32,
             /// The highest entry that it holds.
             anchor: Anchor,
         },
         /// A new epoch of a cluster is wanted.
         EpochPlanned {
-            /// The cluster.
             cluster: ClusterId,
             /// How it gets there.
             plan: Plan,
         },
         /// A new epoch of a cluster begins.
         EpochStarted {
-            /// The cluster.
             cluster: ClusterId,
             /// Its epoch from now on.
             epoch: u64,
@@ -270,14 +269,12 @@ pub mod pallet {
         },
         /// What contracts of a cluster may use has changed.
         PolicySet {
-            /// The cluster.
             cluster: ClusterId,
             /// Its policy from now on.
             policy: ClusterPolicy,
         },
         /// A contract has a place. Its deployer may instantiate it there.
         ContractCreated {
-            /// Its address.
             address: AccountId,
             /// The cluster that runs it.
             cluster: ClusterId,
@@ -288,52 +285,40 @@ pub mod pallet {
         },
         /// Money is on its way into a cluster.
         Deposited {
-            /// The cluster.
             cluster: ClusterId,
-            /// Number of the message.
             number: u64,
             /// Who paid.
             from: AccountId32,
             /// Who gets it there.
             to: AccountId,
-            /// How much.
             amount: Balance,
         },
         /// A call of a contract is on its way into a cluster.
         MessageSent {
-            /// The cluster.
             cluster: ClusterId,
-            /// Number of the message.
             number: u64,
             /// Who calls.
             from: AccountId32,
-            /// The contract.
             contract: AccountId,
             /// Money that goes along.
             value: Balance,
         },
         /// Money was paid out of a cluster or, if that failed, sent back into it.
         Withdrawn {
-            /// The cluster.
             cluster: ClusterId,
-            /// Number of the message.
             number: u64,
             /// Whose it was there.
             from: AccountId,
             /// Who gets it.
             to: AccountId32,
-            /// How much.
             amount: Balance,
             /// Whether it was paid.
             result: DispatchResult,
         },
         /// A call was dispatched for a contract.
         Dispatched {
-            /// The cluster.
             cluster: ClusterId,
-            /// Number of the message.
             number: u64,
-            /// The contract.
             contract: AccountId,
             /// What came of it.
             result: DispatchResult,
@@ -342,7 +327,6 @@ pub mod pallet {
         ParcelSent {
             /// The cluster that sent it.
             cluster: ClusterId,
-            /// Number of the message.
             number: u64,
             /// The contract that sent it.
             from: AccountId,
@@ -364,28 +348,16 @@ pub mod pallet {
         },
         /// A cluster can get parcels.
         MailboxOpened {
-            /// The cluster.
             cluster: ClusterId,
             /// The key to which they are sealed.
             key: [u8; 32],
         },
         /// A contract is told of events of this kind from now on.
-        WatchBegan {
-            /// The contract.
-            contract: AccountId,
-            /// Pallet and event.
-            kind: Kind,
-        },
+        WatchBegan { contract: AccountId, kind: Kind },
         /// A contract is told of them no more: it wanted it so, or could not pay.
-        WatchEnded {
-            /// The contract.
-            contract: AccountId,
-            /// Pallet and event.
-            kind: Kind,
-        },
+        WatchEnded { contract: AccountId, kind: Kind },
         /// Messages of a cluster were delivered.
         Delivered {
-            /// The cluster.
             cluster: ClusterId,
             /// Number of the next one.
             next: u64,
@@ -393,15 +365,9 @@ pub mod pallet {
             taken: u64,
         },
         /// The chain was shown a newer entry of a cluster's log.
-        CheckpointMoved {
-            /// The cluster.
-            cluster: ClusterId,
-            /// The entry.
-            checkpoint: Checkpoint,
-        },
+        CheckpointMoved { cluster: ClusterId, checkpoint: Checkpoint },
         /// All members of a cluster have reported, and none holds what the chain was shown: it waits for one that does.
         HistoryMissing {
-            /// The cluster.
             cluster: ClusterId,
             /// What was shown.
             checkpoint: Checkpoint,
@@ -411,7 +377,6 @@ pub mod pallet {
         /// A cluster that stood still goes on without members that are gone. Entries above the floor, if there were any,
         /// are lost.
         Recovered {
-            /// The cluster.
             cluster: ClusterId,
             /// The highest entry that a member of those left held.
             floor: Anchor,
@@ -419,13 +384,9 @@ pub mod pallet {
             gone: Vec<AccountId>,
         },
         /// A worker waits in the pool.
-        WorkerOffered {
-            /// The worker.
-            worker: AccountId32,
-        },
+        WorkerOffered { worker: AccountId32 },
         /// A member says that another does not answer.
         MemberAccused {
-            /// The cluster.
             cluster: ClusterId,
             /// The one that is silent.
             worker: AccountId,
@@ -434,39 +395,36 @@ pub mod pallet {
         },
         /// A worker is proven to be faulty or hostile.
         Convicted {
-            /// The worker.
             worker: AccountId,
             /// What it did.
             offence: Offence,
         },
         /// A cluster is to have these members.
         MembersWanted {
-            /// The cluster.
             cluster: ClusterId,
             /// Those that stay and those that are new.
             workers: Vec<AccountId>,
         },
         /// A cluster has these readers now.
         ReadersChanged {
-            /// The cluster.
             cluster: ClusterId,
             /// All of them.
             workers: Vec<AccountId>,
         },
         /// A contract is to run other code.
         ContractUpgraded {
-            /// Its address.
             address: AccountId,
             /// Its code from now on.
             code_hash: Hash,
             /// How often it was replaced.
             version: u32,
         },
+        /// Queries of a contract get so many times the processor time of one of weight 1.
+        WeightSet { cluster: ClusterId, contract: AccountId, weight: u32 },
+        /// So many replicas have to agree on what a contract answers.
+        AuditSet { address: AccountId, replicas: u32 },
         /// A contract's code is fixed for ever.
-        ContractFrozen {
-            /// Its address.
-            address: AccountId,
-        },
+        ContractFrozen { address: AccountId },
     }
 
     #[pallet::error]
@@ -543,6 +501,10 @@ pub mod pallet {
         NoOffence,
         /// The worker was convicted and gets no seat yet.
         Barred,
+        /// Too many contracts of the cluster have a weight.
+        TooManyWeights,
+        /// From 1 to 7 replicas can have to agree.
+        AuditRange,
         /// An event is to hold more bytes than can be asked for.
         FilterTooLong,
         /// The contract watches exactly this already.
@@ -711,6 +673,18 @@ pub mod pallet {
             Self::change_policy(caller, cluster, policy)
         }
 
+        /// Sets how many times the processor time of a contract of weight 1 the queries of this one get, from 1 to 100.
+        #[pallet::call_index(21)]
+        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(4, 1)))]
+        pub fn set_weight(
+            origin: OriginFor<T>,
+            cluster: ClusterId,
+            contract: AccountId,
+            weight: u32,
+        ) -> DispatchResult {
+            Self::do_set_weight(ensure_signed_or_root(origin)?, cluster, contract, weight)
+        }
+
         /// Puts the caller, a worker without a seat, into the pool from which clusters get members, see
         /// [`crate::members`].
         #[pallet::call_index(40)]
@@ -786,6 +760,13 @@ pub mod pallet {
         #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(4, 3)))]
         pub fn upgrade_contract(origin: OriginFor<T>, address: AccountId, code_hash: Hash) -> DispatchResult {
             Self::upgrade(ensure_signed(origin)?, address, code_hash)
+        }
+
+        /// Sets how many replicas have to agree on the answer to a query of a contract before clients believe it.
+        #[pallet::call_index(32)]
+        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(1, 1)))]
+        pub fn set_audit(origin: OriginFor<T>, address: AccountId, replicas: u32) -> DispatchResult {
+            Self::do_set_audit(ensure_signed(origin)?, address, replicas)
         }
 
         /// Fixes the code of a contract for ever.

@@ -17,7 +17,7 @@
 
 use crate::pallet::{Code, CodeUsers, Config, Contracts, Error, Event, Pallet};
 use frame_support::ensure;
-use phala_primitives::{AccountId, Hash, records::ContractRecord};
+use phala_primitives::{AccountId, Hash, limits::MAX_AUDIT, records::ContractRecord};
 use sp_runtime::{AccountId32, DispatchResult};
 
 impl<T: Config> Pallet<T> {
@@ -41,10 +41,23 @@ impl<T: Config> Pallet<T> {
         Ok(())
     }
 
+    pub(crate) fn do_set_audit(caller: AccountId32, address: AccountId, replicas: u32) -> DispatchResult {
+        let record = Self::deployed(&caller, &address)?;
+        ensure!((1..=MAX_AUDIT).contains(&replicas), Error::<T>::AuditRange);
+        Contracts::<T>::insert(address, ContractRecord { audit: replicas, ..record });
+        Self::deposit_event(Event::AuditSet { address, replicas });
+        Ok(())
+    }
+
     fn changeable(caller: &AccountId32, address: &AccountId) -> Result<ContractRecord, Error<T>> {
+        let record = Self::deployed(caller, address)?;
+        ensure!(record.upgradable, Error::<T>::NotUpgradable);
+        Ok(record)
+    }
+
+    fn deployed(caller: &AccountId32, address: &AccountId) -> Result<ContractRecord, Error<T>> {
         let record = Contracts::<T>::get(address).ok_or(Error::<T>::NoContract)?;
         ensure!(record.deployer.as_ref() == AsRef::<[u8]>::as_ref(caller), Error::<T>::NotDeployer);
-        ensure!(record.upgradable, Error::<T>::NotUpgradable);
         Ok(record)
     }
 

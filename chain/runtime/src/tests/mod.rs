@@ -6,6 +6,7 @@ mod clusters;
 mod members;
 mod parcels;
 mod registry;
+mod terms;
 mod watches;
 
 use crate::*;
@@ -91,6 +92,7 @@ fn light_clients_name_storage_as_frame_does() {
     assert_eq!(storage::bridge(7), pallet_clusters::Bridges::<Runtime>::hashed_key_for(7));
     assert_eq!(storage::letter(7, 8), pallet_clusters::Inbox::<Runtime>::hashed_key_for(7, 8));
     assert_eq!(storage::mailbox(7), pallet_clusters::Mailboxes::<Runtime>::hashed_key_for(7));
+    assert_eq!(storage::weights(7), pallet_clusters::Weights::<Runtime>::hashed_key_for(7));
     assert_eq!(storage::policy(7), pallet_clusters::Policies::<Runtime>::hashed_key_for(7));
     assert_eq!(storage::conviction(&plain), pallet_clusters::Convictions::<Runtime>::hashed_key_for(&account));
     let offence = Offence { cluster: 7, epoch: 8, identity: [9; 32], kind: OffenceKind::WrongResult };

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use phala_primitives::{
     AccountId, Code, Hash,
     misbehaviour::{Ballot, DoubleVote, Misbehaviour, Vote},
-    records::Anchor,
+    records::{Anchor, ContractRecord},
     storage,
 };
 use std::{
@@ -105,6 +105,22 @@ async fn an_outcome_without_a_quorum_is_not_believed() {
     let setup = setup([Behaviour::NoQuorum; 4]).await;
     let error = setup.contract.call(vec![1], 1000).await.unwrap_err();
     assert_eq!(error.known(), Some(Code::BadReceipt), "{error}");
+}
+
+#[tokio::test]
+async fn a_contract_may_want_several_replicas_to_agree() {
+    let setup = setup([Behaviour::Honest, Behaviour::Dead, Behaviour::Honest, Behaviour::Honest]).await;
+    let record = ContractRecord::new(0, Hash::ZERO, AccountId::default(), false);
+    setup.chain.put(storage::contract(&CONTRACT), ContractRecord { audit: 3, ..record.clone() });
+    assert_eq!(setup.contract.query(vec![1, 2]).await.unwrap().output.data, [2, 1]);
+    assert_eq!([0, 2, 3].map(|replica| setup.cluster.asked(replica)), [1; 3]);
+    let session = Session::open(setup.contract.cluster()).await.unwrap();
+    assert_eq!(session.query(CONTRACT, vec![1, 2]).await.unwrap().output.data, [2, 1]);
+
+    let lied = crate::tests::setup([Behaviour::Invents, Behaviour::Honest, Behaviour::Dead, Behaviour::Dead]).await;
+    lied.chain.put(storage::contract(&CONTRACT), ContractRecord { audit: 2, ..record });
+    let error = lied.contract.query(vec![1, 2]).await.unwrap_err();
+    assert_eq!(error.known(), Some(Code::Contradiction), "{error}");
 }
 
 #[tokio::test]

@@ -81,6 +81,7 @@ fn a_large_input_comes_in_parts_and_is_its_senders() {
     }
     assert_eq!(code(&scene.call(&bob, size, parts[3], GAS)), Some(Code::WrongPart), "it is not his");
     assert_eq!(code(&scene.call(&alice, size, &parts[3][1..], GAS)), Some(Code::WrongPart));
+    assert_eq!(code(&scene.call(&alice, PART + 1, &[1], GAS)), Some(Code::WrongPart), "of a shorter one");
     let called = scene.call(&alice, size, parts[3], GAS);
     assert!(called.gas_used > (size as u64 - PART as u64) * 40, "the reply has its price: {}", called.gas_used);
     assert_eq!(called.result.unwrap().data, whole);
