@@ -12,7 +12,7 @@ use crate::{
     served::Served,
 };
 use ed25519_dalek::SigningKey;
-use futures::future::{Either, select};
+use futures::future::{Either, join_all, select};
 use parking_lot::Mutex;
 use phala_consensus::Sim;
 use phala_keys::{KeyRequest, RecipientKey, SealedKeys};
@@ -28,7 +28,7 @@ use std::{pin::pin, sync::Arc};
 const READER: u32 = MEMBERS as u32 + 1;
 /// How far ahead a state is asked for, and how long it may take to be named.
 const AHEAD_MS: u64 = 500;
-const NAMED_MS: u64 = 5_000;
+const NAMED_MS: u64 = 3_000;
 /// Pieces that are asked for at once.
 const RUN: u16 = 512;
 /// Rounds in which members may not remember what the reader lacks, before it takes the state.
@@ -45,8 +45,10 @@ pub(crate) async fn take(
     let sent = sim.now_ms();
     let question = newcomer.ask_offer(epoch, sent + AHEAD_MS, sent).map_err(stuck)?;
     let mut found: Option<(Offer, Vec<Arc<Replica>>)> = None;
-    for giver in served.members_now() {
-        let Some(answer) = hear(sim, &giver, &question).await else { continue };
+    let givers = served.members_now();
+    let answers = join_all(givers.iter().map(|giver| hear(sim, giver, &question))).await;
+    for (giver, answer) in givers.into_iter().zip(answers) {
+        let Some(answer) = answer else { continue };
         let Ok(offer) = newcomer.offer(&answer, epoch, members, shown) else { continue };
         match &mut found {
             Some((best, givers)) if best.of() == offer.of() => givers.push(giver),

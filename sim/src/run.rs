@@ -56,6 +56,8 @@ pub struct Report {
     pub commands: usize,
     /// Reads that were answered.
     pub reads: usize,
+    /// How many of them by the reader.
+    pub by_reader: usize,
     /// Everything that happened, as one hash: the same seed and plan give the same.
     pub digest: String,
     /// Invariants that did not hold.
@@ -92,6 +94,7 @@ pub fn run(seed: u64, plan: &Plan) -> Report {
         transfers: acknowledged(Log::Chain),
         commands: acknowledged(Log::Cluster),
         reads: seen.iter().filter(|(_, event)| matches!(event, Event::Read { .. })).count(),
+        by_reader: seen.iter().filter(|(_, event)| matches!(event, Event::Read { since_ms: 0, .. })).count(),
         digest: hex::encode(&digest.0[..16]),
         violations,
     }
@@ -387,9 +390,9 @@ fn level(office: &Office) -> bool {
     let same = office.accounts.iter().map(nonces).all(|nonces| nonces.windows(2).all(|pair| pair[0] == pair[1]));
     let rest = replicas.iter().all(|replica| Office::at_rest(replica));
     same && rest
-        && replicas
-            .iter()
-            .all(|replica| commands.iter().rev().take(CLIENTS).all(|(a, id)| replica.outcome(a, id).is_ok()))
+        && replicas.iter().all(|replica| {
+            commands.iter().rev().take(CLIENTS).all(|(a, id)| matches!(replica.executed(a, id), Ok(Some(_))))
+        })
 }
 
 /// Writes into the history what every member's state tells.
@@ -429,10 +432,7 @@ fn tokens(office: &Office, replica: &Replica, member: u32) -> Result<(), Stuck> 
         office.history.add(now, Event::Balance { log, member, account: account as u32, amount });
     }
     for ((account, id), number) in office.commands.lock().iter().zip(0u32..) {
-        let outcome = match replica.outcome(account, id) {
-            Ok(Answer::Command { outcome, .. }) => Some(outcome),
-            _ => None,
-        };
+        let outcome = replica.executed(account, id).map_err(stuck)?;
         let moved = outcome.as_ref().is_some_and(|o| o.result.as_ref().is_ok_and(|output| !output.reverted()));
         let (times, outcome) = (u32::from(outcome.is_some()), outcome.map_or(Hash::ZERO, |outcome| outcome.hash()));
         office.history.add(now, Event::Found { log, member, number, times, outcome, moved });

@@ -126,6 +126,12 @@ impl Replica {
         }
     }
 
+    /// The same by the state alone, without proof: for simulations, which look into replicas that copied their state and so
+    /// have no old entries.
+    pub fn executed(&self, account: &AccountId, id: &CommandId) -> Result<Option<Outcome>, Coded> {
+        Ok(self.done(&self.state.snapshot(), &(*account, *id))?.map(|done| done.outcome))
+    }
+
     /// Header of the entry of a height, and why it is final.
     ///
     /// Errors: `NotReady` if this replica does not have it, or does not have it any more.
