@@ -21,13 +21,14 @@ const TICK: Duration = Duration::from_millis(2);
 /// Ticks after which a query is stopped: two seconds.
 const LIMIT: u64 = 1000;
 
-/// The token, a contract that burns CPU without end, and one that does a little work.
+/// The token, a contract that burns CPU without end, and two that work for some 60 µs and for twenty times as long.
 pub(crate) const TOKEN: AccountId = AccountId([1; 32]);
 pub(crate) const HOG: AccountId = AccountId([2; 32]);
 pub(crate) const WORK: AccountId = AccountId([3; 32]);
+pub(crate) const LONG: AccountId = AccountId([4; 32]);
 const OWNER: AccountId = AccountId([7; 32]);
 
-/// An engine with the three contracts.
+/// An engine with these contracts.
 pub(crate) struct Contracts {
     engine: Engine,
     world: Arc<MemoryWorld>,
@@ -51,12 +52,17 @@ impl Contracts {
         let engine = Engine::new(Capacity::for_cores(slots))?;
         let bundle: Value = serde_json::from_slice(bundle)?;
         let token = bundle["source"]["wasm"].as_str().context("the bundle has no code")?;
-        let work = "(local $i i32) (loop
-            (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 200000))))";
+        let work = |turns: u32| {
+            module(&format!(
+                "(local $i i32) (loop
+                    (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const {turns}))))"
+            ))
+        };
         let codes = [
             (TOKEN, hex::decode(token.trim_start_matches("0x"))?),
             (HOG, module("(loop br 0)")?),
-            (WORK, module(work)?),
+            (WORK, work(200_000)?),
+            (LONG, work(4_000_000)?),
         ];
         let mut world = MemoryWorld::default();
         for (contract, code) in codes {

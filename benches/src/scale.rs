@@ -5,10 +5,11 @@
 #![expect(clippy::disallowed_methods, reason = "these are threads of their own, beside the runtime")]
 
 use crate::{
-    contracts::{Contracts, StopOnDrop, WORK},
+    contracts::{Contracts, LONG, StopOnDrop, WORK},
     report::median,
 };
 use anyhow::{Context, Result, ensure};
+use phala_primitives::AccountId;
 use serde::Serialize;
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -21,25 +22,36 @@ const CLIENTS: usize = 4;
 /// Throughput by the number of cores.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Scale {
-    /// Queries per second with one slot.
+    /// Queries per second with one slot, each of about a millisecond.
     pub(crate) one_per_second: f64,
     /// Queries per second with two slots.
     pub(crate) two_per_second: f64,
     /// Their ratio; two is perfect. More is better.
     pub(crate) vertical_scale_1_to_2: f64,
+    /// The ratio for queries of some 60 µs, of which threads that hand each other the slots take their part.
+    pub(crate) vertical_scale_short_1_to_2: f64,
 }
 
 /// Measures each engine for `time` in each of some rounds, in turns; the figures are medians. `bundle` is the token's.
 pub(crate) fn measure(bundle: &[u8], time: Duration, rounds: usize) -> Result<Scale> {
     let one = on_one_core(|| Contracts::new(1, bundle))?;
     let two = Contracts::new(2, bundle)?;
-    let (mut ones, mut twos) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        ones.push(on_one_core(|| per_second(&one, time))?);
-        twos.push(per_second(&two, time)?);
-    }
-    let (one_per_second, two_per_second) = (median(ones)?, median(twos)?);
-    Ok(Scale { one_per_second, two_per_second, vertical_scale_1_to_2: two_per_second / one_per_second })
+    let compare = |work| -> Result<(f64, f64)> {
+        let (mut ones, mut twos) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            ones.push(on_one_core(|| per_second(&one, work, time))?);
+            twos.push(per_second(&two, work, time)?);
+        }
+        Ok((median(ones)?, median(twos)?))
+    };
+    let (short_one, short_two) = compare(WORK)?;
+    let (one_per_second, two_per_second) = compare(LONG)?;
+    Ok(Scale {
+        one_per_second,
+        two_per_second,
+        vertical_scale_1_to_2: two_per_second / one_per_second,
+        vertical_scale_short_1_to_2: short_two / short_one,
+    })
 }
 
 /// Does something on a thread that, with all that it starts, stays on one core.
@@ -52,16 +64,16 @@ fn on_one_core<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| scope.spawn(pinned).join()).ok().context("a measurement panicked")?
 }
 
-fn per_second(contracts: &Contracts, time: Duration) -> Result<f64> {
+fn per_second(contracts: &Contracts, work: AccountId, time: Duration) -> Result<f64> {
     let stop = AtomicBool::new(false);
-    contracts.ask(WORK)?;
+    contracts.ask(work)?;
     std::thread::scope(|scope| {
         let _stop = StopOnDrop(&stop);
         scope.spawn(|| contracts.run_clock(&stop));
         let client = || -> Result<u32> {
             let mut count = 0_u32;
             while !stop.load(Ordering::Relaxed) {
-                contracts.ask(WORK)?;
+                contracts.ask(work)?;
                 count = count.saturating_add(1);
             }
             Ok(count)
