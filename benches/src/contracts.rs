@@ -50,6 +50,7 @@ impl Contracts {
     /// An engine that runs so many queries at once; the token's bundle is `psp22.contract`.
     pub(crate) fn new(slots: usize, bundle: &[u8]) -> Result<Self> {
         let engine = Engine::new(Capacity::for_cores(slots))?;
+        engine.borrow_threads(|work| std::thread::Builder::new().spawn(work).is_ok());
         let bundle: Value = serde_json::from_slice(bundle)?;
         let token = bundle["source"]["wasm"].as_str().context("the bundle has no code")?;
         let work = |turns: u32| {

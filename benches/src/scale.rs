@@ -28,7 +28,8 @@ pub(crate) struct Scale {
     pub(crate) two_per_second: f64,
     /// Their ratio; two is perfect. More is better.
     pub(crate) vertical_scale_1_to_2: f64,
-    /// The ratio for queries of some 60 µs, of which threads that hand each other the slots take their part.
+    /// The ratio for queries of some 60 µs, of which it takes its part to wake the clients on other cores: on a virtual
+    /// machine half as long as such a query.
     pub(crate) vertical_scale_short_1_to_2: f64,
 }
 

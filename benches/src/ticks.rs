@@ -161,10 +161,10 @@ pub(crate) async fn measure(plan: Plan) -> Result<Ticks> {
 
     tokio::time::sleep(WARM_UP).await;
     let (before, cpu, started) = (notes(&contracts).await?, cpu_seconds(pid)?, Instant::now());
-    let height = contracts[0].query(vec![0xff; 4]).await?.receipt.height;
+    let height = contracts[0].query(vec![0xff; 4]).await?.receipt.claim.height;
     tokio::time::sleep(plan.time).await;
     let (elapsed, cpu) = (started.elapsed().as_secs_f64(), cpu_seconds(pid)? - cpu);
-    let entries = contracts[0].query(vec![0xff; 4]).await?.receipt.height - height;
+    let entries = contracts[0].query(vec![0xff; 4]).await?.receipt.claim.height - height;
     let after = notes(&contracts).await?;
     figures(plan, &before, &after, (cpu / elapsed, entries as f64 / elapsed))
 }

@@ -243,7 +243,7 @@ impl Office {
             None => answer,
         };
         match answer {
-            Answer::Query { output, receipt } => Some((self.amount(&output)?, receipt.height)),
+            Answer::Query { output, receipt } => Some((self.amount(&output)?, receipt.claim.height)),
             _ => None,
         }
     }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use codec::{DecodeAll, Encode};
 use ed25519_dalek::SigningKey;
-use phala_primitives::{Block, EntryHeader, Hash, blake2_256};
-use phala_session::{Answer, Output};
+use phala_primitives::{Block, EntryHeader, Hash, blake2_256, misbehaviour::QueryClaim};
+use phala_session::{Answer, Output, QueryReceipt};
 
 /// Where the upper half of an amount begins in what the token returns.
 const AMOUNT: usize = 9;
@@ -30,11 +30,11 @@ fn output(output: &mut Output) {
 /// Another answer than the true one. `command` is the hash of what was commanded.
 pub(crate) fn answer(answer: Answer, command: &Hash, genesis: &Hash, identity: &SigningKey) -> Answer {
     match answer {
-        Answer::Query { output: mut told, mut receipt } => {
+        Answer::Query { output: mut told, receipt } => {
             output(&mut told);
-            receipt.reply_hash = told.hash();
-            receipt.state_root = root(receipt.state_root);
-            Answer::Query { output: told, receipt: receipt.sign(genesis, identity) }
+            let (reply_hash, state_root) = (told.hash(), root(receipt.claim.state_root));
+            let claim = QueryClaim { reply_hash, state_root, ..receipt.claim };
+            Answer::Query { output: told, receipt: QueryReceipt::sign(claim, genesis, identity) }
         }
         Answer::Command { mut outcome, mut receipt } => {
             if let Ok(told) = &mut outcome.result {

@@ -125,7 +125,7 @@ impl Served {
             None => answer,
         };
         let claim = match &answer {
-            Answer::Query { receipt, .. } => Some((Claim::Query(receipt.claim()), receipt.signature)),
+            Answer::Query { receipt, .. } => Some((Claim::Query(receipt.claim.clone()), receipt.signature)),
             Answer::Command { receipt, .. } => {
                 Some((Claim::Command(Box::new(receipt.claim(command))), receipt.signature))
             }

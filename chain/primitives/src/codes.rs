@@ -74,7 +74,7 @@ codes! {
     2015 ReadOnly "a query tried to change state" => "Send it as a command: `phala send`.";
     2017 ReplyTooLarge "the contract returned more than a reply may hold" => "Return less, or page through it.";
     2018 BadProof "the command's proof about the chain is wrong or too old" => "Let the client fetch a fresh proof.";
-    2019 NotDeployer "only the account that created the contract on the chain may instantiate it" => "Sign with the deployer's account.";
+    2019 NotDeployer "only the account that created the contract on the chain may do this" => "Sign with the deployer's account.";
     2020 GasLimitTooHigh "the command asks for more gas than one command may use" => "Send it with a lower --gas; make long work a query, or split it.";
     2021 LogDenied "only the contract's owner, and whom the contract allows, may read its log" => "Sign with the account that deployed it.";
     2030 TooLittle "the account owns too little in this cluster" => "`phala account` shows the balance, `phala deposit` adds to it.";

@@ -254,8 +254,7 @@ pub(crate) async fn weight(
 ) -> Result<()> {
     let address = address_of(address)?;
     let chain = connect(network).await?;
-    let missing = || Coded::new(Code::NoContract, address.to_string());
-    let cluster = chain.contract(&address).await?.ok_or_else(missing)?.cluster;
+    let cluster = chain.placed(&address).await?.cluster;
     let account = Account::from_suri(&signer.suri)?;
     let bar = output.spinner("waiting until the weight is final");
     let included = chain.submit(&account, &Call::set_weight(cluster, &address, weight)).await;

@@ -10,6 +10,7 @@
 //! name = "vault"
 //! bundle = "../vault"
 //! arguments = ["$token"]               # the address of another contract of the collection
+//! value = "2.5"                        # PHA that its constructor receives
 //! ```
 //!
 //! An address follows from deployer, cluster, code and salt, so all addresses are known before anything is made, and any
@@ -23,7 +24,7 @@
 use crate::{
     args::Deploy,
     commands::{
-        account::format_pha,
+        account::{format_pha, parse_pha},
         build,
         contract::{CERTIFICATE_LIFE, Plan, abi_of, bad_argument, load_bundle, make},
         estimate,
@@ -67,6 +68,13 @@ struct Entry {
     salt: Option<String>,
     #[serde(default)]
     upgradable: bool,
+    /// PHA of the deployer in the cluster that the constructor receives.
+    #[serde(default = "nothing")]
+    value: String,
+}
+
+fn nothing() -> String {
+    "0".into()
 }
 
 fn new() -> String {
@@ -81,6 +89,7 @@ struct Ready {
     salt: Vec<u8>,
     address: AccountId,
     data: Vec<u8>,
+    value: Balance,
 }
 
 /// What became of a contract.
@@ -193,7 +202,8 @@ async fn prepare(
         let arguments = arguments.map_err(|name| bad(format!("{}: there is no `${name}`", entry.name)))?;
         let data = abi.encode(&entry.constructor, &arguments).map_err(|error| bad_argument(&abi, &error));
         let data = data.with_context(|| entry.name.clone())?;
-        Ok(Ready { entry, bundle, abi, salt, address, data })
+        let value = parse_pha(&entry.value).with_context(|| entry.name.clone())?;
+        Ok(Ready { entry, bundle, abi, salt, address, data, value })
     };
     let ready = placed.into_iter().map(ready).collect::<Result<_>>()?;
     Ok((ready, cluster.unwrap_or_default()))
@@ -263,7 +273,7 @@ impl Ready {
     }
 
     fn terms(&self, options: &Deploy) -> Terms {
-        Terms { gas_limit: options.gas, upgradable: self.upgradable(options), value: 0 }
+        Terms { gas_limit: options.gas, upgradable: self.upgradable(options), value: self.value }
     }
 
     fn upgradable(&self, options: &Deploy) -> bool {
@@ -311,7 +321,8 @@ mod tests {
     fn a_collection_is_read_strictly() {
         let read = |text: &str| toml::from_str::<Collection>(text);
         let good = read("[[contract]]\nname = \"a\"\nbundle = \"a.contract\"\n").unwrap();
-        assert_eq!((good.contract[0].constructor.as_str(), good.contract[0].upgradable), ("new", false));
+        let first = &good.contract[0];
+        assert_eq!((first.constructor.as_str(), first.upgradable, first.value.as_str()), ("new", false, "0"));
         assert!(read("[[contract]]\nname = \"a\"\n").is_err());
         assert!(read("[[contract]]\nname = \"a\"\nbundle = \"b\"\nargs = []\n").is_err());
     }

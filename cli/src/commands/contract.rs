@@ -195,7 +195,7 @@ pub(crate) async fn query(options: &Query, output: Output) -> Result<ExitCode> {
         anchors.push(judged(anchored, accuser.as_ref(), cluster, output).await?);
     }
     let receipt = |(answered, anchored): (&Answered, &Option<Anchored>)| {
-        let r = &answered.receipt;
+        let r = &answered.receipt.claim;
         json!({
             "worker": answered.worker.to_string(), "cluster": r.cluster, "epoch": r.epoch, "height": r.height,
             "entry": r.entry.to_string(), "entry_time_ms": r.entry_time_ms, "state_root": r.state_root.to_string(),
@@ -207,7 +207,7 @@ pub(crate) async fn query(options: &Query, output: Output) -> Result<ExitCode> {
         if all.len() == 1 { all.remove(0) } else { Value::Array(all) }
     });
     if *freshness != Wanted::Of(Freshness::Any) {
-        let heights: Vec<String> = answers.iter().map(|answered| answered.receipt.height.to_string()).collect();
+        let heights: Vec<String> = answers.iter().map(|answered| answered.receipt.claim.height.to_string()).collect();
         let line = format!("{freshness}: entry {}, receipts verified", heights.join(", "));
         output.say(output.paint(Tone::Dim, &line));
     }

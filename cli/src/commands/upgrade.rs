@@ -68,8 +68,7 @@ pub(crate) async fn freeze(address: &str, signer: &Signer, network: &Network, ou
     let address = address_of(address)?;
     let account = Account::from_suri(&signer.suri)?;
     let chain = connect(network).await?;
-    let missing = || Coded::new(Code::NoContract, address.to_string());
-    let record = chain.contract(&address).await?.ok_or_else(missing)?;
+    let record = chain.placed(&address).await?;
     if record.deployer != account.id() {
         return Err(Coded::new(Code::NotDeployer, "only the deployer may fix the code").into());
     }
@@ -94,8 +93,7 @@ pub(crate) async fn audit(
     let contract = address_of(address)?;
     let account = Account::from_suri(&signer.suri)?;
     let chain = connect(network).await?;
-    let missing = || Coded::new(Code::NoContract, contract.to_string());
-    let record = chain.contract(&contract).await?.ok_or_else(missing)?;
+    let record = chain.placed(&contract).await?;
     if record.deployer != account.id() {
         return Err(Coded::new(Code::NotDeployer, "only the deployer may say how many replicas have to agree").into());
     }
@@ -108,8 +106,7 @@ pub(crate) async fn audit(
 pub(crate) async fn show(address: &str, network: &Network, output: Output) -> Result<()> {
     let address = address_of(address)?;
     let chain = connect(network).await?;
-    let missing = || Coded::new(Code::NoContract, address.to_string());
-    let record = chain.contract(&address).await?.ok_or_else(missing)?;
+    let record = chain.placed(&address).await?;
     let json = json!({
         "address": address.to_string(), "cluster": record.cluster, "deployer": record.deployer.to_string(),
         "code_hash": record.present_code.to_string(), "first_code_hash": record.code_hash.to_string(),

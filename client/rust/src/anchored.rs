@@ -7,6 +7,7 @@
 use crate::cluster::{Ask, Cluster, Link};
 use phala_primitives::{
     Code, Coded, Hash,
+    misbehaviour::QueryClaim,
     records::{Anchor, Checkpoint},
 };
 use phala_session::{Answer, CommandReceipt, QueryReceipt};
@@ -31,8 +32,8 @@ impl Cluster {
     /// Errors: `BadReceipt` if the chain or a quorum says otherwise: the replica that answered is faulty or hostile.
     /// `NoQuorum` if the chain is shown nothing new.
     pub async fn anchor(self: &Arc<Self>, receipt: &QueryReceipt) -> Result<Anchored, Coded> {
-        let anchor = Anchor { height: receipt.height, digest: receipt.entry };
-        self.tie(Link { anchor, epoch: receipt.epoch }, Some(receipt.state_root)).await
+        let QueryClaim { height, entry, epoch, state_root, .. } = receipt.claim;
+        self.tie(Link { anchor: Anchor { height, digest: entry }, epoch }, Some(state_root)).await
     }
 
     /// The same for a command's receipt. That its entry is final was known before.

@@ -51,7 +51,7 @@ impl Cluster {
     /// What convicts the worker that gave this answer, if a quorum of its epoch has another state at the receipt's height.
     /// Entries name states only some time after they were reached, and not all of them.
     pub async fn blame(&self, answered: &Answered) -> Result<Option<Misbehaviour>, Coded> {
-        let claim = Claim::Query(answered.receipt.claim());
+        let claim = Claim::Query(answered.receipt.claim.clone());
         self.contradiction(&answered.worker, claim, answered.receipt.signature).await
     }
 

@@ -253,6 +253,13 @@ impl Chain {
         self.read(&storage::contract(address)).await
     }
 
+    /// The same of one that has to be there.
+    ///
+    /// Errors: `NoContract` if it is not.
+    pub async fn placed(&self, address: &AccountId) -> Result<ContractRecord, Coded> {
+        self.contract(address).await?.ok_or_else(|| Coded::new(Code::NoContract, address.to_string()))
+    }
+
     /// The record of a code.
     pub async fn code(&self, hash: &Hash) -> Result<Option<CodeRecord>, Coded> {
         self.read(&storage::code(hash)).await

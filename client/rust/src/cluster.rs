@@ -316,7 +316,7 @@ impl Cluster {
                 return Ok(answers);
             }
             // They may have answered from the states of different entries.
-            let heights = answers.iter().map(|answered| answered.receipt.height);
+            let heights = answers.iter().map(|answered| answered.receipt.claim.height);
             query.min_height = heights.max().unwrap_or(query.min_height);
             last = answers;
         }
@@ -339,7 +339,7 @@ impl Cluster {
         while let Some(answer) = asked.next().await {
             match answer {
                 Ok(answer) => answers.push(answer),
-                Err(error) if !(try_elsewhere(&error) || may_be_behind(&error)) => return Err(error),
+                Err(error) if !others_may_know(&error) => return Err(error),
                 Err(error) => failed = Some(error),
             }
             if answers.len() == members {
@@ -501,7 +501,7 @@ impl Cluster {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Some(Ok(answer));
                 }
-                Ok(Some((_, Err(error)))) if !(try_elsewhere(&error) || may_be_behind(&error)) => {
+                Ok(Some((_, Err(error)))) if !others_may_know(&error) => {
                     return Some(Err(error));
                 }
                 Ok(Some((_, Err(error)))) => last = Some(Err(error)),
@@ -607,18 +607,18 @@ impl Cluster {
             (Ask::Query(query), Answer::Query { output, receipt }) => {
                 receipt.verify(identity, &genesis, request_id, query, output)?;
                 if let Freshness::Bounded(most) = query.freshness
-                    && now_ms().saturating_sub(receipt.entry_time_ms) > most.saturating_add(CLOCK_MS)
+                    && now_ms().saturating_sub(receipt.claim.entry_time_ms) > most.saturating_add(CLOCK_MS)
                 {
                     return Err(Coded::new(Code::StaleState, "by this client's clock"));
                 }
                 let roster = self.roster.lock().0.clone();
                 let Checkpoint { anchor, .. } = roster.checkpoint;
-                if receipt.height == anchor.height && receipt.entry != anchor.digest {
+                if receipt.claim.height == anchor.height && receipt.claim.entry != anchor.digest {
                     return Err(Coded::new(Code::BadReceipt, "it is of another history than the chain was shown"));
                 }
                 // A replica that was cut off may still answer from an epoch that has ended.
-                let answers = roster.reads(identity) || self.members(receipt.epoch).await?.contains(identity);
-                if receipt.cluster != self.id || receipt.epoch < roster.epoch || !answers {
+                let answers = roster.reads(identity) || self.members(receipt.claim.epoch).await?.contains(identity);
+                if receipt.claim.cluster != self.id || receipt.claim.epoch < roster.epoch || !answers {
                     return Err(Coded::new(Code::BadReceipt, "it is of another cluster or epoch"));
                 }
                 Ok(())
@@ -735,6 +735,11 @@ pub(crate) fn try_elsewhere(error: &Coded) -> bool {
 /// one has yet to execute. The client that created it says so by a height, others cannot.
 pub(crate) fn may_be_behind(error: &Coded) -> bool {
     error.known() == Some(Code::NoContract)
+}
+
+/// Whether it is worth it to ask another replica.
+pub(crate) fn others_may_know(error: &Coded) -> bool {
+    try_elsewhere(error) || may_be_behind(error)
 }
 
 /// An answer that is none to what was asked.

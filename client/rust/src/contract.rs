@@ -44,8 +44,7 @@ impl Contract {
     ///
     /// Errors: `NoContract` if the chain has none.
     pub async fn find(chain: Arc<Chain>, address: AccountId, credentials: Arc<Credentials>) -> Result<Self, Coded> {
-        let missing = || Coded::new(Code::NoContract, address.to_string());
-        let record = chain.contract(&address).await?.ok_or_else(missing)?;
+        let record = chain.placed(&address).await?;
         Ok(Self { cluster: Cluster::connect(chain, record.cluster, credentials).await?, address })
     }
 
@@ -127,8 +126,7 @@ impl Contract {
     pub async fn upgrade(&self, account: &Account, code: Vec<u8>, gas_limit: u64) -> Result<u32, Coded> {
         let chain = self.cluster.chain();
         let (hash, mut calls) = begin(&self.cluster, account, &code).await?;
-        let missing = || Coded::new(Code::NoContract, self.address.to_string());
-        let record = chain.contract(&self.address).await?.ok_or_else(missing)?;
+        let record = chain.placed(&self.address).await?;
         let decided = record.present_code == hash;
         if !decided && record.deployer != account.id() {
             return Err(Coded::new(Code::NotDeployer, "only the deployer may replace the code"));

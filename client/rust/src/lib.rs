@@ -19,7 +19,7 @@
 //! let address = "0x…".parse().map_err(|_| phala_primitives::Code::BadArgument)?;
 //! let contract = Contract::find(chain, address, credentials).await?;
 //! let answer = contract.query(vec![0x2f, 0x86, 0x5b, 0xd9]).await?;
-//! println!("{:?} at height {}", answer.output.data, answer.receipt.height);
+//! println!("{:?} at height {}", answer.output.data, answer.receipt.claim.height);
 //! # Ok(()) }
 //! ```
 //!

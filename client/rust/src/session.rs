@@ -5,7 +5,7 @@
 //! counts. A connection whose replica said nothing meanwhile is given up, and the next request opens one elsewhere.
 
 use crate::{
-    cluster::{Answered, Ask, Cluster, Executed, SILENCE, answered, executed, may_be_behind, now_ms, try_elsewhere},
+    cluster::{Answered, Ask, Cluster, Executed, SILENCE, answered, executed, now_ms, others_may_know},
     connection::Connection,
     roster::Replica,
 };
@@ -159,7 +159,7 @@ impl Session {
 
 /// Whether another replica, or another connection, may do better.
 fn elsewhere(error: &Coded) -> bool {
-    try_elsewhere(error) || may_be_behind(error) || error.known() == Some(Code::SessionLimit)
+    others_may_know(error) || error.known() == Some(Code::SessionLimit)
 }
 
 /// Opens a connection with the first replica that answers, the one that is `last` after all others. One that is silent

@@ -17,11 +17,10 @@ use std::{
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
-/// Threads that queries hold at once. More are refused with `Busy` instead of growing a queue. The engine lets in
-/// fewer, and fewer still of one contract, so that those which it refuses find a thread on which to learn it.
-const MAX_QUERIES: usize = 320;
+/// Threads that parts of other members' queries hold at once. More are refused with `Busy` instead of growing a queue.
+const MAX_PARTS: usize = 320;
 /// Bytes that requests and replies under way hold, as they are on the wire.
 const MAX_REQUEST_BYTES: usize = 256 << 20;
 /// Queries that wait at once for the state that they ask for.
@@ -89,7 +88,7 @@ pub(crate) struct Service {
     parts: ServiceParts,
     /// The log of the epoch that the replica is in; `None`: it is a reader, and in none.
     log: RwLock<Option<LogHandle>>,
-    queries: Arc<Semaphore>,
+    parts_here: Arc<Semaphore>,
     catching_up: Semaphore,
     budget: Arc<Budget>,
     hooks: Arc<hooks::Load>,
@@ -117,13 +116,13 @@ pub(crate) enum Reception {
 impl Service {
     /// A service for a replica that is ready.
     pub(crate) fn new(parts: ServiceParts, log: Option<LogHandle>) -> Self {
-        let queries = Arc::new(Semaphore::new(MAX_QUERIES));
+        let parts_here = Arc::new(Semaphore::new(MAX_PARTS));
         let (budget, rehearsals) = (Budget::new(MAX_REQUEST_BYTES), Arc::new(Semaphore::new(1)));
         let catching_up = Semaphore::new(MAX_CATCHING_UP);
         Self {
             parts,
             log: RwLock::new(log),
-            queries,
+            parts_here,
             catching_up,
             budget,
             hooks: Arc::default(),
@@ -318,7 +317,12 @@ impl Service {
             Freshness::Bounded(most) => self.freshen(most).await?,
             Freshness::Linearizable => self.barrier.pass(&replica).await?,
         }
-        self.compute(move |caller| replica.query_for(account, request_id, &query, now_ms(), caller)).await
+        // It ends when this future is dropped.
+        let waiting = Waiting(Caller::default());
+        let (told, answer) = oneshot::channel();
+        let tell = move |answer| drop(told.send(answer));
+        replica.submit_query(account, request_id, &query, now_ms(), &waiting.0, tell);
+        answer.await.unwrap_or_else(|_| Err(Code::Internal.into()))
     }
 
     async fn part(&self, account: AccountId, query: PartQuery) -> Result<Answer, Coded> {
@@ -328,20 +332,12 @@ impl Service {
             let _permit = self.catching_up.try_acquire().map_err(|_| Code::Busy)?;
             let _ = tokio::time::timeout(PART_CATCH_UP, replica.reached(query.height)?).await;
         }
-        self.compute(move |caller| replica.part(&account, query, now_ms(), caller)).await
-    }
-
-    /// Runs a contract on a thread for queries. It ends when this future is dropped.
-    async fn compute(
-        &self,
-        work: impl FnOnce(&Caller) -> Result<Answer, Coded> + Send + 'static,
-    ) -> Result<Answer, Coded> {
-        let permit = self.queries.clone().try_acquire_owned().map_err(|_| Code::Busy)?;
+        let permit = self.parts_here.clone().try_acquire_owned().map_err(|_| Code::Busy)?;
         let waiting = Waiting(Caller::default());
         let caller = waiting.0.clone();
         let work = move || {
             let _permit = permit;
-            work(&caller)
+            replica.part(&account, query, now_ms(), &caller)
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Code::Internal.into()))
     }

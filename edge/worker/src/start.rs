@@ -310,6 +310,10 @@ impl Start {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let engine = Engine::with_extension(Capacity::for_cores(cores), Arc::new(pink))
             .map_err(|e| Coded::new(Code::Internal, e.to_string()))?;
+        engine.borrow_threads(|work| {
+            let thread = std::thread::Builder::new().name("query".into()).spawn(work);
+            thread.inspect_err(|error| tracing::warn!(%error, "no thread for queries")).is_ok()
+        });
         let certificates = Arc::new(CertificateCache::new(CERTIFICATES));
         let config = phala_replica::Config {
             genesis: self.config.genesis,

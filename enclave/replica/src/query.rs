@@ -9,10 +9,12 @@ use crate::{
     world::Layer,
 };
 use codec::{DecodeAll, Encode};
-use phala_primitives::{AccountId, Code, Coded, EntryHeader, Finality, Hash, RequestId, merkle};
+use phala_primitives::{
+    AccountId, Code, Coded, EntryHeader, Finality, Hash, RequestId, merkle, misbehaviour::QueryClaim,
+};
 use phala_session::{Action, Answer, CommandId, CommandReceipt, Freshness, Outcome, Output, Query, QueryReceipt};
 use phala_state::Snapshot;
-use phala_vm::{BlockInfo, Caller, Entry, Invocation, Mode, QueryLoad};
+use phala_vm::{BlockInfo, Caller, Entry, Execution, Failure, Invocation, Mode, QueryLoad};
 use std::{
     num::NonZeroU32,
     sync::{Arc, atomic::Ordering},
@@ -31,18 +33,37 @@ impl Replica {
         query: &Query,
         now_ms: u64,
     ) -> Result<Answer, Coded> {
-        self.query_for(account, request_id, query, now_ms, &Caller::default())
+        let (world, invocation, claim) = self.prepare(account, request_id, query, now_ms)?;
+        self.conclude(claim, self.engine.execute(world, invocation))
     }
 
-    /// The same for a caller who may leave before the answer is there.
-    pub fn query_for(
-        &self,
+    /// The same on a thread that the host lends the engine, for a caller who may leave before the answer is there. Meanwhile no thread
+    /// waits. Nothing is told if there is a defect.
+    pub fn submit_query(
+        self: &Arc<Self>,
         account: AccountId,
         request_id: RequestId,
         query: &Query,
         now_ms: u64,
         caller: &Caller,
-    ) -> Result<Answer, Coded> {
+        tell: impl FnOnce(Result<Answer, Coded>) + Send + 'static,
+    ) {
+        let (world, invocation, claim) = match self.prepare(account, request_id, query, now_ms) {
+            Ok(prepared) => prepared,
+            Err(error) => return tell(Err(error)),
+        };
+        let replica = Arc::clone(self);
+        self.engine.submit(world, invocation, caller, move |result| replica.conclude(claim, result), tell);
+    }
+
+    /// What a query runs on, and what its receipt says; the hash of the reply is still to come.
+    fn prepare(
+        &self,
+        account: AccountId,
+        request_id: RequestId,
+        query: &Query,
+        now_ms: u64,
+    ) -> Result<(Arc<Layer>, Invocation, QueryClaim), Coded> {
         // In this order: the receipt must not name an epoch for a state of a later one, see
         // `phala_primitives::misbehaviour`.
         let snapshot = self.state.snapshot();
@@ -71,9 +92,7 @@ impl Replica {
             block: BlockInfo { height: applied.height, time_ms, index: 0 },
             cluster: self.entries.cluster,
         };
-        let execution = self.engine.execute_for(world, invocation, caller).map_err(|failure| failure.coded())?;
-        let output = Output { flags: execution.flags, data: execution.data };
-        let receipt = QueryReceipt {
+        let claim = QueryClaim {
             contract: query.contract,
             request_id,
             query_hash: query.hash(),
@@ -84,11 +103,16 @@ impl Replica {
             entry_time_ms: time_ms,
             state_root: applied.root,
             time_ms: now_ms,
-            reply_hash: output.hash(),
-            signature: [0; 64],
-        }
-        .sign(&self.genesis_hash, &self.identity);
-        Ok(Answer::Query { output, receipt })
+            reply_hash: Hash::ZERO,
+        };
+        Ok((world, invocation, claim))
+    }
+
+    fn conclude(&self, claim: QueryClaim, result: Result<Execution, Failure>) -> Result<Answer, Coded> {
+        let Execution { flags, data, .. } = result.map_err(|failure| failure.coded())?;
+        let output = Output { flags, data };
+        let claim = QueryClaim { reply_hash: output.hash(), ..claim };
+        Ok(Answer::Query { output, receipt: QueryReceipt::sign(claim, &self.genesis_hash, &self.identity) })
     }
 
     /// Orders an entry that does nothing. When the ticket resolves, this replica has executed everything that was final

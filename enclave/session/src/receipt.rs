@@ -4,8 +4,8 @@ use crate::{Query, wire::signed};
 use codec::{Decode, Encode};
 use ed25519_dalek::{Signer, SigningKey};
 use phala_primitives::{
-    AccountId, Certificate, CertificateError, ClusterId, Code, Coded, EntryHeader, Hash, MAX_DESCENDANTS, PublicKey,
-    RequestId, blake2_256, merkle,
+    Certificate, CertificateError, ClusterId, Code, Coded, EntryHeader, Hash, MAX_DESCENDANTS, PublicKey, RequestId,
+    blake2_256, merkle,
     misbehaviour::{CommandClaim, QueryClaim},
     records::cluster_namespace,
 };
@@ -91,74 +91,17 @@ impl From<ReceiptError> for Coded {
 /// A replica's word for the answer to a query.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct QueryReceipt {
-    /// Contract that answered.
-    pub contract: AccountId,
-    /// The client's name for the request.
-    pub request_id: RequestId,
-    /// Hash of the [`Query`].
-    pub query_hash: Hash,
-    /// Cluster of the contract.
-    pub cluster: ClusterId,
-    /// Its epoch.
-    pub epoch: u64,
-    /// Height of the last entry in the state that was read.
-    pub height: u64,
-    /// Digest of that entry.
-    pub entry: Hash,
-    /// Time of that entry by its leader's clock, in milliseconds since 1970; 0 before the first entry.
-    pub entry_time_ms: u64,
-    /// Root of that state.
-    pub state_root: Hash,
-    /// The replica's clock, in milliseconds since 1970.
-    pub time_ms: u64,
-    /// Hash of the [`Output`].
-    pub reply_hash: Hash,
-    /// ed25519 by the replica's identity over `("phala/receipt/query/v2", genesis, (contract, request_id, query_hash),
-    /// (cluster, epoch, (height, entry, entry_time_ms, state_root), time_ms), reply_hash)`.
+    /// What was answered, and from which state. The chain can judge it.
+    pub claim: QueryClaim,
+    /// ed25519 by the replica's identity over [`QueryClaim::message`].
     pub signature: [u8; 64],
 }
 
 impl QueryReceipt {
-    fn message(&self, genesis: &Hash) -> Vec<u8> {
-        self.claim().message(genesis)
-    }
-
-    /// What the replica signs, as the chain can judge it.
-    pub fn claim(&self) -> QueryClaim {
-        // All by name, so that nothing can join the receipt and stay unsigned.
-        let Self {
-            contract,
-            request_id,
-            query_hash,
-            cluster,
-            epoch,
-            height,
-            entry,
-            entry_time_ms,
-            state_root,
-            time_ms,
-            reply_hash,
-            signature: _,
-        } = *self;
-        QueryClaim {
-            contract,
-            request_id,
-            query_hash,
-            cluster,
-            epoch,
-            height,
-            entry,
-            entry_time_ms,
-            state_root,
-            time_ms,
-            reply_hash,
-        }
-    }
-
-    /// Signs with the replica's identity; what `signature` held before does not matter.
-    pub fn sign(mut self, genesis: &Hash, identity: &SigningKey) -> Self {
-        self.signature = identity.sign(&self.message(genesis)).to_bytes();
-        self
+    /// Signs with the replica's identity.
+    pub fn sign(claim: QueryClaim, genesis: &Hash, identity: &SigningKey) -> Self {
+        let signature = identity.sign(&claim.message(genesis)).to_bytes();
+        Self { claim, signature }
     }
 
     /// Whether `identity` stands for `output` being the answer to `query`, sent as `request_id`, from a state not
@@ -171,17 +114,18 @@ impl QueryReceipt {
         query: &Query,
         output: &Output,
     ) -> Result<(), ReceiptError> {
-        if self.contract != query.contract
-            || self.request_id != *request_id
-            || self.query_hash != query.hash()
-            || self.reply_hash != output.hash()
+        let claim = &self.claim;
+        if claim.contract != query.contract
+            || claim.request_id != *request_id
+            || claim.query_hash != query.hash()
+            || claim.reply_hash != output.hash()
         {
             return Err(ReceiptError::Mismatch);
         }
-        if self.height < query.min_height {
-            return Err(ReceiptError::Stale { have: self.height, need: query.min_height });
+        if claim.height < query.min_height {
+            return Err(ReceiptError::Stale { have: claim.height, need: query.min_height });
         }
-        if !signed(identity, &self.message(genesis), &self.signature) {
+        if !signed(identity, &claim.message(genesis), &self.signature) {
             return Err(ReceiptError::Signature);
         }
         Ok(())

@@ -30,6 +30,12 @@ pub(crate) struct Shared {
     command_ended: Condvar,
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.scheduler.close();
+    }
+}
+
 /// Runs contracts. Cheap to clone; all clones share their caches, pools and limits.
 ///
 /// `execute` blocks its thread for as long as the contract runs. It needs little of that thread's stack: more is mapped
@@ -71,6 +77,12 @@ impl Engine {
     /// Modules and names of the host's functions, as contracts import them.
     pub fn functions(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.host_types.keys().map(|(module, name)| (module.as_str(), name.as_str()))
+    }
+
+    /// Lends the engine threads for queries, without which [`Engine::submit`] refuses all: `lend` runs what it is given on
+    /// one, or returns `false` if there is none. Each ends some time after it has nothing to do, all with the engine.
+    pub fn borrow_threads(&self, lend: impl Fn(Box<dyn FnOnce() + Send>) -> bool + Send + Sync + 'static) {
+        self.0.scheduler.borrow_threads(Box::new(lend));
     }
 
     /// What the engine was made with.
@@ -136,27 +148,75 @@ impl Engine {
         caller: &Caller,
     ) -> Result<Execution, Failure> {
         let limits = world.limits().map_err(|error| Failure::early(error.into()))?;
-        let (_permit, turn) = match invocation.mode {
-            Mode::Command { .. } => (Some(Permit::take(&self.0)), None),
-            Mode::Query { ticks } => {
-                let turn = self.0.scheduler.enter(invocation.contract, limits.contract_queries, ticks, caller);
-                (None, Some(turn.map_err(Failure::early)?))
+        match invocation.mode {
+            Mode::Command { gas_limit } => {
+                let _permit = Permit::take(&self.0);
+                self.perform(world, limits, &invocation, gas_limit, None).0
             }
+            Mode::Query { ticks } => {
+                let (engine, asked) = (self.clone(), (invocation.contract, limits.contract_queries));
+                let work = move |turn| engine.perform(world, limits, &invocation, u64::MAX, Some(turn)).0;
+                self.0.scheduler.run(asked, ticks, caller, work).unwrap_or_else(|reason| Err(Failure::early(reason)))
+            }
+        }
+    }
+
+    /// Runs a query on a thread that the host lends, when it is its turn. Meanwhile no thread waits. What is concluded from its
+    /// result, in its own time, is told when others may run. Nothing is if it panics.
+    ///
+    /// A command, which may not wait for the turns of queries, is refused.
+    pub fn submit<T>(
+        &self,
+        world: Arc<dyn World>,
+        invocation: Invocation,
+        caller: &Caller,
+        conclude: impl FnOnce(Result<Execution, Failure>) -> T + Send + 'static,
+        tell: impl FnOnce(T) + Send + 'static,
+    ) {
+        let limits = match world.limits() {
+            Ok(limits) => limits,
+            Err(error) => return tell(conclude(Err(Failure::early(error.into())))),
         };
-        let (frame, machine) = self.start(world, limits, &invocation, turn).map_err(Failure::early)?;
-        let gas = match invocation.mode {
-            Mode::Command { gas_limit } => gas_limit,
-            Mode::Query { .. } => u64::MAX,
+        let Mode::Query { ticks } = invocation.mode else {
+            let reason = Reason::fault(Code::Internal, "a command among the queries");
+            return tell(conclude(Err(Failure::early(reason))));
         };
-        let (machine, result, left) = machine.run(frame, gas);
-        let gas_used = gas.saturating_sub(left);
-        let result = finish(*machine, result, gas_used);
+        let (engine, asked) = (self.clone(), (invocation.contract, limits.contract_queries));
+        let work = move |turn| match turn {
+            Ok(turn) => {
+                let (result, turn) = engine.perform(world, limits, &invocation, u64::MAX, Some(turn));
+                let outcome = conclude(result);
+                drop(turn);
+                tell(outcome);
+            }
+            Err(reason) => tell(conclude(Err(Failure::early(reason)))),
+        };
+        self.0.scheduler.submit(asked, ticks, caller, work);
+    }
+
+    /// Runs it to its end, and leaves its turn over.
+    fn perform(
+        &self,
+        world: Arc<dyn World>,
+        limits: Limits,
+        invocation: &Invocation,
+        gas: u64,
+        turn: Option<Turn>,
+    ) -> (Result<Execution, Failure>, Option<Turn>) {
+        let (frame, mut machine) = match self.start(world, limits, invocation) {
+            Ok(started) => started,
+            Err(reason) => return (Err(Failure::early(reason)), turn),
+        };
+        machine.turn = turn;
+        let (mut machine, result, left) = machine.run(frame, gas);
+        let turn = machine.turn.take();
+        let result = finish(*machine, result, gas.saturating_sub(left));
         if let Err(failure) = &result
             && failure.is_fault()
         {
             tracing::warn!(cluster = invocation.cluster, contract = %invocation.contract, %failure, "no outcome");
         }
-        result
+        (result, turn)
     }
 
     fn start(
@@ -164,7 +224,6 @@ impl Engine {
         world: Arc<dyn World>,
         limits: Limits,
         invocation: &Invocation,
-        turn: Option<Turn>,
     ) -> Result<(Frame, Box<Machine>), Reason> {
         check_input(&invocation.data, &limits)?;
         let contract = invocation.contract;
@@ -185,7 +244,7 @@ impl Engine {
         let value = invocation.value;
         let frame = Frame { contract, caller, code_hash, value, input, read_only: false, role };
         let mut machine = self.machine(world, limits, invocation.origin, invocation.block);
-        (machine.mode, machine.turn) = (invocation.mode, turn);
+        machine.mode = invocation.mode;
         Ok((frame, machine))
     }
 

@@ -5,7 +5,7 @@
 //! was asked, in the same queue as all queries; its instance is one of those for callees, so that queries which wait for
 //! their parts do not keep these from being started.
 //!
-//! The engine has no threads of its own: whoever holds a [`Fork`] runs parts where and when they like, also on another
+//! The engine gives no threads for parts: whoever holds a [`Fork`] runs them where and when they like, also on another
 //! replica that holds the same state ([`Engine::part`]).
 
 use crate::{

@@ -107,7 +107,7 @@ pub struct Capacity {
     /// slots, because one contract gets no more than half of them.
     pub concurrent_queries: usize,
     /// Queries that may be under way at once, those that wait for their start included; further ones are refused with
-    /// `Busy`. Each holds a thread.
+    /// `Busy`.
     pub queries: usize,
     /// Linear memory of all queries, in bytes, beyond the first 2 MiB of each instance. A contract gets more of it only
     /// while it holds less than is free.

@@ -182,4 +182,16 @@ async fn collection() {
     assert_eq!(again[1]["state"], "there already", "{again}");
     let elsewhere = shell.json(&["deploy", &file, "--salt", "0x01"]).await.done();
     assert_ne!(elsewhere[1]["address"], ran[1]["address"]);
+
+    // A constructor that receives money of the deployer's.
+    let till = fixture("till.contract");
+    let paid = |value: &str| {
+        let text = format!("[[contract]]\nname = \"till\"\nbundle = {till:?}\nvalue = \"{value}\"\n");
+        shell.file("till.toml", text)
+    };
+    fails(&shell, "P5003", &["deploy", &paid("much")]).await;
+    shell.json(&["deposit", "3"]).await.done();
+    let ran = shell.json(&["deploy", &paid("2.5")]).await.done();
+    assert_eq!(ran[0]["state"], "made", "{ran}");
+    assert_eq!(shell.json(&["account", "//Alice"]).await.done()["in_cluster"], "500000000000");
 }

@@ -145,8 +145,8 @@ async fn last_answer(person: Person, contract: AccountId, worker: usize) -> Inst
     loop {
         match session.query(contract, token::balance_of(&person.account.id())).await {
             Ok(answered) => {
-                assert!(answered.receipt.height >= seen);
-                (last, seen) = (Instant::now(), answered.receipt.height);
+                assert!(answered.receipt.claim.height >= seen);
+                (last, seen) = (Instant::now(), answered.receipt.claim.height);
             }
             Err(error) => {
                 assert_eq!(error.known(), Some(Code::StaleHead), "{error}");
@@ -236,7 +236,7 @@ async fn one_disk_back(stage: &mut Stage, folder: &Path, rolled: usize, load: &L
     let session = Session::open_at(&reader.cluster, &worker_id(rolled)).await.unwrap();
     for account in accounts {
         let answered = session.query(stage.contract, token::balance_of(account)).await.unwrap();
-        assert!(answered.receipt.height >= floor, "{} is below {floor}", answered.receipt.height);
+        assert!(answered.receipt.claim.height >= floor, "{} is below {floor}", answered.receipt.claim.height);
         sum += token::amount(&answered.output.data) as u64;
     }
     assert!(sum >= least, "{least} acknowledged, {sum} there");
@@ -254,7 +254,7 @@ async fn all_disks_back(stage: &mut Stage, folder: &Path, load: &Load) {
     let (cluster, contract) = (stage.alice.cluster.clone(), stage.contract);
     let height = async || {
         let asked = cluster.query_fresh(contract, token::balance_of(&account), 0, Freshness::Linearizable);
-        asked.await.unwrap().receipt.height
+        asked.await.unwrap().receipt.claim.height
     };
     let shown = height().await;
     eventually("the chain is shown what the old disks lack", SERVES, || async {

@@ -7,7 +7,7 @@ use crate::{
 };
 use phala_client::{Cluster, Contract, Freshness};
 use phala_devnet::{Config, Devnet};
-use phala_primitives::{AccountId, Code, Hash};
+use phala_primitives::{AccountId, Code, Hash, misbehaviour::QueryClaim};
 use phala_session::QueryReceipt;
 use std::{
     sync::Arc,
@@ -83,18 +83,18 @@ async fn ties(cluster: &Arc<Cluster>, token: &Contract, to: &AccountId) {
     for _ in 0..10 {
         let receipt = cluster.query(token.address(), token::balance_of(to)).await.unwrap().receipt;
         let anchored = cluster.anchor(&receipt).await.unwrap();
-        assert!(anchored.checkpoint.anchor.height >= receipt.height, "{anchored:?}");
+        assert!(anchored.checkpoint.anchor.height >= receipt.claim.height, "{anchored:?}");
         let forged = [
-            QueryReceipt { entry: Hash([1; 32]), ..receipt.clone() },
-            QueryReceipt { epoch: 1, ..receipt.clone() },
-            QueryReceipt { height: receipt.height + 1, ..receipt.clone() },
+            QueryClaim { entry: Hash([1; 32]), ..receipt.claim.clone() },
+            QueryClaim { epoch: 1, ..receipt.claim.clone() },
+            QueryClaim { height: receipt.claim.height + 1, ..receipt.claim.clone() },
         ];
-        for forged in forged {
-            assert_eq!(code_of(cluster.anchor(&forged).await), Code::BadReceipt);
+        for claim in forged {
+            assert_eq!(code_of(cluster.anchor(&QueryReceipt { claim, ..receipt }).await), Code::BadReceipt);
         }
         if anchored.confirmed.is_some() {
-            let forged = QueryReceipt { state_root: Hash([1; 32]), ..receipt };
-            assert_eq!(code_of(cluster.anchor(&forged).await), Code::BadReceipt);
+            let claim = QueryClaim { state_root: Hash([1; 32]), ..receipt.claim };
+            assert_eq!(code_of(cluster.anchor(&QueryReceipt { claim, ..receipt }).await), Code::BadReceipt);
             return;
         }
     }

@@ -68,12 +68,12 @@ fn readers_answer_without_a_vote() {
                 // What was acknowledged before is there, as soon as the reader knows of that entry.
                 let least = written() as u128;
                 let sent = writer.cluster.query(token.address(), ask.clone()).await.unwrap();
-                reader.cluster.observe(sent.receipt.height);
+                reader.cluster.observe(sent.receipt.claim.height);
                 let answered = session.query(token.address(), ask.clone()).await.unwrap();
                 assert_eq!(answered.worker, *name);
-                assert!(answered.receipt.height >= sent.receipt.height.max(seen));
+                assert!(answered.receipt.claim.height >= sent.receipt.claim.height.max(seen));
                 assert!(balance(&answered.output.data) >= least);
-                seen = answered.receipt.height;
+                seen = answered.receipt.claim.height;
             }
             // It says what it does not do.
             let command =
@@ -102,10 +102,10 @@ fn readers_answer_without_a_vote() {
             serves(&net.worker_urls()[member]).await;
             more("writes with it").await;
             let after = eventually("an answer of the next epoch", SERVES, || async {
-                session.query(token.address(), ask.clone()).await.ok().filter(|after| after.receipt.epoch > epoch)
+                session.query(token.address(), ask.clone()).await.ok().filter(|after| after.receipt.claim.epoch > epoch)
             })
             .await;
-            epoch = after.receipt.epoch;
+            epoch = after.receipt.claim.epoch;
             assert!(balance(&after.output.data) > balance(&before.output.data));
         }
 
@@ -123,7 +123,7 @@ fn readers_answer_without_a_vote() {
         let session = Session::open_at(&again.cluster, &dead).await.unwrap();
         let least = written() as u128;
         let newest = writer.cluster.query(token.address(), ask.clone()).await.unwrap();
-        again.cluster.observe(newest.receipt.height);
+        again.cluster.observe(newest.receipt.claim.height);
         let answered = session.query(token.address(), ask.clone()).await.unwrap();
         assert!(balance(&answered.output.data) >= least);
 

@@ -59,8 +59,8 @@ fn workers_start_anew_one_after_the_other_and_nothing_is_lost() {
         more(10).await;
         // What was answered six epochs ago is in the history that the chain was shown.
         let anchored = alice.cluster.anchor(&early).await.unwrap();
-        println!("entry {} is below {:?}", early.height, anchored.checkpoint);
-        assert!(anchored.checkpoint.epoch >= early.epoch + 5);
+        println!("entry {} is below {:?}", early.claim.height, anchored.checkpoint);
+        assert!(anchored.checkpoint.epoch >= early.claim.epoch + 5);
         for task in tasks {
             task.abort();
             assert!(task.await.unwrap_err().is_cancelled(), "a writer failed");

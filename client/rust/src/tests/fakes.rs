@@ -16,7 +16,9 @@ use parking_lot::Mutex;
 use phala_light::Header;
 use phala_primitives::{
     AccountId, Certificate, Code, Coded, ENGINE, EntryHeader, Executed, Fact, FinalizedHead, Hash, Proposed, PublicKey,
-    RequestId, blake2_256, merkle, quorum,
+    RequestId, blake2_256, merkle,
+    misbehaviour::QueryClaim,
+    quorum,
     records::{
         Anchor, Appraisal, Checkpoint, ClusterRecord, ContractRecord, Member, Seal, Tier, WorkerRecord,
         chain_namespace, cluster_namespace,
@@ -359,7 +361,7 @@ impl Worker {
         if invents {
             output.data.push(0);
         }
-        let receipt = QueryReceipt {
+        let claim = QueryClaim {
             contract: query.contract,
             request_id,
             query_hash: query.hash(),
@@ -371,12 +373,11 @@ impl Worker {
             state_root: if invents { Hash([7; 32]) } else { Hash::ZERO },
             time_ms: now_ms(),
             reply_hash: output.hash(),
-            signature: [0; 64],
         };
         if self.behaviour == Behaviour::WrongAnswer {
             output.data.push(0);
         }
-        Ok(Answer::Query { output, receipt: receipt.sign(&self.log.genesis, &self.identity) })
+        Ok(Answer::Query { output, receipt: QueryReceipt::sign(claim, &self.log.genesis, &self.identity) })
     }
 
     fn certify(&self, header: &EntryHeader) -> Certificate {

@@ -2,10 +2,11 @@
 
 use super::*;
 use codec::{Decode, Encode};
+use phala_primitives::misbehaviour::QueryClaim;
 
 fn answer(data: usize) -> Result<Answer, Coded> {
     let output = Output { flags: 0, data: vec![8; data] };
-    let receipt = QueryReceipt {
+    let claim = QueryClaim {
         contract: CONTRACT,
         request_id: [0; 16],
         query_hash: query().hash(),
@@ -17,9 +18,8 @@ fn answer(data: usize) -> Result<Answer, Coded> {
         state_root: Hash([2; 32]),
         time_ms: NOW,
         reply_hash: output.hash(),
-        signature: [0; 64],
     };
-    Ok(Answer::Query { output, receipt })
+    Ok(Answer::Query { output, receipt: QueryReceipt { claim, signature: [0; 64] } })
 }
 
 #[test]

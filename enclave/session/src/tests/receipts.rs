@@ -6,7 +6,9 @@ use ed25519_dalek::Signer;
 use phala_primitives::{
     EntryHeader, Executed, PublicKey,
     bridge::Crossing,
-    merkle, quorum,
+    merkle,
+    misbehaviour::QueryClaim,
+    quorum,
     records::{Seal, cluster_namespace},
 };
 
@@ -94,7 +96,7 @@ fn a_query_receipt_proves_who_said_what_about_which_state() {
     let world = World::new();
     let identity = world.identity.verifying_key().to_bytes();
     let (output, id) = (Output { flags: 0, data: vec![5; 9] }, [6; 16]);
-    let good = QueryReceipt {
+    let claim = QueryClaim {
         contract: CONTRACT,
         request_id: id,
         query_hash: query().hash(),
@@ -106,12 +108,11 @@ fn a_query_receipt_proves_who_said_what_about_which_state() {
         state_root: Hash([2; 32]),
         time_ms: NOW,
         reply_hash: output.hash(),
-        signature: [0; 64],
-    }
-    .sign(&GENESIS, &world.identity);
+    };
+    let good = QueryReceipt::sign(claim, &GENESIS, &world.identity);
     let verify = |receipt: &QueryReceipt| receipt.verify(&identity, &GENESIS, &id, &query(), &output);
     assert_eq!(verify(&good), Ok(()));
-    let stale = QueryReceipt { height: 4, ..good.clone() }.sign(&GENESIS, &world.identity);
+    let stale = QueryReceipt::sign(QueryClaim { height: 4, ..good.claim.clone() }, &GENESIS, &world.identity);
     assert_eq!(verify(&stale), Err(ReceiptError::Stale { have: 4, need: 5 }));
     let other = Output { flags: 1, ..output.clone() };
     assert_eq!(good.verify(&identity, &GENESIS, &id, &query(), &other), Err(ReceiptError::Mismatch));

@@ -74,6 +74,18 @@ pub(super) enum Wait {
     Turn,
 }
 
+/// How long a query has run, as far as it has to give its slot away to equals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ran {
+    /// Nothing that was counted: only to those who just arrived, lest equals replace each other time and again.
+    Nothing,
+    /// A tick fell: to other contracts.
+    Part,
+    /// A whole tick passed: to queries of its own contract as well. Most queries are shorter, and would have to wait for
+    /// all others shortly before their end.
+    Whole,
+}
+
 struct Waiting {
     ticket: Ticket,
     why: Wait,
@@ -311,24 +323,23 @@ impl Fair {
         }
     }
 
-    /// Whether a running query of the contract has to give its slot away. `used` if it ran for a tick: then equals that
-    /// wait have precedence. Else only those who just arrived have, lest equals replace each other time and again.
-    pub(super) fn outranked(&self, contract: &AccountId, used: bool) -> bool {
+    /// Whether a running query of the contract has to give its slot away.
+    pub(super) fn outranked(&self, contract: &AccountId, ran: Ran) -> bool {
         let Some(own) = self.accounts.get(contract).filter(|_| self.waiting > 0) else { return false };
         let (free, rank) = (self.free_seats(), own.rank(self.clock, own.running.saturating_sub(1)));
         self.accounts.iter().any(|(other, account)| {
             let Some(next) = account.next(free) else { return false };
             if other == contract {
-                return used;
+                return ran == Ran::Whole;
             }
             let theirs = account.rank(self.clock, account.running);
-            theirs < rank || (theirs == rank && (used || next.why != Wait::Turn))
+            theirs < rank || (theirs == rank && (ran != Ran::Nothing || next.why != Wait::Turn))
         })
     }
 
     /// Whether some running query has to give its slot away to one that just arrived.
     pub(super) fn anyone_outranked(&self) -> bool {
-        self.accounts.iter().any(|(contract, account)| account.running > 0 && self.outranked(contract, false))
+        self.accounts.iter().any(|(contract, account)| account.running > 0 && self.outranked(contract, Ran::Nothing))
     }
 
     /// Takes an instance for a callee, if there is one to be had.

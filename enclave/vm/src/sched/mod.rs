@@ -1,6 +1,6 @@
 //! The CPU, shared by weight between contracts that are queried.
 //!
-//! A query's thread needs a *slot* to run, of which there are as many as cores. Upon a query: let it in or refuse it;
+//! A query needs a *slot* to run, of which there are as many as cores. Upon a query: let it in or refuse it;
 //! wait for a slot; run. Upon a tick, and whenever someone arrives who has precedence: each running query counts the
 //! ticks that it had its slot, ends if its time is over, and gives the slot away if another contract has used less (see
 //! [`fair`]); then it waits for its next turn. Upon its end, or a panic, what it holds goes back.
@@ -11,24 +11,30 @@
 //! - A query's deadline is wall time from its arrival, waiting included: that is what its caller sees.
 //! - While a host function waits for something outside, it gives the slot away with [`Turn::pause`].
 //! - What is compiled, and what host functions do, cannot be pre-empted. It is counted afterwards.
+//! - A query that has not begun belongs to no thread. It is run by a *runner*, which takes the next one along when it
+//!   ends one (see [`runners`]), or by the thread that asks it if there is a slot at once.
 //!
 //! Threads are woken when the lock is free again: whoever is woken may take the core of who wakes, and would keep it from
 //! letting go of the lock. And the lock is one that does not yield the core while it waits, which is to the system as if
 //! the thread's time were over: both held up short queries for as long as a thread may run, some milliseconds.
 
 mod fair;
+mod runners;
 #[cfg(test)]
 mod tests;
 
 use crate::{Caller, Capacity, error::Reason};
-use fair::{Bounds, Fair, Refused, Scarce, Ticket, Wait};
+use fair::{Bounds, Fair, Ran, Refused, Scarce, Ticket, Wait};
 use phala_primitives::{AccountId, Code};
+pub(crate) use runners::Lend;
+use runners::{Fresh, Hand, Runners, Work};
 use std::{
     collections::BTreeMap,
     num::NonZeroU32,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
+        mpsc::channel,
     },
 };
 
@@ -52,6 +58,10 @@ pub(crate) struct Scheduler {
     /// No query that waits has an earlier deadline.
     earliest: AtomicU64,
     state: Mutex<State>,
+    /// For runners that have nothing to do.
+    work_there: Condvar,
+    /// Where runners come from.
+    lend: OnceLock<Lend>,
     /// Makes all running queries look whether they have to give their slots away.
     kick: Box<dyn Fn() + Send + Sync>,
 }
@@ -59,46 +69,114 @@ pub(crate) struct Scheduler {
 struct State {
     fair: Fair,
     parked: BTreeMap<Ticket, Parked>,
+    runners: Runners,
     preemptions: u64,
 }
 
-/// A thread that waits.
+/// A query that waits for a slot.
 struct Parked {
     contract: AccountId,
     deadline: u64,
-    verdict: Option<Verdict>,
-    wake: Arc<Condvar>,
+    who: Who,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    /// One that has not begun.
+    Fresh(Fresh),
+    /// One that goes on, on this thread.
+    Thread(Arc<Waiter>),
+}
+
+/// What became of a thread that waits.
 enum Verdict {
     Granted,
     Expired,
 }
 
-/// Threads to wake when the lock is free.
+#[derive(Default)]
+struct Waiter {
+    verdict: Mutex<Option<Verdict>>,
+    reached: Condvar,
+}
+
+impl Waiter {
+    /// To be followed by [`Waiter::wake`] when no lock is held.
+    fn decide(&self, verdict: Verdict) {
+        *locked(&self.verdict) = Some(verdict);
+    }
+
+    fn wake(&self) {
+        self.reached.notify_one();
+    }
+
+    fn wait(&self) -> Verdict {
+        let mut verdict = locked(&self.verdict);
+        loop {
+            match verdict.take() {
+                Some(verdict) => return verdict,
+                None => verdict = self.reached.wait(verdict).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+/// What a thread that asks is told.
+enum Told<T> {
+    Outcome(Result<T, Reason>),
+    /// It is its turn, and there is no other thread.
+    Run(Turn, Work),
+}
+
+/// A thread that can run a query which has not begun, and does so right after it let go of the lock.
+enum Taker<'a> {
+    Nobody,
+    /// A runner whose query has just ended takes any.
+    Runner(&'a Hand),
+    /// Who asks takes its own.
+    Asker(Ticket, &'a Hand),
+}
+
+/// Whom to wake when the lock is free.
 #[must_use]
 #[derive(Default)]
-struct Woken(Vec<Arc<Condvar>>);
-
-impl Woken {
-    fn wake(self) {
-        self.0.iter().for_each(|thread| thread.notify_one());
-    }
+struct Woken {
+    waiters: Vec<Arc<Waiter>>,
+    /// Runners that wait for work, of which there is some.
+    runners: usize,
+    /// Work for runners that there are not yet.
+    jobs: Vec<Fresh>,
 }
 
 impl State {
     /// Gives free slots to those who wait for them.
-    fn hand_out(&mut self) -> Woken {
+    fn hand_out(&mut self, now: u64, taker: &Taker<'_>) -> Woken {
         let mut woken = Woken::default();
         while let Some(ticket) = self.fair.grant() {
-            if let Some(parked) = self.parked.get_mut(&ticket) {
-                parked.verdict = Some(Verdict::Granted);
-                woken.0.push(Arc::clone(&parked.wake));
+            match self.parked.remove(&ticket).map(|parked| parked.who) {
+                Some(Who::Thread(waiter)) => {
+                    waiter.decide(Verdict::Granted);
+                    woken.waiters.push(waiter);
+                }
+                Some(Who::Fresh(mut fresh)) => {
+                    fresh.turn.start(now);
+                    match taker {
+                        Taker::Runner(hand) if hand.is_empty() => hand.put(fresh),
+                        Taker::Asker(own, hand) if *own == ticket => hand.put(fresh),
+                        _ => match self.runners.assign(fresh) {
+                            None => woken.runners = woken.runners.saturating_add(1),
+                            Some(fresh) => woken.jobs.push(fresh),
+                        },
+                    }
+                }
+                None => {}
             }
         }
         woken
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Scheduler {
@@ -113,13 +191,27 @@ impl Scheduler {
         Self {
             ticks: AtomicU64::new(0),
             earliest: AtomicU64::new(u64::MAX),
-            state: Mutex::new(State { fair: Fair::new(bounds), parked: BTreeMap::new(), preemptions: 0 }),
+            state: Mutex::new(State {
+                fair: Fair::new(bounds),
+                parked: BTreeMap::new(),
+                runners: Runners::new(bounds.slots),
+                preemptions: 0,
+            }),
+            work_there: Condvar::new(),
+            lend: OnceLock::new(),
             kick: Box::new(kick),
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
+    }
+
+    fn wake(self: &Arc<Self>, woken: Woken) {
+        let Woken { waiters, runners, jobs } = woken;
+        waiters.iter().for_each(|waiter| waiter.wake());
+        (0..runners).for_each(|_| self.work_there.notify_one());
+        jobs.into_iter().for_each(|job| runners::start(self, job));
     }
 
     /// Ticks so far.
@@ -138,19 +230,25 @@ impl Scheduler {
     fn expire(&self, now: u64) {
         let mut state = self.state();
         let State { fair, parked, .. } = &mut *state;
-        let (mut earliest, mut woken) = (u64::MAX, Woken::default());
-        for (ticket, parked) in parked.iter_mut().filter(|(_, parked)| parked.verdict.is_none()) {
-            if parked.deadline > now {
-                earliest = earliest.min(parked.deadline);
-                continue;
-            }
+        let expired: Vec<_> = parked.extract_if(.., |_, parked| parked.deadline <= now).collect();
+        let earliest = parked.values().map(|parked| parked.deadline).min().unwrap_or(u64::MAX);
+        for (ticket, parked) in &expired {
             fair.withdraw(&parked.contract, *ticket);
-            parked.verdict = Some(Verdict::Expired);
-            woken.0.push(Arc::clone(&parked.wake));
         }
         self.earliest.store(earliest, Ordering::Relaxed);
         drop(state);
-        woken.wake();
+        for (_, parked) in expired {
+            match parked.who {
+                Who::Thread(waiter) => {
+                    waiter.decide(Verdict::Expired);
+                    waiter.wake();
+                }
+                Who::Fresh(Fresh { turn, work, .. }) => {
+                    drop(turn);
+                    work(Err(too_long()));
+                }
+            }
+        }
     }
 
     pub(crate) fn load(&self) -> QueryLoad {
@@ -169,24 +267,65 @@ impl Scheduler {
         self.state().fair.set_weight(contract, weight.get());
     }
 
-    /// Lets a query in, of which its contract may have `most`, and waits until it may run. It ends `ticks` from now.
+    /// Lets a query in, of which its contract may have `most`, and does its work on a thread of the scheduler when it is
+    /// its turn. It ends `ticks` from now.
     ///
-    /// Errors: `Busy` or `ContractBusy` if too many are under way, `TimeLimit` if it waited all its time.
-    pub(crate) fn enter(
+    /// Errors, to `work`: `Busy` or `ContractBusy` if too many are under way, `TimeLimit` if it waited all its time.
+    pub(crate) fn submit(
         self: &Arc<Self>,
-        contract: AccountId,
-        most: usize,
+        (contract, most): (AccountId, usize),
         ticks: u64,
         caller: &Caller,
-    ) -> Result<Turn, Reason> {
-        let mut turn = self.admit(contract, most, ticks, caller)?;
-        turn.obtain(Wait::Start)?;
-        Ok(turn)
+        work: impl FnOnce(Result<Turn, Reason>) + Send + 'static,
+    ) {
+        match self.admit(contract, most, ticks, caller) {
+            Ok(turn) => self.begin(Fresh { turn, work: Box::new(work), asker: None }, None),
+            Err(refused) => work(Err(refused)),
+        }
     }
 
-    /// The same for a part of a query, which takes the instance of a callee instead of a seat.
+    /// The same, on this thread if there is a slot at once. Returns what the work comes to.
     ///
-    /// Errors: as above, `Busy` also if there is no such instance.
+    /// Errors: as above, and `Internal` if the work panicked elsewhere.
+    pub(crate) fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        (contract, most): (AccountId, usize),
+        ticks: u64,
+        caller: &Caller,
+        work: impl FnOnce(Turn) -> T + Send + 'static,
+    ) -> Result<T, Reason> {
+        let turn = self.admit(contract, most, ticks, caller)?;
+        let (tell, told) = channel();
+        let back = tell.clone();
+        let work: Work = Box::new(move |turn| drop(tell.send(Told::Outcome(turn.map(work)))));
+        let asker = Box::new(move |turn, work| drop(back.send(Told::Run(turn, work))));
+        let hand = Hand::default();
+        self.begin(Fresh { turn, work, asker: Some(asker) }, Some(&hand));
+        if let Some(Fresh { turn, work, .. }) = hand.take() {
+            work(Ok(turn));
+        }
+        loop {
+            match told.recv() {
+                Ok(Told::Run(turn, work)) => work(Ok(turn)),
+                Ok(Told::Outcome(outcome)) => return outcome,
+                Err(_) => return Err(Reason::fault(Code::Internal, "the query panicked")),
+            }
+        }
+    }
+
+    /// Gives a query to a runner, or to who asks if there is a slot at once, or puts it into the queue.
+    fn begin(self: &Arc<Self>, fresh: Fresh, asker: Option<&Hand>) {
+        let (contract, deadline) = (fresh.turn.contract, fresh.turn.deadline);
+        let mut state = self.state();
+        let ticket = state.fair.enqueue(&contract, Wait::Start);
+        let taker = asker.map_or(Taker::Nobody, |hand| Taker::Asker(ticket, hand));
+        self.park(state, ticket, Parked { contract, deadline, who: Who::Fresh(fresh) }, &taker, true);
+    }
+
+    /// Lets a part of a query in and waits until it may run, on this thread. It takes the instance of a callee instead of
+    /// a seat.
+    ///
+    /// Errors: those of [`Scheduler::run`], `Busy` also if there is no such instance.
     pub(crate) fn enter_part(
         self: &Arc<Self>,
         contract: AccountId,
@@ -196,7 +335,7 @@ impl Scheduler {
     ) -> Result<Turn, Reason> {
         let mut turn = self.admit(contract, most, ticks, caller)?;
         turn.nest()?;
-        turn.obtain(Wait::Resume)?;
+        turn.obtain(self.state(), Wait::Resume)?;
         Ok(turn)
     }
 
@@ -209,44 +348,44 @@ impl Scheduler {
             }
         })?;
         let (scheduler, caller) = (Arc::clone(self), caller.clone());
-        let (since, seated, nested, memory) = (None, false, 0, 0);
-        Ok(Turn { scheduler, contract, deadline, caller, since, seated, nested, memory })
+        let (since, granted, seated, nested, memory, runner) = (None, 0, false, 0, 0, None);
+        Ok(Turn { scheduler, contract, deadline, caller, since, granted, seated, nested, memory, runner })
     }
 
-    /// Waits for a slot; the one that `turn` has, if it is pre-empted, goes to another.
-    fn wait(&self, mut state: MutexGuard<'_, State>, turn: &Turn, why: Wait) -> Result<(), Reason> {
-        let ticket = state.fair.enqueue(&turn.contract, why);
-        if why == Wait::Turn {
-            // Not before it waits: a contract that does neither for a moment would lose what it is owed.
-            state.fair.release(&turn.contract);
-        }
-        let wake = Arc::new(Condvar::new());
-        let (contract, deadline) = (turn.contract, turn.deadline);
-        state.parked.insert(ticket, Parked { contract, deadline, verdict: None, wake: Arc::clone(&wake) });
-        let woken = state.hand_out();
-        let verdict = |state: &State| state.parked.get(&ticket).map_or(Some(Verdict::Expired), |parked| parked.verdict);
-        let waits = verdict(&state).is_none();
+    /// Gives a slot away, or lets one who is in the queue have one, and sees to the rest. `arrives` if it may outrank who
+    /// runs.
+    fn park(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        ticket: Ticket,
+        parked: Parked,
+        taker: &Taker<'_>,
+        arrives: bool,
+    ) {
+        let deadline = parked.deadline;
+        state.parked.insert(ticket, parked);
+        let woken = state.hand_out(self.now(), taker);
+        let waits = state.parked.contains_key(&ticket);
         if waits {
             self.earliest.fetch_min(deadline, Ordering::Relaxed);
         }
-        let outranks = waits && why != Wait::Turn && state.fair.anyone_outranked();
+        let outranks = waits && arrives && state.fair.anyone_outranked();
         drop(state);
-        woken.wake();
+        self.wake(woken);
         if outranks {
             (self.kick)();
         }
-        let mut state = self.state();
-        let verdict = loop {
-            match verdict(&state) {
-                Some(verdict) => break verdict,
-                None => state = wake.wait(state).unwrap_or_else(PoisonError::into_inner),
-            }
-        };
-        state.parked.remove(&ticket);
-        match verdict {
-            Verdict::Granted => Ok(()),
-            Verdict::Expired => Err(too_long()),
-        }
+    }
+
+    /// Takes runners from the host from now on.
+    pub(crate) fn borrow_threads(&self, lend: Lend) {
+        let _ = self.lend.set(lend);
+    }
+
+    /// Ends all runners that have nothing to do. To be called when there are no more queries.
+    pub(crate) fn close(&self) {
+        self.state().runners.close();
+        self.work_there.notify_all();
     }
 }
 
@@ -259,8 +398,12 @@ pub(crate) struct Turn {
     caller: Caller,
     /// The tick up to which the time on the slot was counted, if there is a slot.
     since: Option<u64>,
+    /// The tick at which it got that slot.
+    granted: u64,
     /// Whether it was ever started.
     seated: bool,
+    /// Of the runner that runs it, if one does.
+    runner: Option<Arc<Hand>>,
     /// Instances of callees.
     nested: usize,
     /// Linear memory that counts, in bytes.
@@ -294,12 +437,34 @@ impl Turn {
         Ok(())
     }
 
-    fn obtain(&mut self, why: Wait) -> Result<(), Reason> {
-        let scheduler = Arc::clone(&self.scheduler);
-        scheduler.wait(scheduler.state(), self, why)?;
-        self.since = Some(scheduler.now());
-        self.seated |= why == Wait::Start;
-        Ok(())
+    /// Takes note that it begins.
+    fn start(&mut self, now: u64) {
+        self.seated = true;
+        self.take_slot(now);
+    }
+
+    fn take_slot(&mut self, now: u64) {
+        (self.since, self.granted) = (Some(now), now);
+    }
+
+    /// Waits for a slot on this thread; the one that it had, if it is pre-empted, goes to another.
+    fn obtain(&mut self, mut state: MutexGuard<'_, State>, why: Wait) -> Result<(), Reason> {
+        let ticket = state.fair.enqueue(&self.contract, why);
+        if why == Wait::Turn {
+            // Not before it waits: a contract that does neither for a moment would lose what it is owed.
+            state.fair.release(&self.contract);
+        }
+        let waiter = Arc::new(Waiter::default());
+        let who = Who::Thread(Arc::clone(&waiter));
+        let parked = Parked { contract: self.contract, deadline: self.deadline, who };
+        self.scheduler.park(state, ticket, parked, &Taker::Nobody, why != Wait::Turn);
+        match waiter.wait() {
+            Verdict::Granted => {
+                self.take_slot(self.scheduler.now());
+                Ok(())
+            }
+            Verdict::Expired => Err(too_long()),
+        }
     }
 
     /// Ticks until the query's time is over.
@@ -323,15 +488,17 @@ impl Turn {
         self.may_go_on()?;
         let scheduler = Arc::clone(&self.scheduler);
         let mut state = scheduler.state();
-        let used = self.settle(&mut state);
-        if !state.fair.outranked(&self.contract, used) {
+        let ran = match self.settle(&mut state) {
+            false => Ran::Nothing,
+            true if scheduler.now().saturating_sub(self.granted) < 2 => Ran::Part,
+            true => Ran::Whole,
+        };
+        if !state.fair.outranked(&self.contract, ran) {
             return Ok(());
         }
         state.preemptions = state.preemptions.saturating_add(1);
         self.since = None;
-        scheduler.wait(state, self, Wait::Turn)?;
-        self.since = Some(scheduler.now());
-        Ok(())
+        self.obtain(state, Wait::Turn)
     }
 
     /// Waits for something outside without a slot, and then for a slot. Others run meanwhile; the query's time goes on.
@@ -341,7 +508,8 @@ impl Turn {
         self.give_back();
         let outcome = outside();
         self.may_go_on()?;
-        self.obtain(Wait::Resume)?;
+        let scheduler = Arc::clone(&self.scheduler);
+        self.obtain(scheduler.state(), Wait::Resume)?;
         Ok(outcome)
     }
 
@@ -351,9 +519,9 @@ impl Turn {
         self.settle(&mut state);
         if self.since.take().is_some() {
             state.fair.release(&self.contract);
-            let woken = state.hand_out();
+            let woken = state.hand_out(scheduler.now(), &Taker::Nobody);
             drop(state);
-            woken.wake();
+            scheduler.wake(woken);
         }
     }
 
@@ -415,9 +583,13 @@ impl Drop for Turn {
         }
         state.fair.shrink(&self.contract, self.memory);
         state.fair.leave(&self.contract, self.seated, self.nested);
-        let woken = state.hand_out();
+        let taker = self.runner.as_deref().map_or(Taker::Nobody, Taker::Runner);
+        let woken = state.hand_out(scheduler.now(), &taker);
         drop(state);
-        woken.wake();
+        match &self.runner {
+            Some(runner) => runner.wake_later(woken),
+            None => scheduler.wake(woken),
+        }
     }
 }
 

@@ -1,12 +1,19 @@
 //! The queue alone, without threads: a model of slots that all tick at once. In the end, what only threads show.
 
 use super::{
-    QueryLoad, Scheduler,
-    fair::{Bounds, Fair, Refused, Ticket, Wait},
+    QueryLoad, Scheduler, Turn,
+    fair::{Bounds, Fair, Ran, Refused, Ticket, Wait},
 };
-use crate::{Caller, Capacity};
+use crate::{Caller, Capacity, error::Reason};
 use phala_primitives::{AccountId, Code};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
+    thread::JoinHandle,
+};
 
 const BOUNDS: Bounds = Bounds { slots: 2, seats: 32, nested: 64, queries: 256, memory: 64 << 20 };
 /// Queries that one contract may have.
@@ -74,7 +81,8 @@ impl Model {
     fn look(&mut self, used: bool) {
         let mut index = 0;
         while let Some(job) = self.running.get(index).copied() {
-            if self.fair.outranked(&id(job.contract), used && job.used) {
+            let ran = if used && job.used { Ran::Whole } else { Ran::Nothing };
+            if self.fair.outranked(&id(job.contract), ran) {
                 self.running.remove(index);
                 self.wait(job, Wait::Turn);
             } else {
@@ -306,17 +314,128 @@ fn shares_of_many_contracts_with_random_weights_converge() {
 #[test]
 fn others_run_while_a_query_waits_for_something_outside() {
     let scheduler = Arc::new(Scheduler::new(&Capacity { query_slots: 1, ..Capacity::default() }, 1, || {}));
-    let mut first = scheduler.enter(id(1), MOST, 100, &Caller::default()).unwrap();
-    let answer = first.pause(|| {
-        assert_eq!(scheduler.load(), QueryLoad { under_way: 1, ..QueryLoad::default() });
-        let mut second = scheduler.enter(id(2), MOST, 100, &Caller::default()).unwrap();
-        second.check().unwrap();
-        assert_eq!(scheduler.load().running, 1);
-        7
-    });
-    assert_eq!((answer.unwrap(), scheduler.load().running), (7, 1));
-    let late = first.pause(|| (0..100).for_each(|_| scheduler.tick())).unwrap_err();
-    assert_eq!((late.code(), scheduler.load().running), (Code::TimeLimit, 0));
-    drop(first);
+    let (asked, other) = ((id(1), MOST), (id(2), MOST));
+    let beside = Arc::clone(&scheduler);
+    let work = move |mut first: Turn| {
+        let answer = first.pause(|| {
+            assert_eq!(beside.load(), QueryLoad { under_way: 1, ..QueryLoad::default() });
+            let inner = Arc::clone(&beside);
+            let second = move |mut second: Turn| {
+                second.check().unwrap();
+                inner.load().running
+            };
+            beside.run(other, 100, &Caller::default(), second).unwrap()
+        });
+        assert_eq!((answer.unwrap(), beside.load().running), (1, 1));
+        let late = first.pause(|| (0..100).for_each(|_| beside.tick())).unwrap_err();
+        assert_eq!((late.code(), beside.load().running), (Code::TimeLimit, 0));
+    };
+    scheduler.run(asked, 100, &Caller::default(), work).unwrap();
     assert_eq!(scheduler.load(), QueryLoad::default());
+}
+
+/// A scheduler of one slot, which a query holds until `end` is dropped. Its answer comes through the handle.
+fn occupied() -> (Arc<Scheduler>, Sender<()>, JoinHandle<Result<(), Reason>>) {
+    occupied_with(|work| std::thread::Builder::new().spawn(work).is_ok())
+}
+
+fn occupied_with(
+    lend: impl Fn(Box<dyn FnOnce() + Send>) -> bool + Send + Sync + 'static,
+) -> (Arc<Scheduler>, Sender<()>, JoinHandle<Result<(), Reason>>) {
+    let scheduler = Arc::new(Scheduler::new(&Capacity { query_slots: 1, ..Capacity::default() }, 1, || {}));
+    scheduler.borrow_threads(Box::new(lend));
+    let ((end, ended), (begin, begun)) = (channel::<()>(), channel());
+    let own = Arc::clone(&scheduler);
+    let work = move |_: Turn| {
+        begin.send(()).unwrap();
+        ended.recv().unwrap_err();
+    };
+    let thread = std::thread::spawn(move || own.run((id(1), MOST), 100, &Caller::default(), work));
+    begun.recv().unwrap();
+    (scheduler, end, thread)
+}
+
+/// Asks `query` of a scheduler whose slots are all taken, on a thread of its own, and returns when it waits.
+fn queued<T: Send + 'static>(
+    scheduler: &Arc<Scheduler>,
+    query: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<Result<T, Reason>> {
+    let (own, before) = (Arc::clone(scheduler), scheduler.load().waiting);
+    let thread = std::thread::spawn(move || {
+        own.run((id(2), MOST), 100, &Caller::default(), |turn| {
+            let outcome = query();
+            drop(turn);
+            outcome
+        })
+    });
+    while scheduler.load().waiting == before {
+        std::thread::yield_now();
+    }
+    thread
+}
+
+#[test]
+fn queries_that_waited_run_one_after_the_other_on_one_thread() {
+    let (scheduler, end, first) = occupied();
+    let asked: Vec<_> = (0..20).map(|_| queued(&scheduler, || std::thread::current().id())).collect();
+    drop(end);
+    first.join().unwrap().unwrap();
+    let ran: Vec<_> = asked.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect();
+    assert!(ran.iter().all(|thread| Some(thread) == ran.first()), "{ran:?}");
+    assert_eq!(scheduler.load(), QueryLoad::default());
+}
+
+#[test]
+fn where_the_host_has_no_threads_whoever_asks_runs_its_own_query() {
+    let (scheduler, end, first) = occupied_with(|_| false);
+    let asked: Vec<_> = (0..5).map(|_| queued(&scheduler, || std::thread::current().id())).collect();
+    let (told, refused) = channel();
+    let work = move |turn: Result<Turn, Reason>| told.send(turn.map(drop)).unwrap();
+    scheduler.submit((id(3), MOST), 100, &Caller::default(), work);
+    drop(end);
+    first.join().unwrap().unwrap();
+    for thread in asked {
+        let own = thread.thread().id();
+        assert_eq!(thread.join().unwrap().unwrap(), own);
+    }
+    assert_eq!(refused.recv().unwrap().unwrap_err().code(), Code::Busy);
+    assert_eq!(scheduler.load(), QueryLoad::default());
+}
+
+#[test]
+fn a_panic_is_one_querys_and_the_next_one_runs() {
+    let (scheduler, end, first) = occupied();
+    let panics = queued(&scheduler, || -> u8 { panic!("as it was told to") });
+    let follows = queued(&scheduler, || 7);
+    drop(end);
+    first.join().unwrap().unwrap();
+    assert_eq!(panics.join().unwrap().unwrap_err().code(), Code::Internal);
+    assert_eq!(follows.join().unwrap().unwrap(), 7);
+    assert_eq!(scheduler.load(), QueryLoad::default());
+}
+
+#[test]
+fn a_query_that_waited_all_its_time_is_never_run() {
+    let (scheduler, end, first) = occupied();
+    let late = queued(&scheduler, || unreachable!());
+    (0..100).for_each(|_| scheduler.tick());
+    assert_eq!(late.join().unwrap().unwrap_err().code(), Code::TimeLimit);
+    assert_eq!(scheduler.load(), QueryLoad { under_way: 1, running: 1, ..QueryLoad::default() });
+    drop(end);
+    first.join().unwrap().unwrap();
+    assert_eq!(scheduler.load(), QueryLoad::default());
+}
+
+#[test]
+fn runners_end_with_the_scheduler() {
+    let (scheduler, end, first) = occupied();
+    let query = queued(&scheduler, || ());
+    drop(end);
+    first.join().unwrap().unwrap();
+    query.join().unwrap().unwrap();
+    scheduler.close();
+    // A runner holds the scheduler for as long as it is there.
+    while Arc::strong_count(&scheduler) > 1 {
+        std::thread::yield_now();
+    }
 }
