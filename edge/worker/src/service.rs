@@ -21,6 +21,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 /// Threads that parts of other members' queries hold at once. More are refused with `Busy` instead of growing a queue.
 const MAX_PARTS: usize = 320;
+/// Data of a query that is hashed and copied on a thread for work, in bytes.
+const LARGE_QUERY: usize = 64 << 10;
 /// Bytes that requests and replies under way hold, as they are on the wire.
 const MAX_REQUEST_BYTES: usize = 256 << 20;
 /// Queries that wait at once for the state that they ask for.
@@ -321,7 +323,13 @@ impl Service {
         let waiting = Waiting(Caller::default());
         let (told, answer) = oneshot::channel();
         let tell = move |answer| drop(told.send(answer));
-        replica.submit_query(account, request_id, &query, now_ms(), &waiting.0, tell);
+        let caller = waiting.0.clone();
+        let large = query.data.len() > LARGE_QUERY;
+        let submit = move || replica.submit_query(account, request_id, &query, now_ms(), &caller, tell);
+        match large {
+            true => drop(tokio::task::spawn_blocking(submit).await),
+            false => submit(),
+        }
         answer.await.unwrap_or_else(|_| Err(Code::Internal.into()))
     }
 

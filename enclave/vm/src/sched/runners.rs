@@ -38,7 +38,8 @@ impl Fresh {
         turn.runner = Some(Arc::clone(hand));
         // A panic is the query's own: who waits for it finds that nothing comes, and the runner goes on with the next.
         let _ = catch_unwind(AssertUnwindSafe(|| work(Ok(turn))));
-        scheduler.wake(std::mem::take(&mut *locked(&hand.woken)));
+        let woken = std::mem::take(&mut *locked(&hand.woken));
+        scheduler.wake(woken);
     }
 }
 
@@ -102,7 +103,10 @@ pub(super) fn start(scheduler: &Arc<Scheduler>, fresh: Fresh) {
     hand.put(fresh);
     let (runner, own) = (Arc::clone(scheduler), Arc::clone(&hand));
     let lent = scheduler.lend.get().is_some_and(|lend| lend(Box::new(move || serve(&runner, &own))));
-    let Some(Fresh { turn, work, asker }) = hand.take().filter(|_| !lent) else { return };
+    if lent {
+        return;
+    }
+    let Some(Fresh { turn, work, asker }) = hand.take() else { return };
     match asker {
         Some(asker) => asker(turn, work),
         None => {

@@ -386,6 +386,25 @@ fn queries_that_waited_run_one_after_the_other_on_one_thread() {
 }
 
 #[test]
+fn no_query_is_lost_however_long_a_thread_takes_to_start() {
+    for (before, after) in [(30, 0), (0, 30)] {
+        let pause = |ms| std::thread::sleep(std::time::Duration::from_millis(ms));
+        let (scheduler, end, first) = occupied_with(move |work| {
+            let thread = std::thread::Builder::new().spawn(move || {
+                pause(before);
+                work();
+            });
+            pause(after);
+            thread.is_ok()
+        });
+        let asked: Vec<_> = (0..3).map(|_| queued(&scheduler, || 7)).collect();
+        drop(end);
+        first.join().unwrap().unwrap();
+        asked.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap().unwrap(), 7));
+    }
+}
+
+#[test]
 fn where_the_host_has_no_threads_whoever_asks_runs_its_own_query() {
     let (scheduler, end, first) = occupied_with(|_| false);
     let asked: Vec<_> = (0..5).map(|_| queued(&scheduler, || std::thread::current().id())).collect();
