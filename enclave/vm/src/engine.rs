@@ -161,8 +161,8 @@ impl Engine {
         }
     }
 
-    /// Runs a query on a thread that the host lends, when it is its turn. Meanwhile no thread waits. What is concluded from its
-    /// result, in its own time, is told when others may run. Nothing is if it panics.
+    /// Runs a query on a thread that the host lends, when it is its turn. Meanwhile no thread waits. What is concluded
+    /// from its result, in its own time, is told when others may run. Nothing is if it panics.
     ///
     /// A command, which may not wait for the turns of queries, is refused.
     pub fn submit<T>(

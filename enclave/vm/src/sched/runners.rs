@@ -117,14 +117,8 @@ pub(super) fn start(scheduler: &Arc<Scheduler>, fresh: Fresh) {
 }
 
 fn serve(scheduler: &Arc<Scheduler>, hand: &Arc<Hand>) {
-    loop {
-        while let Some(job) = hand.take() {
-            job.run(scheduler, hand);
-        }
-        match scheduler.next_job() {
-            Some(job) => job.run(scheduler, hand),
-            None => return,
-        }
+    while let Some(job) = hand.take().or_else(|| scheduler.next_job()) {
+        job.run(scheduler, hand);
     }
 }
 
