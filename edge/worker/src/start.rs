@@ -540,8 +540,12 @@ impl Ticker {
         let seen = stop.clone();
         let tick = move || {
             let mut last = Instant::now();
-            while !seen.load(Ordering::Relaxed) {
+            loop {
                 let idle = engine.query_load().under_way == 0;
+                // What is under way when the worker lets go of the clock ends by it as well.
+                if idle && seen.load(Ordering::Relaxed) {
+                    return;
+                }
                 std::thread::sleep(if idle { IDLE_TICK } else { VM_TICK });
                 // A thread wakes late, above all when all cores are busy. Queries are counted by time none the less.
                 let ticks = u32::try_from(last.elapsed().as_nanos() / VM_TICK.as_nanos()).unwrap_or(u32::MAX);

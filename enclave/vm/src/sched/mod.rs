@@ -147,6 +147,14 @@ struct Woken {
     jobs: Vec<Fresh>,
 }
 
+impl Woken {
+    fn append(&mut self, other: Self) {
+        self.waiters.extend(other.waiters);
+        self.runners = self.runners.saturating_add(other.runners);
+        self.jobs.extend(other.jobs);
+    }
+}
+
 impl State {
     /// Gives free slots to those who wait for them.
     fn hand_out(&mut self, now: u64, taker: &Taker<'_>) -> Woken {
@@ -207,11 +215,17 @@ impl Scheduler {
         locked(&self.state)
     }
 
-    fn wake(self: &Arc<Self>, woken: Woken) {
-        let Woken { waiters, runners, jobs } = woken;
-        waiters.iter().for_each(|waiter| waiter.wake());
-        (0..runners).for_each(|_| self.work_there.notify_one());
-        jobs.into_iter().for_each(|job| runners::start(self, job));
+    fn wake(self: &Arc<Self>, mut woken: Woken) {
+        loop {
+            let Woken { waiters, runners, jobs } = std::mem::take(&mut woken);
+            waiters.iter().for_each(|waiter| waiter.wake());
+            (0..runners).for_each(|_| self.work_there.notify_one());
+            if jobs.is_empty() {
+                return;
+            }
+            // Of each for which there is no thread another gets the slot.
+            jobs.into_iter().for_each(|job| woken.append(runners::start(self, job)));
+        }
     }
 
     /// Ticks so far.
@@ -245,7 +259,7 @@ impl Scheduler {
                 }
                 Who::Fresh(Fresh { turn, work, .. }) => {
                     drop(turn);
-                    work(Err(too_long()));
+                    runners::conclude(work, Err(too_long()));
                 }
             }
         }
@@ -270,7 +284,8 @@ impl Scheduler {
     /// Lets a query in, of which its contract may have `most`, and does its work on a thread of the scheduler when it is
     /// its turn. It ends `ticks` from now.
     ///
-    /// Errors, to `work`: `Busy` or `ContractBusy` if too many are under way, `TimeLimit` if it waited all its time.
+    /// Errors, to `work`: `Busy` or `ContractBusy` if too many are under way, `TimeLimit` if it waited all its time,
+    /// `Abandoned` if the caller left before it began.
     pub(crate) fn submit(
         self: &Arc<Self>,
         (contract, most): (AccountId, usize),

@@ -33,14 +33,40 @@ pub(super) struct Fresh {
 }
 
 impl Fresh {
+    /// Runs it, unless nobody waits for it any more or its time is over.
     fn run(self, scheduler: &Arc<Scheduler>, hand: &Arc<Hand>) {
         let Self { mut turn, work, .. } = self;
         turn.runner = Some(Arc::clone(hand));
-        // A panic is the query's own: who waits for it finds that nothing comes, and the runner goes on with the next.
-        let _ = catch_unwind(AssertUnwindSafe(|| work(Ok(turn))));
-        let woken = std::mem::take(&mut *locked(&hand.woken));
-        scheduler.wake(woken);
+        match turn.may_go_on() {
+            Ok(()) => conclude(work, Ok(turn)),
+            Err(reason) => {
+                drop(turn);
+                conclude(work, Err(reason));
+            }
+        }
+        scheduler.wake(hand.to_wake());
     }
+
+    /// What becomes of it if the host has no thread: whoever asked runs it, or it fails. Returns whom to wake then.
+    fn refuse(self, hand: &Arc<Hand>) -> Woken {
+        let Self { mut turn, work, asker } = self;
+        match asker {
+            Some(asker) => asker(turn, work),
+            None => {
+                turn.runner = Some(Arc::clone(hand));
+                drop(turn);
+                conclude(work, Err(Reason::fault(Code::Busy, "the host has no thread for a query")));
+            }
+        }
+        let mut woken = hand.to_wake();
+        woken.jobs.extend(hand.take());
+        woken
+    }
+}
+
+/// A panic is the query's own: who waits for it finds that nothing comes, and this thread goes on.
+pub(super) fn conclude(work: Work, turn: Result<Turn, Reason>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| work(turn)));
 }
 
 /// What a runner does when it has told what a query came to.
@@ -66,7 +92,11 @@ impl Hand {
 
     /// Has the runner wake them.
     pub(super) fn wake_later(&self, woken: Woken) {
-        *locked(&self.woken) = woken;
+        locked(&self.woken).append(woken);
+    }
+
+    fn to_wake(&self) -> Woken {
+        std::mem::take(&mut *locked(&self.woken))
     }
 }
 
@@ -97,23 +127,17 @@ impl Runners {
     }
 }
 
-/// Starts a runner that begins with this query. If the host has no thread, whoever asked runs it, or it fails.
-pub(super) fn start(scheduler: &Arc<Scheduler>, fresh: Fresh) {
+/// Starts a runner that begins with this query. Returns whom to wake if the host has no thread for it.
+pub(super) fn start(scheduler: &Arc<Scheduler>, fresh: Fresh) -> Woken {
     let hand = Arc::new(Hand::default());
     hand.put(fresh);
     let (runner, own) = (Arc::clone(scheduler), Arc::clone(&hand));
-    let lent = scheduler.lend.get().is_some_and(|lend| lend(Box::new(move || serve(&runner, &own))));
+    let work = Box::new(move || serve(&runner, &own));
+    let lent = scheduler.lend.get().is_some_and(|lend| catch_unwind(AssertUnwindSafe(|| lend(work))).unwrap_or(false));
     if lent {
-        return;
+        return Woken::default();
     }
-    let Some(Fresh { turn, work, asker }) = hand.take() else { return };
-    match asker {
-        Some(asker) => asker(turn, work),
-        None => {
-            drop(turn);
-            work(Err(Reason::fault(Code::Busy, "the host has no thread for a query")));
-        }
-    }
+    hand.take().map_or_else(Woken::default, |fresh| fresh.refuse(&hand))
 }
 
 fn serve(scheduler: &Arc<Scheduler>, hand: &Arc<Hand>) {

@@ -9,8 +9,9 @@ use phala_primitives::{AccountId, Code};
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
-        mpsc::{Sender, channel},
+        Arc, Barrier,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, Sender, channel},
     },
     thread::JoinHandle,
 };
@@ -408,9 +409,7 @@ fn no_query_is_lost_however_long_a_thread_takes_to_start() {
 fn where_the_host_has_no_threads_whoever_asks_runs_its_own_query() {
     let (scheduler, end, first) = occupied_with(|_| false);
     let asked: Vec<_> = (0..5).map(|_| queued(&scheduler, || std::thread::current().id())).collect();
-    let (told, refused) = channel();
-    let work = move |turn: Result<Turn, Reason>| told.send(turn.map(drop)).unwrap();
-    scheduler.submit((id(3), MOST), 100, &Caller::default(), work);
+    let refused = submitted(&scheduler, &Caller::default());
     drop(end);
     first.join().unwrap().unwrap();
     for thread in asked {
@@ -419,6 +418,108 @@ fn where_the_host_has_no_threads_whoever_asks_runs_its_own_query() {
     }
     assert_eq!(refused.recv().unwrap().unwrap_err().code(), Code::Busy);
     assert_eq!(scheduler.load(), QueryLoad::default());
+}
+
+/// Submits a query which does nothing, and returns what it comes to.
+fn submitted(scheduler: &Arc<Scheduler>, caller: &Caller) -> Receiver<Result<(), Reason>> {
+    let (tell, told) = channel();
+    let work = move |turn: Result<Turn, Reason>| tell.send(turn.map(drop)).unwrap();
+    scheduler.submit((id(3), MOST), 100, caller, work);
+    told
+}
+
+#[test]
+fn without_a_thread_those_who_wait_are_refused_in_their_order_and_not_one_within_the_other() {
+    for panics in [false, true] {
+        let lend = move |_| if panics { panic!("as it was told to") } else { false };
+        let (scheduler, end, first) = occupied_with(lend);
+        let (tell, told) = channel();
+        for number in 0..200_u8 {
+            let tell = tell.clone();
+            let work = move |turn: Result<Turn, Reason>| tell.send((number, turn.map(drop))).unwrap();
+            scheduler.submit((id(number), MOST), 100, &Caller::default(), work);
+        }
+        drop((end, tell));
+        first.join().unwrap().unwrap();
+        let refused: Vec<_> = told.iter().map(|(number, outcome)| (number, outcome.unwrap_err().code())).collect();
+        assert_eq!(refused, (0..200).map(|number| (number, Code::Busy)).collect::<Vec<_>>());
+        assert_eq!(scheduler.load(), QueryLoad::default());
+    }
+}
+
+#[test]
+fn a_query_whose_caller_left_while_it_waited_is_never_run() {
+    let (scheduler, end, first) = occupied();
+    let caller = Caller::default();
+    let (left, stays) = (submitted(&scheduler, &caller), submitted(&scheduler, &Caller::default()));
+    caller.leave();
+    drop(end);
+    first.join().unwrap().unwrap();
+    assert_eq!(left.recv().unwrap().unwrap_err().code(), Code::Abandoned);
+    stays.recv().unwrap().unwrap();
+    assert_eq!(scheduler.load(), QueryLoad::default());
+}
+
+#[test]
+fn another_runner_is_there_for_those_who_wait_while_one_waits_for_something_outside() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&alive);
+    let (scheduler, end, first) = occupied_with(move |work| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let counted = Arc::clone(&counted);
+        let served = move || {
+            work();
+            counted.fetch_sub(1, Ordering::SeqCst);
+        };
+        std::thread::Builder::new().spawn(served).is_ok()
+    });
+    let (outside, (tell, told)) = (Arc::new(Barrier::new(5)), channel());
+    for _ in 0..4 {
+        let (outside, tell) = (Arc::clone(&outside), tell.clone());
+        let work = move |turn: Result<Turn, Reason>| {
+            let mut turn = turn.unwrap();
+            turn.pause(|| outside.wait()).unwrap();
+            drop(turn);
+            tell.send(()).unwrap();
+        };
+        scheduler.submit((id(2), MOST), 100, &Caller::default(), work);
+    }
+    drop((end, tell));
+    first.join().unwrap().unwrap();
+    while scheduler.load() != (QueryLoad { under_way: 4, ..QueryLoad::default() }) {
+        std::thread::yield_now();
+    }
+    assert_eq!(alive.load(Ordering::SeqCst), 4);
+    outside.wait();
+    assert_eq!(told.iter().count(), 4);
+    // One runner stays for the one slot, the others end.
+    while alive.load(Ordering::SeqCst) > 1 {
+        std::thread::yield_now();
+    }
+    submitted(&scheduler, &Caller::default()).recv().unwrap().unwrap();
+    assert_eq!((alive.load(Ordering::SeqCst), scheduler.load()), (1, QueryLoad::default()));
+}
+
+#[test]
+fn a_query_gives_way_to_its_own_contract_after_a_whole_tick_only() {
+    let (scheduler, end, first) = occupied();
+    let (inner, (tell, told)) = (Arc::clone(&scheduler), channel());
+    let long = move |turn: Result<Turn, Reason>| {
+        let mut turn = turn.unwrap();
+        let short = submitted(&inner, &Caller::default());
+        let mut preempted = vec![];
+        for _ in 0..3 {
+            turn.check().unwrap();
+            preempted.push((inner.load().preemptions, short.try_recv().is_ok()));
+            inner.tick();
+        }
+        tell.send(preempted).unwrap();
+    };
+    scheduler.submit((id(3), MOST), 100, &Caller::default(), long);
+    drop(end);
+    first.join().unwrap().unwrap();
+    // It began within the first tick, had a part of it, and then a whole one.
+    assert_eq!(told.recv().unwrap(), [(0, false), (0, false), (1, true)]);
 }
 
 #[test]

@@ -4,12 +4,13 @@ use crate::support::*;
 use parking_lot::Mutex;
 use phala_primitives::{AccountId, Code};
 use phala_vm::{
-    Caller, Capacity, Engine, Execution, Extension, Failure, Invocation, Limits, Mode, Refusal, Reply, Scope,
+    Caller, Capacity, Engine, Execution, Extension, Failure, Invocation, Limits, Mode, QueryLoad, Refusal, Reply, Scope,
 };
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc::channel,
     },
     time::{Duration, Instant},
 };
@@ -202,4 +203,29 @@ fn a_query_splits_its_work_and_its_parts_do_not() {
     let refusals = splitter.0.refusals.lock().len();
     assert_eq!(refusals, 2, "of the part and of the command");
     assert_eq!(engine.query_load().under_way, 0);
+}
+
+#[test]
+fn what_is_submitted_is_told_once_or_not_at_all() {
+    let (engine, chain) = (Engine::new(Capacity::default()).unwrap(), Chain::default());
+    let asked = chain.place(1, &contract("", "", ""));
+    let submit = |mode, conclude: fn(Result<Execution, Failure>) -> Option<Code>| {
+        let (tell, told) = channel();
+        let invocation = Invocation { mode, ..Chain::invocation(asked, b"") };
+        let tell = move |outcome| drop(tell.send(outcome));
+        engine.submit(chain.0.clone(), invocation, &Caller::default(), conclude, tell);
+        told
+    };
+    engine.borrow_threads(|work| std::thread::Builder::new().spawn(work).is_ok());
+    let code = |result: Result<Execution, Failure>| result.err().map(|failure| failure.code());
+    let query = Mode::Query { ticks: 100 };
+    assert_eq!(submit(query, code).recv(), Ok(None));
+    assert_eq!(submit(Mode::Command { gas_limit: 1 << 30 }, code).recv(), Ok(Some(Code::Internal)));
+    assert!(submit(query, |_| panic!("as it was told to")).recv().is_err());
+    // Nobody listens, and the next one runs.
+    drop(submit(query, code));
+    assert_eq!(submit(query, code).recv(), Ok(None));
+    while engine.query_load() != QueryLoad::default() {
+        std::thread::yield_now();
+    }
 }
