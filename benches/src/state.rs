@@ -116,7 +116,7 @@ impl StorageBackend for Counting {
 fn open(path: &Path, written: &Arc<AtomicU64>) -> Result<State> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     let backend = Counting { file: FileBackend::new(file)?, written: written.clone() };
-    Ok(State::open(backend, StateKeys::new([1; 32], [2; 32], [3; 32]))?)
+    Ok(State::open(backend, StateKeys::new([1; 32], [3; 32], [(1, [2; 32])]))?)
 }
 
 /// The value with this number: key, and what it holds.

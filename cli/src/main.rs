@@ -12,12 +12,14 @@ use anyhow::Result;
 use args::{Cli, ClusterCommand, Command, Send};
 use clap::{CommandFactory, Parser};
 use output::Output;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{io::IsTerminal, process::ExitCode};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.json, cli.quiet);
     start_tracing();
+    allow_files();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -32,6 +34,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Lets the process have as many open files as it may. What is usual for a shell is little for a node with its journals.
+fn allow_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // If it stays as it is, a worker takes fewer connections.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Logs go to stderr, and only when asked for: `RUST_LOG=info`.

@@ -12,7 +12,7 @@ use crate::{
     account::Account,
     app::ReplicaApp,
     chain::{Chain, Stuck, peer, public, stuck},
-    copies::{self, Reader},
+    copies::{self, Reader, Released},
     disk::{Disk, Entries},
     history::{Event, History},
     plan::{Log, MEMBERS, Villain, Villainy},
@@ -33,7 +33,7 @@ use phala_primitives::{
     records::{self, Anchor, ClusterRecord, ConvictionRecord, Plan, WorkerRecord, cluster_namespace},
     storage,
 };
-use phala_replica::{Config, EntryLog, Replica};
+use phala_replica::{Config, EntryLog, Replica, oldest_epoch};
 use phala_runtime::RuntimeCall;
 use phala_session::CertificateCache;
 use phala_simtee::{SimTee, SimVendor};
@@ -404,16 +404,13 @@ impl Cluster {
     /// A reader, to which the key service gives what it gives to a member.
     pub(crate) fn reader(&self) -> Result<Reader, Stuck> {
         let record = self.record()?;
-        let (sealed, request) = self.released(0, &record)?;
-        // The member keeps its own.
-        let Keys { identity, recipient } = Keys::of(self.seed, self.seats[0].starts, self.seats[0].worker);
+        let Keys { identity, .. } = Keys::of(self.seed, self.seats[0].starts, self.seats[0].worker);
         Ok(Reader {
             sim: self.sim.clone(),
             chain: self.chain.clone(),
             history: self.history.clone(),
             served: self.served.clone(),
             identity,
-            keys: (sealed, request, recipient),
             known: (record.epoch, identities(&record)),
             replica: Mutex::default(),
         })
@@ -579,12 +576,13 @@ impl Cluster {
     /// The same from another disk.
     fn open_on(&self, member: usize, record: &ClusterRecord, disk: Disk, log: Entries) -> Result<Arc<Replica>, Stuck> {
         let own = self.seats[member].keys()?;
+        let since = oldest_epoch(&disk, &log).map_err(stuck)?;
         let config = Config {
             genesis: self.chain.genesis,
             cluster: CLUSTER,
             identity: Arc::new(own.identity.clone()),
             validators: self.chain.validators(),
-            keys: self.keys(member, record)?,
+            keys: self.keys(member, record, since)?,
             certificates: Arc::new(CertificateCache::new(256)),
             engine: ENGINE.clone().map_err(stuck)?,
             cache: Arc::default(),
@@ -594,16 +592,17 @@ impl Cluster {
         Ok(Arc::new(Replica::open(config, disk, Arc::new(log), Some(&known)).map_err(stuck)?))
     }
 
-    /// The cluster's keys, released to a worker.
-    fn keys(&self, member: usize, record: &ClusterRecord) -> Result<ClusterKeys, Stuck> {
-        let (sealed, request) = self.released(member, record)?;
+    /// The cluster's keys since an epoch, released to a worker.
+    fn keys(&self, member: usize, record: &ClusterRecord, since: u64) -> Result<ClusterKeys, Stuck> {
+        let (sealed, request) = self.released(member, record, since)?;
         sealed.open(&request, &self.seats[member].keys()?.recipient).map_err(stuck)
     }
 
-    fn released(&self, member: usize, record: &ClusterRecord) -> Result<(SealedKeys, KeyRequest), Stuck> {
+    fn released(&self, member: usize, record: &ClusterRecord, since: u64) -> Result<(SealedKeys, KeyRequest), Stuck> {
         let own = self.seats[member].keys()?;
         let (genesis, to, worker) = (self.chain.genesis, own.recipient.public(), self.worker(member).id());
-        let request = KeyRequest::sign(genesis, CLUSTER, record.epoch, worker, to, &own.identity);
+        let epochs = since.min(record.epoch)..=record.epoch;
+        let request = KeyRequest::sign(genesis, CLUSTER, epochs, worker, to, &own.identity);
         let furthest = self.chain.live().into_iter().max_by_key(|node| node.head().number);
         let view = View(&self.chain, furthest.ok_or_else(|| stuck("no validator runs"))?);
         let mut rng = Seeded::new(self.seed, "release");
@@ -611,9 +610,18 @@ impl Cluster {
         Ok((sealed, request))
     }
 
+    /// What the key service gives to the reader: the same as to a member.
+    fn released_to_reader(&self, record: &ClusterRecord) -> Result<Released, Stuck> {
+        let (sealed, request) = self.released(0, record, 0)?;
+        // The member keeps its own.
+        let Keys { recipient, .. } = Keys::of(self.seed, self.seats[0].starts, self.seats[0].worker);
+        Ok(Released { sealed, request, recipient })
+    }
+
     /// Makes the replicas members of an epoch and starts its log.
     async fn enter(&mut self, opened: Vec<Arc<Replica>>, record: &ClusterRecord) -> Result<(), Stuck> {
         self.served.begin(record.epoch, identities(record));
+        self.served.release(self.released_to_reader(record)?);
         for (member, replica) in opened.into_iter().enumerate() {
             self.catch_up(member, &replica, &record.floor)?;
             self.take_seat(member, replica, record).await?;
@@ -648,10 +656,11 @@ impl Cluster {
         record: &ClusterRecord,
     ) -> Result<LogHandle, Stuck> {
         let members = identities(record);
+        let keys = self.keys(member, record, replica.newest_keys().saturating_add(1))?;
+        replica.learn(&keys).map_err(stuck)?;
         replica.enter(record.epoch, &members, &record.floor).map_err(stuck)?;
-        let key = self.keys(member, record)?.log(record.epoch).map_err(stuck)?;
-        let app =
-            ReplicaApp::new(replica.clone(), &key, name, &self.sim, &self.history, &self.served).map_err(stuck)?;
+        let key = keys.log(record.epoch).ok_or_else(|| stuck("no key of the epoch's log"))?;
+        let app = ReplicaApp::new(replica.clone(), key, name, &self.sim, &self.history, &self.served).map_err(stuck)?;
         let peers = members.iter().copied().map(peer).collect();
         let namespace = cluster_namespace(&self.chain.genesis, CLUSTER);
         let seat = &self.seats[member];

@@ -15,7 +15,7 @@ use ed25519_dalek::SigningKey;
 use futures::future::{Either, join_all, select};
 use parking_lot::Mutex;
 use phala_consensus::Sim;
-use phala_keys::{KeyRequest, RecipientKey, SealedKeys};
+use phala_keys::{ClusterKeys, KeyRequest, RecipientKey, SealedKeys};
 use phala_primitives::{
     Code, PublicKey,
     records::{Anchor, ClusterRecord},
@@ -89,6 +89,19 @@ async fn hear(sim: &Sim, giver: &Replica, question: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// What the key service gave, and to whom.
+pub(crate) struct Released {
+    pub(crate) sealed: SealedKeys,
+    pub(crate) request: KeyRequest,
+    pub(crate) recipient: RecipientKey,
+}
+
+impl Released {
+    fn open(&self) -> Result<ClusterKeys, Stuck> {
+        self.sealed.open(&self.request, &self.recipient).map_err(stuck)
+    }
+}
+
 /// A worker without a vote.
 pub(crate) struct Reader {
     pub(crate) sim: Sim,
@@ -96,8 +109,6 @@ pub(crate) struct Reader {
     pub(crate) history: History,
     pub(crate) served: Arc<Served>,
     pub(crate) identity: SigningKey,
-    /// What the key service gave, and to whom.
-    pub(crate) keys: (SealedKeys, KeyRequest, RecipientKey),
     /// Of the epoch in which it started.
     pub(crate) known: (u64, Vec<PublicKey>),
     pub(crate) replica: Mutex<Option<Arc<Replica>>>,
@@ -105,13 +116,13 @@ pub(crate) struct Reader {
 
 impl Reader {
     fn open(&self, disk: Disk) -> Result<Arc<Replica>, Stuck> {
-        let (sealed, request, recipient) = &self.keys;
+        let keys = self.served.released(Released::open)?;
         let config = Config {
             genesis: self.chain.genesis,
             cluster: CLUSTER,
             identity: Arc::new(self.identity.clone()),
             validators: self.chain.validators(),
-            keys: sealed.open(request, recipient).map_err(stuck)?,
+            keys,
             certificates: Arc::new(CertificateCache::new(16)),
             engine: ENGINE.clone().map_err(stuck)?,
             cache: Arc::default(),
@@ -143,6 +154,13 @@ impl Reader {
             let Some((_, giver)) = self.served.any(&self.sim, None) else { continue };
             let Some(replica) = self.replica.lock().clone() else { continue };
             let now = self.sim.now_ms();
+            if record.epoch > replica.newest_keys() {
+                replica.learn(&self.served.released(Released::open)?).map_err(stuck)?;
+            }
+            // The chain may be ahead of the members.
+            if record.epoch > replica.newest_keys() {
+                continue;
+            }
             let question = replica.ask_changes(record.epoch, now).map_err(stuck)?;
             match giver.asked(&question, now) {
                 Ok(Answer::Now(answer)) if self.advance(&replica, &answer)? => behind = 0,

@@ -2,6 +2,7 @@
 
 use crate::{
     chain::{Stuck, stuck},
+    copies::Released,
     lies,
     plan::MEMBERS,
 };
@@ -34,6 +35,8 @@ type Told = (PublicKey, Claim, [u8; 64]);
 pub(crate) struct Served {
     replicas: Mutex<BTreeMap<usize, Arc<Replica>>>,
     members: Mutex<BTreeMap<u64, Vec<PublicKey>>>,
+    /// The newest keys, for the reader.
+    released: Mutex<Option<Released>>,
     /// The identity that each replica has now.
     identities: Mutex<BTreeMap<usize, PublicKey>>,
     /// Those that make up what they tell.
@@ -101,6 +104,16 @@ impl Served {
         self.failing.lock().remove(&member);
         self.replicas.lock().remove(&member);
         self.inventors.lock().remove(&member);
+    }
+
+    /// The key service gives the reader the keys of a new epoch.
+    pub(crate) fn release(&self, keys: Released) {
+        *self.released.lock() = Some(keys);
+    }
+
+    /// The newest keys, opened.
+    pub(crate) fn released<T>(&self, open: impl FnOnce(&Released) -> Result<T, Stuck>) -> Result<T, Stuck> {
+        self.released.lock().as_ref().ok_or_else(|| stuck("no keys for the reader")).and_then(open)
     }
 
     /// An epoch begins.

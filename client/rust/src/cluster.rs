@@ -402,8 +402,7 @@ impl Cluster {
         value: Balance,
         gas_limit: u64,
     ) -> Result<Rehearsed, Coded> {
-        let min_height = self.height.load(Ordering::Relaxed);
-        let rehearsal = Rehearsal { contract, code, data, value, gas_limit, min_height };
+        let rehearsal = Rehearsal { contract, code, data, value, gas_limit };
         match self.ask(Ask::Rehearse(&rehearsal)).await?.1 {
             Answer::Rehearsed(rehearsed) => Ok(rehearsed),
             _ => Err(unasked()),

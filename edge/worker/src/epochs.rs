@@ -4,8 +4,8 @@
 //! that names the next members, and one of them brings that entry to the chain, which starts the epoch; the old log runs
 //! on until then, so that whoever is behind gets the rest of it from the others. Upon a plan to report, the log cannot go
 //! on: this member leaves it for good, and tells the chain how far it got. Either way it enters the new epoch as soon as
-//! it sees it on the chain, with the entries up to its floor from its peers, if it has missed any. Commands that wait
-//! are ordered in the new epoch; queries are answered all the time.
+//! it sees it on the chain and has got its keys, with the entries up to its floor from its peers, if it has missed any.
+//! Commands that wait are ordered in the new epoch; queries are answered all the time.
 
 use crate::{
     service::{Service, now_ms},
@@ -23,6 +23,9 @@ use std::{sync::Arc, time::Duration};
 
 /// How often a connection to the chain is tried again.
 const RECONNECT: Duration = Duration::from_millis(500);
+/// How often the keys of a new epoch are asked for before the chain is looked at again, and the time between.
+const KEY_TRIES: usize = 10;
+const KEYS_AGAIN: Duration = Duration::from_millis(100);
 /// How long the entry that finishes the log may take before the chain is looked at again.
 const SEALING: Duration = Duration::from_secs(2);
 /// Heads of the chain after which the epoch is looked at, whether or not one was planned.
@@ -56,6 +59,8 @@ struct Seat<'a> {
     finished: usize,
     /// Whether it left the log and told the chain.
     reported: bool,
+    /// Whether an epoch has begun of which it has no keys yet.
+    lacks_keys: bool,
 }
 
 /// Follows the cluster through its epochs, until this worker is no member any more.
@@ -66,7 +71,7 @@ pub(crate) async fn follow(
     record: ClusterRecord,
     service: &Arc<Service>,
 ) -> Result<(), Coded> {
-    let mut seat = Seat { start, chain, keys, service, record, finished: 0, reported: false };
+    let mut seat = Seat { start, chain, keys, service, record, finished: 0, reported: false, lacks_keys: false };
     let mut planned = None;
     loop {
         let Ok(mut heads) = chain.heads().await else {
@@ -83,7 +88,8 @@ pub(crate) async fn follow(
                 }
             };
             // What was planned has happened, or was given up; the next plan may follow in the same block.
-            let due = plan != planned || (plan.is_none() && count % LOOK == 0) || seat.reported;
+            let asks_again = seat.reported || seat.lacks_keys;
+            let due = plan != planned || (plan.is_none() && count % LOOK == 0) || asks_again;
             if due && seat.advance().await? == Advance::Left {
                 return Ok(());
             }
@@ -206,13 +212,31 @@ impl Seat<'_> {
         if !record.members.iter().any(|member| member.identity == self.keys.public()) {
             return Err(Coded::new(Code::NotMember, format!("of epoch {}: start the worker again", record.epoch)));
         }
-        self.leave().await;
         let replica = self.replica().clone();
+        if let Err(error) = self.learn(&replica, record.epoch).await {
+            tracing::info!(epoch = record.epoch, %error, "gets no keys of the new epoch yet");
+            self.lacks_keys = true;
+            return Ok(Advance::Stays);
+        }
+        self.leave().await;
         self.start.take_seat(self.chain, &record, &replica).await?;
         let log = self.start.join(self.chain, self.keys, &record, &replica).await?;
         self.service.enter(log);
         tracing::info!(worker = %self.start.worker(), epoch = record.epoch, "goes on in another epoch");
-        (self.record, self.finished, self.reported) = (record, 0, false);
+        (self.record, self.finished, self.reported, self.lacks_keys) = (record, 0, false, false);
         Ok(Advance::Stays)
+    }
+
+    /// Gets the keys of a new epoch. The key service may see it begin a moment later.
+    async fn learn(&self, replica: &Arc<Replica>, epoch: u64) -> Result<(), Coded> {
+        let mut tries = 0;
+        loop {
+            let learned = self.start.learn(self.keys, replica, epoch).await;
+            tries += 1;
+            if learned.is_ok() || tries >= KEY_TRIES {
+                return learned;
+            }
+            tokio::time::sleep(KEYS_AGAIN).await;
+        }
     }
 }

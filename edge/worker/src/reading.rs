@@ -4,7 +4,7 @@
 use crate::{
     copies::MAX_ANSWER,
     service::now_ms,
-    start::{RECONNECT, Start, blocking, read},
+    start::{Keys, RECONNECT, Start, blocking, read},
 };
 use phala_client::Chain;
 use phala_primitives::{Code, Coded, PublicKey};
@@ -46,6 +46,7 @@ enum Told {
 pub(crate) struct Follower<'a> {
     start: &'a Start,
     chain: &'a Arc<Chain>,
+    keys: &'a Keys,
     replica: Arc<Replica>,
     http: reqwest::Client,
     /// Where members serve; the first is asked.
@@ -59,10 +60,10 @@ pub(crate) struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    pub(crate) fn new(start: &'a Start, chain: &'a Arc<Chain>, replica: Arc<Replica>) -> Self {
+    pub(crate) fn new(start: &'a Start, chain: &'a Arc<Chain>, keys: &'a Keys, replica: Arc<Replica>) -> Self {
         let http = reqwest::Client::builder().read_timeout(SILENCE).connect_timeout(SILENCE).build();
         let (http, members) = (http.unwrap_or_default(), BTreeMap::new());
-        Self { start, chain, replica, http, peers: vec![], epoch: 0, members, reminded: None }
+        Self { start, chain, keys, replica, http, peers: vec![], epoch: 0, members, reminded: None }
     }
 
     /// Follows for as long as members remember what is next.
@@ -95,11 +96,14 @@ impl<'a> Follower<'a> {
             if forgotten > 0 {
                 return Ok(false);
             }
-            // There may be others by now.
+            // There may be others by now, or another epoch.
+            let before = self.epoch;
             if let Err(error) = self.find().await {
                 tracing::info!(%error, "the members are asked for again");
             }
-            tokio::time::sleep(RECONNECT).await;
+            if self.epoch == before {
+                tokio::time::sleep(RECONNECT).await;
+            }
         }
     }
 
@@ -118,10 +122,11 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    /// Asks the chain who the members are.
+    /// Asks the chain who the members are, and for the keys of their epoch.
     async fn find(&mut self) -> Result<(), Coded> {
         let record = self.chain.cluster(self.start.cluster).await?.ok_or(Code::NoSuchCluster)?;
         self.peers = self.start.peers(self.chain, &record).await?;
+        self.start.learn(self.keys, &self.replica, record.epoch).await?;
         self.epoch = self.epoch.max(record.epoch);
         // Not all readers ask the same member.
         let [first, ..] = self.start.worker().0;

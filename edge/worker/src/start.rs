@@ -37,6 +37,7 @@ use phala_vm::{Capacity, Engine};
 use rand_core::Rng;
 use std::{
     fs::OpenOptions,
+    ops::RangeInclusive,
     os::unix::fs::OpenOptionsExt,
     path::PathBuf,
     pin::pin,
@@ -53,6 +54,8 @@ use zeroize::Zeroizing;
 pub(crate) const RECONNECT: Duration = Duration::from_millis(500);
 /// How often session keys are looked after.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// Time between two steps in which old state is sealed anew, so that others get to the disk.
+const RESEAL_PAUSE: Duration = Duration::from_millis(20);
 /// Session certificates that a worker remembers as checked.
 const CERTIFICATES: usize = 65_536;
 /// Entries that a start executes instead of taking the state that they lead to.
@@ -117,10 +120,12 @@ impl Start {
     pub(crate) async fn run(self, chain: &Arc<Chain>, keys: &Keys) -> Result<(), Coded> {
         let mut above = None;
         let (mut opened, record) = loop {
+            let disk = self.disk()?;
             self.status.wait_for("the cluster's keys");
-            let Some((record, cluster_keys)) = self.admitted(chain, keys).await? else { return Ok(()) };
+            let since = phala_replica::oldest_epoch(&disk.state, disk.entries.as_ref())?;
+            let Some((record, cluster_keys)) = self.admitted(chain, keys, since).await? else { return Ok(()) };
             self.status.wait_for("its state");
-            let opened = self.open(chain, keys, &record, cluster_keys).await?;
+            let opened = self.open(chain, keys, &record, cluster_keys, disk).await?;
             if record.readers.contains(&self.worker()) {
                 let newcomer = opened.replica.newcomer();
                 if self.read_along(chain, keys, opened).await? == Reading::Over {
@@ -130,7 +135,13 @@ impl Start {
                 self.status.wait_for("the state of its cluster");
                 // Epochs have passed since.
                 let Some(record) = self.record(chain, |_| true).await? else { return Ok(()) };
-                if let Err(error) = self.copy(chain, &record, newcomer).await {
+                let copied = async {
+                    if let Some(later) = self.later_keys(keys, newcomer.newest_keys(), record.epoch).await? {
+                        newcomer.learn(&later)?;
+                    }
+                    self.copy(chain, &record, newcomer).await
+                };
+                if let Err(error) = copied.await {
                     tracing::info!(%error, "asks for the state again");
                     tokio::time::sleep(RECONNECT).await;
                 }
@@ -154,6 +165,7 @@ impl Start {
         let _ = tokio::time::timeout(COMPILING, &mut opened.compiling).await;
         self.status.wait_for("the cluster's consensus");
         let log = self.join(chain, keys, &record, &opened.replica).await?;
+        let _resealing = AbortOnDrop(tokio::spawn(reseal(opened.replica.clone())));
         let _performing = AbortOnDrop(tokio::spawn(jobs::perform(opened.replica.clone(), opened.egress.clone())));
         let _keeping = AbortOnDrop(tokio::spawn(jobs::keep_time(opened.replica.clone())));
         let bridge = Bridge {
@@ -178,7 +190,8 @@ impl Start {
     /// Follows the cluster without a vote, and serves as soon as it has a state that the members vouch for.
     async fn read_along(&self, chain: &Arc<Chain>, keys: &Keys, opened: Opened) -> Result<Reading, Coded> {
         self.status.wait_for("news of its cluster");
-        let mut follower = Follower::new(self, chain, opened.replica.clone());
+        let mut follower = Follower::new(self, chain, keys, opened.replica.clone());
+        let _resealing = AbortOnDrop(tokio::spawn(reseal(opened.replica.clone())));
         let lost = self.record(chain, |record| !record.readers.contains(&self.worker()));
         let mut lost = pin!(lost);
         tokio::select! {
@@ -267,12 +280,17 @@ impl Start {
         record.members.iter().any(|member| member.worker == self.worker())
     }
 
-    /// Gets the cluster's keys, for as long as the worker has a place. Whoever is in between may forge a refusal, so none
-    /// is the end; and an epoch may have begun meanwhile.
-    async fn admitted(&self, chain: &Arc<Chain>, keys: &Keys) -> Result<Option<(ClusterRecord, ClusterKeys)>, Coded> {
+    /// Gets the cluster's keys of an epoch and those after it, for as long as the worker has a place. Whoever is in between
+    /// may forge a refusal, so none is the end; and an epoch may have begun meanwhile.
+    async fn admitted(
+        &self,
+        chain: &Arc<Chain>,
+        keys: &Keys,
+        since: u64,
+    ) -> Result<Option<(ClusterRecord, ClusterKeys)>, Coded> {
         loop {
             let Some(record) = self.record(chain, |_| true).await? else { return Ok(None) };
-            match self.keys(keys, record.epoch).await {
+            match self.keys(keys, since.min(record.epoch)..=record.epoch).await {
                 Ok(cluster_keys) => return Ok(Some((record, cluster_keys))),
                 Err(error) => {
                     tracing::info!(worker = %self.worker(), %error, "gets no keys yet");
@@ -283,16 +301,9 @@ impl Start {
         }
     }
 
-    /// Opens state and log, and replays what the state lacks. It may take a while, so not on the caller's thread.
-    async fn open(
-        &self,
-        chain: &Chain,
-        keys: &Keys,
-        record: &ClusterRecord,
-        cluster_keys: ClusterKeys,
-    ) -> Result<Opened, Coded> {
+    /// The files of the cluster's state and log.
+    fn disk(&self) -> Result<Disk, Coded> {
         let entries = Arc::new(EntryFile::open(&self.path("entries")).map_err(|e| self.unusable("entries", &e))?);
-        self.status.share_entries(entries.clone());
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -301,7 +312,21 @@ impl Start {
             .mode(0o600)
             .open(self.path("state"))
             .map_err(|e| self.unusable("state", &e))?;
-        let backend = FileBackend::new(file).map_err(|e| self.unusable("state", &e))?;
+        let state = FileBackend::new(file).map_err(|e| self.unusable("state", &e))?;
+        Ok(Disk { entries, state })
+    }
+
+    /// Opens state and log, and replays what the state lacks. It may take a while, so not on the caller's thread.
+    async fn open(
+        &self,
+        chain: &Chain,
+        keys: &Keys,
+        record: &ClusterRecord,
+        cluster_keys: ClusterKeys,
+        disk: Disk,
+    ) -> Result<Opened, Coded> {
+        let Disk { entries, state } = disk;
+        self.status.share_entries(entries.clone());
         let (said, cache) = (Arc::new(Sayings::default()), Arc::new(Cache::default()));
         let egress = Arc::new(Egress::new(self.config.egress)?);
         let fanout = Arc::new(FanOut::new(self.status.metrics().clone(), TICK_MS));
@@ -327,7 +352,7 @@ impl Start {
             tick_ms: TICK_MS,
         };
         let known = (record.epoch, record.members.iter().map(|member| member.identity).collect());
-        let replica = Arc::new(blocking(move || Replica::open(config, backend, entries, Some(&known))).await?);
+        let replica = Arc::new(blocking(move || Replica::open(config, state, entries, Some(&known))).await?);
         let compiling = compile(&replica, engine.clone())?;
         Ok(Opened { replica, certificates, said, egress, fanout, compiling, ticking: Ticker::start(engine)? })
     }
@@ -353,6 +378,12 @@ impl Start {
         let votes = |record: &ClusterRecord| record.members.iter().any(|member| member.identity == keys.public());
         loop {
             let Some(record) = self.record(chain, |_| true).await? else { return Ok(None) };
+            if let Err(error) = self.learn(keys, replica, record.epoch).await {
+                tracing::info!(worker = %self.worker(), %error, "gets no keys yet");
+                self.status.hindered(error);
+                tokio::time::sleep(RECONNECT).await;
+                continue;
+            }
             if votes(&record) {
                 self.status.wait_for("entries that it missed");
                 self.take_seat(chain, &record, replica).await?;
@@ -508,12 +539,47 @@ impl Start {
         Ok(log)
     }
 
-    async fn keys(&self, keys: &Keys, epoch: u64) -> Result<ClusterKeys, Coded> {
+    /// The cluster's keys of these epochs, of which the last is the present one.
+    async fn keys(&self, keys: &Keys, epochs: RangeInclusive<u64>) -> Result<ClusterKeys, Coded> {
         let recipient = keys.recipient.public();
         let (genesis, cluster) = (self.config.genesis, self.cluster);
-        let request = KeyRequest::sign(genesis, cluster, epoch, self.worker(), recipient, &keys.identity);
-        self.config.keys.request(request.clone()).await?.open(&request, &keys.recipient)
+        let (mut since, epoch) = epochs.into_inner();
+        let mut all: Option<ClusterKeys> = None;
+        loop {
+            let request = KeyRequest::sign(genesis, cluster, since..=epoch, self.worker(), recipient, &keys.identity);
+            let some = self.config.keys.request(request.clone()).await?.open(&request, &keys.recipient)?;
+            match &mut all {
+                Some(all) => all.add(some),
+                None => all = Some(some),
+            }
+            since = request.answered().end().saturating_add(1);
+            if since > epoch {
+                return all.ok_or_else(|| Code::Internal.into());
+            }
+        }
     }
+
+    /// The cluster's keys of the epochs above one, up to the present; `None` if there are none.
+    async fn later_keys(&self, keys: &Keys, above: u64, epoch: u64) -> Result<Option<ClusterKeys>, Coded> {
+        if above >= epoch {
+            return Ok(None);
+        }
+        self.keys(keys, above.saturating_add(1)..=epoch).await.map(Some)
+    }
+
+    /// Tells a replica the keys of the epochs that have begun since it was told some.
+    pub(crate) async fn learn(&self, keys: &Keys, replica: &Arc<Replica>, epoch: u64) -> Result<(), Coded> {
+        match self.later_keys(keys, replica.newest_keys(), epoch).await? {
+            Some(later) => replica.learn(&later),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where a cluster's state and log are.
+struct Disk {
+    entries: Arc<EntryFile>,
+    state: FileBackend,
 }
 
 /// What `open` gives.
@@ -647,6 +713,21 @@ async fn bring_policy(chain: &Chain, cluster: ClusterId, service: &Service) -> R
     // Its outcome shows when the state is looked at next.
     drop(replica.follow_policy(proof, now_ms())?.await);
     Ok(())
+}
+
+/// Seals what the state holds from earlier epochs anew, a little at a time.
+async fn reseal(replica: Arc<Replica>) {
+    loop {
+        let replica = replica.clone();
+        let more = match blocking(move || replica.reseal()).await {
+            Ok(more) => more,
+            Err(error) => {
+                tracing::error!(%error, "the state stays under the keys of earlier epochs");
+                return;
+            }
+        };
+        tokio::time::sleep(if more { RESEAL_PAUSE } else { HOUSEKEEPING }).await;
+    }
 }
 
 /// Rotates session keys, until the replica fails.

@@ -227,7 +227,7 @@ impl Worker {
         let id = config.account.id();
         let mut tasks = JoinSet::new();
         let shut = CancellationToken::new();
-        let (router, door) = (http::router(status.clone()), Door { listener, shut: shut.clone() });
+        let (router, door) = (http::router(status.clone()), Door::new(listener, shut.clone()));
         tasks.spawn(async move {
             // It ends only with the task.
             let _ = axum::serve(door, router).await;

@@ -16,14 +16,23 @@
 //!
 //! A restart makes a new recipient, so keys that were sealed before it are lost with the old one.
 //!
+//! # Key epochs
+//!
+//! Each epoch of a cluster has keys of its own for what is written in it: the blocks of the state's file, and the log. They
+//! do not follow from those of earlier epochs. A member asks for them when the chain has begun the epoch, and whoever is
+//! no member any more gets none: what it took with it opens what was written up to then, and nothing later. State from
+//! earlier epochs is sealed anew in time, so the disk of a member that stays is of no use to it either. A member that comes
+//! back asks for the epochs since the oldest from which its disk holds anything.
+//!
+//! The names of stored keys, the state root's commitments, the mailbox, and the secrets of contracts stay the same: who
+//! knew them can recognise a value that it guesses in a proof, open later parcels, and act in a contract's name.
+//!
 //! # Derivation
 //!
 //! `HKDF-SHA256(ikm = master, salt = "phala/keys/v1", info = SCALE("phala/cluster-key/v1", genesis, cluster, label,
-//! number))`, domain and label as SCALE strings, number a u64. Labels: `state-path`, `state-value`, `state-commit`
-//! with the number of the state's key epoch, `log`, `contracts`, from which each contract gets its secret, and `mailbox`,
-//! which opens [parcels](Mailbox) of other clusters. From
-//! `log`, each epoch of the command log has its own key:
-//! `HKDF-SHA256(ikm = log, salt = "phala/keys/v1", info = SCALE("phala/log-key/v1", epoch))`.
+//! number))`, domain and label as SCALE strings, number a u64. Labels: `state-value` and `log` with the number of the
+//! epoch; and with 0: `state-path`, `state-commit`, `contracts`, from which each contract gets its secret, and `mailbox`,
+//! which opens [parcels](Mailbox) of other clusters.
 //!
 //! # The service of a development network
 //!
@@ -42,6 +51,6 @@ mod tests;
 
 pub use cluster::{ClusterKeys, Key};
 pub use mailbox::Mailbox;
-pub use release::{ChainView, KeyRequest, KeyService, RecipientKey, SealedKeys, check};
+pub use release::{ChainView, KeyRequest, KeyService, MAX_EPOCHS, RecipientKey, SealedKeys, check};
 pub use seal::{seal, unseal};
 pub use service::DevKeyService;

@@ -12,10 +12,14 @@ use phala_primitives::{
     records::{ClusterRecord, WorkerRecord},
 };
 use rand_core::CryptoRng;
+use std::ops::RangeInclusive;
 use zeroize::Zeroizing;
 
 /// `info` of the HPKE context.
 const INFO: &[u8] = b"phala/keys/v1";
+
+/// Epochs whose keys are released at once.
+pub const MAX_EPOCHS: u64 = 1024;
 
 pub(crate) type Kem = X25519HkdfSha256;
 
@@ -26,33 +30,42 @@ pub struct KeyRequest {
     pub genesis: Hash,
     /// The cluster.
     pub cluster: ClusterId,
+    /// Oldest epoch whose keys it needs.
+    pub since: u64,
     /// Epoch in which the worker has its seat, or is to follow into the next.
     pub epoch: u64,
     /// Account of the worker.
     pub worker: AccountId,
     /// X25519 key that the worker registered.
     pub recipient: [u8; 32],
-    /// ed25519 by the worker's identity over `("phala/key-request/v1", fields above)`.
+    /// ed25519 by the worker's identity over `("phala/key-request/v2", fields above)`.
     pub signature: [u8; 64],
 }
 
 impl KeyRequest {
-    /// A request signed by the worker's identity.
+    /// A request signed by the worker's identity, for the keys of these epochs: the last is the present one.
     pub fn sign(
         genesis: Hash,
         cluster: ClusterId,
-        epoch: u64,
+        epochs: RangeInclusive<u64>,
         worker: AccountId,
         recipient: [u8; 32],
         identity: &SigningKey,
     ) -> Self {
-        let mut request = Self { genesis, cluster, epoch, worker, recipient, signature: [0; 64] };
+        let (since, epoch) = epochs.into_inner();
+        let mut request = Self { genesis, cluster, since, epoch, worker, recipient, signature: [0; 64] };
         request.signature = identity.sign(&request.message()).to_bytes();
         request
     }
 
     fn message(&self) -> Vec<u8> {
-        ("phala/key-request/v1", self.genesis, self.cluster, self.epoch, self.worker, self.recipient).encode()
+        let (since, epoch) = (self.since, self.epoch);
+        ("phala/key-request/v2", self.genesis, self.cluster, since, epoch, self.worker, self.recipient).encode()
+    }
+
+    /// The epochs whose keys answer it: from the oldest on, at most [`MAX_EPOCHS`]. For the others it is asked again.
+    pub fn answered(&self) -> RangeInclusive<u64> {
+        self.since..=self.epoch.min(self.since.saturating_add(MAX_EPOCHS - 1))
     }
 }
 
@@ -70,9 +83,9 @@ pub trait ChainView {
 
 /// Who releases keys to workers.
 pub trait KeyService: Send + Sync {
-    /// Releases the keys of a cluster to a member, to a worker that the chain wants as one, or to a reader. Fails with
-    /// [`Code::WrongNetwork`], [`Code::NoSuchCluster`], [`Code::NotMember`], [`Code::AppraisalExpired`] or
-    /// [`Code::BadSignature`].
+    /// Releases the keys of a cluster to a member, to a worker that the chain wants as one, or to a reader: those of
+    /// [`KeyRequest::answered`]. Fails with [`Code::WrongNetwork`], [`Code::NoSuchCluster`], [`Code::NotMember`],
+    /// [`Code::AppraisalExpired`], [`Code::BadSignature`], or [`Code::Malformed`] if it asks for no epoch.
     fn release(
         &self,
         request: &KeyRequest,
@@ -92,6 +105,9 @@ pub fn check(request: &KeyRequest, chain: &dyn ChainView) -> Result<(), Coded> {
     let cluster = chain.cluster(request.cluster).ok_or(Code::NoSuchCluster)?;
     if cluster.epoch != request.epoch {
         return Err(Coded::new(Code::NotMember, format!("the cluster is in epoch {}", cluster.epoch)));
+    }
+    if request.since > request.epoch {
+        return Err(Coded::new(Code::Malformed, "a key request for no epoch"));
     }
     let seat = cluster.members.iter().any(|member| member.worker == request.worker);
     if !seat && !cluster.wanted.contains(&request.worker) && !cluster.readers.contains(&request.worker) {

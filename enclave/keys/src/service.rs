@@ -46,7 +46,7 @@ impl KeyService for DevKeyService {
         rng: &mut dyn CryptoRng,
     ) -> Result<SealedKeys, Coded> {
         check(request, chain)?;
-        let keys = ClusterKeys::derive(&self.master, &request.genesis, request.cluster)?;
+        let keys = ClusterKeys::derive(&self.master, &request.genesis, request.cluster, request.answered())?;
         SealedKeys::seal(&keys, request, rng)
     }
 

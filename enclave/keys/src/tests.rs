@@ -87,7 +87,7 @@ impl World {
     }
 
     fn request(&self, cluster: ClusterId) -> KeyRequest {
-        KeyRequest::sign(GENESIS, cluster, 5, WORKER, self.recipient.public(), &self.identity)
+        KeyRequest::sign(GENESIS, cluster, 4..=5, WORKER, self.recipient.public(), &self.identity)
     }
 
     fn refused(&self, request: &KeyRequest, change: impl FnOnce(&mut Chain)) -> Option<Code> {
@@ -108,9 +108,9 @@ fn code<T>(result: Result<T, Coded>) -> Option<Code> {
 }
 
 fn exposed(keys: &ClusterKeys) -> Vec<[u8; 32]> {
-    let logs = [keys.log(0).ok().unwrap(), keys.log(1).ok().unwrap()];
-    let [first, second] = &logs;
-    [keys.state_path(), keys.state_value(), keys.state_commit(), first, second].map(|key| *key.expose()).to_vec()
+    let stay = [keys.state_path(), keys.state_commit(), keys.contracts()];
+    let change = keys.epochs().flat_map(|epoch| [keys.state_value(epoch), keys.log(epoch)]).flatten();
+    stay.into_iter().chain(change).map(|key| *key.expose()).collect()
 }
 
 #[test]
@@ -127,15 +127,15 @@ fn keys_are_stable_across_restarts_and_differ_by_cluster_and_use() {
     let mut all = [first, exposed(&world.keys(&world.service, 1))].concat();
     all.sort();
     all.dedup();
-    assert_eq!(all.len(), 10, "no two keys are alike");
+    assert_eq!(all.len(), 14, "no two keys are alike");
 }
 
 #[test]
 fn derivation_is_frozen() {
-    let keys = ClusterKeys::derive(&Key::new([9; 32]), &GENESIS, 3).ok().unwrap();
+    let keys = ClusterKeys::derive(&Key::new([9; 32]), &GENESIS, 3, 0..=1).ok().unwrap();
     let found: Vec<u8> = exposed(&keys).concat();
     let hash = phala_primitives::blake2_256(&found);
-    assert_eq!(hash.to_string(), "0x403cc718014b0730065d7295f34121c43a8a5786abc08cc3d97fb9e4cdeba162");
+    assert_eq!(hash.to_string(), "0x8a2559d2d8ed99327c85cb5f9f2f49e96d4879e5e11abf59e30841fedaea597f");
 }
 
 #[test]
@@ -176,9 +176,12 @@ fn keys_are_refused_to_whom_the_chain_does_not_name() {
     assert_eq!(world.refused(&request, restarted), Some(Code::BadSignature));
     let restarted = |c: &mut Chain| c.cluster.as_mut().unwrap().members[0].identity = [4; 32];
     assert_eq!(world.refused(&request, restarted), None);
+    assert_eq!(world.refused(&KeyRequest { since: 6, ..request.clone() }, |_| ()), Some(Code::Malformed));
+    assert_eq!(world.refused(&KeyRequest { since: 3, ..request.clone() }, |_| ()), Some(Code::BadSignature));
     assert_eq!(world.refused(&KeyRequest { genesis: Hash::ZERO, ..request.clone() }, |_| ()), Some(Code::WrongNetwork));
     assert_eq!(world.refused(&KeyRequest { cluster: 1, ..request }, |_| ()), Some(Code::BadSignature));
-    let thief = KeyRequest::sign(GENESIS, 0, 5, WORKER, world.recipient.public(), &SigningKey::from_bytes(&[8; 32]));
+    let thief =
+        KeyRequest::sign(GENESIS, 0, 4..=5, WORKER, world.recipient.public(), &SigningKey::from_bytes(&[8; 32]));
     assert_eq!(world.refused(&thief, |_| ()), Some(Code::BadSignature));
 }
 
@@ -197,4 +200,29 @@ fn sealed_keys_open_for_their_recipient_and_request_only() {
         let bad = SealedKeys::decode(&mut bad.as_slice());
         assert!(bad.is_err() || bad.unwrap().open(&request, &world.recipient).is_err(), "bit {bit}");
     }
+}
+
+#[test]
+fn keys_of_many_epochs_come_in_parts_and_are_those_of_each() {
+    let mut world = World::new();
+    let last = 2 * MAX_EPOCHS + 5;
+    world.chain.cluster.as_mut().unwrap().epoch = last;
+    let ask = |since: u64| {
+        let request = KeyRequest::sign(GENESIS, 0, since..=last, WORKER, world.recipient.public(), &world.identity);
+        world.service.release(&request, &world.chain, &mut OsRng).unwrap().open(&request, &world.recipient).unwrap()
+    };
+    let (mut keys, mut since, mut parts) = (ask(0), MAX_EPOCHS, 1);
+    assert_eq!(keys.epochs().max(), Some(MAX_EPOCHS - 1));
+    while since <= last {
+        keys.add(ask(since));
+        (since, parts) = (since + MAX_EPOCHS, parts + 1);
+    }
+    assert_eq!((parts, keys.epochs().collect::<Vec<_>>()), (3, (0..=last).collect()));
+    let alone = ask(last);
+    assert_eq!(alone.epochs().collect::<Vec<_>>(), [last]);
+    for of in [ClusterKeys::state_value, ClusterKeys::log] {
+        assert_eq!(of(&alone, last).unwrap().expose(), of(&keys, last).unwrap().expose());
+        assert!(of(&alone, last - 1).is_none());
+    }
+    assert_eq!(alone.state_path().expose(), keys.state_path().expose());
 }

@@ -26,6 +26,7 @@ use crate::{
 };
 use codec::{Decode, DecodeAll, Encode};
 use futures::channel::oneshot;
+use phala_keys::ClusterKeys;
 use phala_primitives::{
     ClusterId, Code, Coded, EntryHeader, Finality, Hash, PublicKey,
     records::{Anchor, cluster_namespace},
@@ -214,13 +215,19 @@ pub(crate) fn seal_answer(cipher: &LogCipher, epoch: u64, time_ms: u64, text: &[
 impl Replica {
     /// Answers a newcomer or a reader, see the module's documentation. For hostile input.
     ///
-    /// Errors: `Malformed` if it was not asked with the cluster's keys; `Expired`; `NotReady` if the state is not kept
+    /// Errors: `Malformed` if it was not asked with the cluster's keys; `Expired` if that was a while ago, or in another
+    /// epoch; `NotReady` if the state is not kept
     /// here, or not any more, or what was changed.
     pub fn asked(&self, message: &[u8], now_ms: u64) -> Result<Answer, Coded> {
         let known = (message.len() <= MAX_ASK).then(|| open(&self.entries.cipher, What::Ask, message)).flatten();
         let (epoch, sent_ms, ask) = known.ok_or(Code::Malformed)?;
         if sent_ms.abs_diff(now_ms) > FRESH_MS {
             return Err(Code::Expired.into());
+        }
+        // Who was a member of an earlier epoch knows its keys for ever.
+        let present = self.ready_epoch().map_err(|_| Code::Busy)?;
+        if epoch != present {
+            return Err(Coded::new(Code::Expired, format!("asked in epoch {epoch}, this is {present}")));
         }
         let answer = match Ask::decode_all(&mut ask.as_slice()).map_err(|_| Code::Malformed)? {
             Ask::Offer { from_ms } => {
@@ -283,6 +290,11 @@ impl Replica {
         let copied = self.copies.lock().height().unwrap_or(u64::MAX);
         let below = below.min(self.state.durable_height()).min(copied);
         self.journal.prune(below)?;
+        if let Some(oldest) = self.journal.oldest_epoch()?
+            && let Ok(present) = self.ready_epoch()
+        {
+            self.entries.cipher.forget(oldest.min(present));
+        }
         Ok(below)
     }
 
@@ -306,6 +318,19 @@ pub struct Newcomer {
 }
 
 impl Newcomer {
+    /// Knows the keys of further epochs as well: it asks under those of the present one.
+    pub fn learn(&self, keys: &ClusterKeys) -> Result<(), Coded> {
+        for epoch in keys.epochs() {
+            self.state.learn(epoch, keys.state_value(epoch).ok_or(Code::Internal)?.expose());
+        }
+        self.cipher.learn(keys)
+    }
+
+    /// The newest epoch whose keys it knows.
+    pub fn newest_keys(&self) -> u64 {
+        self.cipher.newest()
+    }
+
     fn ask(&self, epoch: u64, now_ms: u64, ask: &Ask) -> Result<Vec<u8>, Coded> {
         seal(&self.cipher, What::Ask, epoch, now_ms, &ask.encode())
     }

@@ -83,6 +83,13 @@ pub(crate) struct Journal {
     cipher: Arc<LogCipher>,
 }
 
+/// Epoch of a log's lowest entry, as the host has it.
+pub(crate) fn oldest_epoch(log: &dyn EntryLog) -> Result<Option<u64>, Coded> {
+    let Some((lowest, _)) = log.range() else { return Ok(None) };
+    let sealed = log.read(lowest).map_err(|error| failed(&error))?;
+    Ok(sealed.and_then(|sealed| sealed.first_chunk::<8>().map(|epoch| u64::from_le_bytes(*epoch))))
+}
+
 fn failed(error: &io::Error) -> Coded {
     Coded::new(Code::StorageFailed, format!("the entry log: {error}"))
 }
@@ -120,6 +127,11 @@ impl Journal {
         let (epoch, sealed) = sealed.split_first_chunk::<8>()?;
         let record = self.cipher.open(What::Record, u64::from_le_bytes(*epoch), height, sealed)?;
         Record::decode_all(&mut record.as_slice()).ok()
+    }
+
+    /// Epoch of the lowest entry, as the host has it.
+    pub(crate) fn oldest_epoch(&self) -> Result<Option<u64>, Coded> {
+        oldest_epoch(self.log.as_ref())
     }
 
     pub(crate) fn truncate(&self, from: u64) -> Result<(), Coded> {

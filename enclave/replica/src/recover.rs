@@ -120,8 +120,9 @@ impl Replica {
 
     /// Makes the replica a member of an epoch whose log starts at `floor`. `members` are the identities that vote.
     ///
-    /// Errors: `NotMember`; `NotReady` if the replica is below the floor ([`Replica::catch_up`]); `StorageFailed` if
-    /// it holds another history than the floor's, so that its folder is of no use.
+    /// Errors: `NotMember`; `NotReady` if the replica is below the floor ([`Replica::catch_up`]), or was not told the
+    /// epoch's keys ([`Replica::learn`]); `StorageFailed` if it holds another history than the floor's, so that its folder
+    /// is of no use.
     pub fn enter(&self, epoch: u64, members: &[PublicKey], floor: &Anchor) -> Result<(), Coded> {
         let place = members.iter().position(|member| *member == self.identity()).ok_or(Code::NotMember)?;
         let snapshot = self.state.snapshot();
@@ -137,6 +138,9 @@ impl Replica {
         let note = Note::read(snapshot.note())?;
         if applied.height > 0 && epoch <= note.epoch {
             return Err(Coded::new(Code::Internal, format!("epoch {epoch} is not newer than {}", note.epoch)));
+        }
+        if !self.entries.cipher.knows(epoch) {
+            return Err(Coded::new(Code::NotReady, format!("it has no keys of epoch {epoch}")));
         }
         let block = make_block(&EntryHeader::genesis(self.entries.cluster, epoch, floor), vec![]);
         let entered = Epoch { number: epoch, genesis: block, floor: floor.height, floor_time_ms: note.time_ms };

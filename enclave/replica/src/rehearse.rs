@@ -35,9 +35,6 @@ impl Replica {
         self.ready_epoch()?;
         let snapshot = self.state.snapshot();
         let height = snapshot.applied().height;
-        if height < rehearsal.min_height {
-            return Err(Coded::new(Code::NotReady, format!("it is at height {height}")));
-        }
         if rehearsal.gas_limit > MAX_COMMAND_GAS {
             return Err(Coded::new(Code::GasLimitTooHigh, format!("at most {MAX_COMMAND_GAS}")));
         }

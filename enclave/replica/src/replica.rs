@@ -75,7 +75,7 @@ pub struct Config {
     pub identity: Arc<SigningKey>,
     /// Validators of the chain, by which commands prove what the chain holds.
     pub validators: Vec<PublicKey>,
-    /// Keys of the cluster.
+    /// Keys of the cluster, of all epochs since [`oldest_epoch`](crate::oldest_epoch) up to the present one.
     pub keys: ClusterKeys,
     /// Session certificates that were checked; to be shared with the acceptor of requests.
     pub certificates: Arc<CertificateCache>,
@@ -154,11 +154,11 @@ impl Replica {
         known: Option<&(u64, Vec<PublicKey>)>,
     ) -> Result<Self, Coded> {
         let Config { genesis, cluster, identity, validators, keys, certificates, engine, cache, tick_ms } = config;
-        let (path, value, commit) = (keys.state_path(), keys.state_value(), keys.state_commit());
-        let state_keys = StateKeys::new(*path.expose(), *value.expose(), *commit.expose());
+        let values = keys.epochs().filter_map(|epoch| Some((epoch, *keys.state_value(epoch)?.expose())));
+        let state_keys = StateKeys::new(*keys.state_path().expose(), *keys.state_commit().expose(), values);
         let state = State::open(state, state_keys).map_err(|error| state_error(&error))?;
         let mailbox = keys.mailbox();
-        let cipher = Arc::new(LogCipher::new(cluster, keys));
+        let cipher = Arc::new(LogCipher::new(cluster, &keys)?);
         let snapshot = state.snapshot();
         let jobs = Jobs::load(&snapshot, Note::read(snapshot.note())?.time_ms)?;
         let (traffic, memory) = (Traffic::load(&snapshot)?, Memory::default());

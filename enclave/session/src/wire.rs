@@ -270,8 +270,6 @@ pub struct Rehearsal {
     pub value: Balance,
     /// Most gas that it may use.
     pub gas_limit: u64,
-    /// As of [`Query::min_height`].
-    pub min_height: u64,
 }
 
 impl fmt::Debug for Rehearsal {

@@ -5,7 +5,8 @@
 //!
 //! 1. **Sealed storage** ([`sealed`]): the host lends a flat file. Every block of 4 KiB that is written to it is
 //!    encrypted with AES-256-GCM-SIV; the block's number is authenticated with it. While the store is open, the tag
-//!    of every block is kept in memory, so that an older version of a block is refused as well as an altered one.
+//!    of every block is kept in memory, so that an older version of a block is refused as well as an altered one. The key
+//!    is that of the newest key epoch; blocks from earlier ones are sealed anew, a few at a time ([`reseal`]).
 //! 2. **redb** on top: transactions, and snapshots that readers hold while the next commit is made. Its pages carry
 //!    checksums up to the header; all of them are checked when a store is opened, and since the file's content is
 //!    authenticated, blocks of different ages cannot be mixed. What remains possible is to roll the whole file back
@@ -32,9 +33,12 @@
 
 mod keys;
 mod outline;
+mod reseal;
 mod restore;
+mod ring;
 mod sealed;
 mod store;
+mod superblock;
 mod tree;
 
 pub use keys::StateKeys;
@@ -43,6 +47,7 @@ pub use redb::StorageBackend;
 pub use redb::backends::{FileBackend, InMemoryBackend};
 pub use restore::Restore;
 pub use store::{Applied, Change, Changes, Commit, Durability, Path, Snapshot, Space, State, StateError};
+pub use superblock::oldest_epoch;
 pub use tree::{EMPTY_ROOT, Proof};
 
 #[cfg(test)]

@@ -2,64 +2,76 @@
 //!
 //! # Layout of the host's file
 //! ```text
-//! 0      superblock: magic (8) | salt (32) | nonce (12) | tag (16) over magic and salt
-//! 4096   block 0, slot A: sequence (8) | nonce (12) | tag (16) | ciphertext (4096)
+//! 0      superblock, twice ([`superblock`])
+//! 4096   block 0, slot A: sequence (8) | key epoch (8) | nonce (12) | tag (16) | ciphertext (4096)
 //! 12288  block 0, slot B: likewise
-//! 20480  block 1: nonce (12) | tag (16) | ciphertext (4096); then block 2, …
+//! 20480  blocks that are being sealed anew ([`reseal`])
+//! 286720 block 1: key epoch (8) | nonce (12) | tag (16) | ciphertext (4096); then block 2, …
 //! ```
-//! Block 0 holds the database's header, the only block that is ever overwritten in place: it is written to its two
+//! Block 0 holds the database's header, the only block that the database ever overwrites in place: it is written to its two
 //! slots in turn, so that a torn write leaves the one before it. The database writes other blocks only where nothing
 //! that it still needs lies.
 //!
 //! A block that was added since the file was opened and never written reads as zeros.
+//!
+//! [`superblock`]: crate::superblock
+//! [`reseal`]: crate::reseal
 
-use crate::StateKeys;
-use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
-use parking_lot::RwLock;
+use crate::{
+    StateKeys,
+    keys::block_key,
+    reseal::Sweep,
+    ring::{Ring, SEAL, Tag, tag_of},
+    superblock::{self, Superblock, Superblocks},
+};
+use parking_lot::{Mutex, RwLock};
 use redb::StorageBackend;
-use std::{fmt, io};
+use std::{fmt, io, sync::Arc};
 
-const BLOCK: usize = 4096;
-const NONCE: usize = 12;
-const TAG: usize = 16;
-const SEAL: usize = NONCE + TAG;
-const STRIDE: usize = SEAL + BLOCK;
-const SLOTS: [u64; 2] = [4096, 12288];
-const DATA: u64 = 20480;
-const MAGIC: &[u8; 8] = b"PHALAST1";
-const SUPER: usize = 8 + 32 + SEAL;
+pub(crate) const BLOCK: usize = 4096;
+pub(crate) const STRIDE: usize = SEAL + BLOCK;
+const SLOTS: [u64; 2] = [superblock::END, 12288];
+/// Where blocks are put before they are overwritten in place, and behind it the first of them.
+pub(crate) const SPARE: u64 = 20480;
+pub(crate) const DATA: u64 = 286_720;
 
 /// What is known of a block's present content.
-#[derive(Clone, Copy)]
-enum Known {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
     /// Written before the file was opened and not read since.
     Unread,
     /// Added and not written yet.
     Zero,
     /// Its authentication tag.
-    Tag([u8; TAG]),
+    Tag(Tag),
 }
 
 /// Block 0: the slot that holds it and how often it was written.
-struct Head {
+pub(crate) struct Head {
     slot: usize,
     sequence: u64,
 }
 
-struct Blocks {
+pub(crate) struct Blocks {
     /// Per block, so that an older version is not taken for the present one.
-    known: Vec<Known>,
+    pub(crate) known: Vec<Known>,
     head: Head,
 }
 
 /// The host's file with everything in it encrypted and authenticated.
-pub(crate) struct Sealed<B> {
-    inner: B,
-    key: LessSafeKey,
-    blocks: RwLock<Blocks>,
+pub(crate) struct Sealed {
+    pub(crate) inner: Box<dyn StorageBackend>,
+    pub(crate) keys: StateKeys,
+    pub(crate) superblocks: Superblocks,
+    pub(crate) superblock: Mutex<Superblock>,
+    pub(crate) ring: RwLock<Ring>,
+    pub(crate) blocks: RwLock<Blocks>,
+    /// Shared by whoever reads or writes blocks; held alone by who overwrites some in place.
+    pub(crate) in_place: RwLock<()>,
+    pub(crate) sweep: Mutex<Sweep>,
 }
 
-impl<B> fmt::Debug for Sealed<B> {
+impl fmt::Debug for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("sealed storage")
     }
@@ -70,92 +82,66 @@ pub(crate) fn altered(what: impl fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{what} was altered, or belongs to another store"))
 }
 
-fn aead(bytes: &[u8; 32]) -> io::Result<LessSafeKey> {
-    let key = UnboundKey::new(&AES_256_GCM_SIV, bytes).map_err(|_| io::Error::other("no AES-256-GCM-SIV"))?;
-    Ok(LessSafeKey::new(key))
-}
-
-fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("no randomness"))?;
-    Ok(bytes)
-}
-
-/// Encrypts `text` in place and returns nonce and tag.
-fn seal(key: &LessSafeKey, aad: &[u8], text: &mut [u8]) -> io::Result<[u8; SEAL]> {
-    let nonce: [u8; NONCE] = random()?;
-    let tag = key
-        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), text)
-        .map_err(|_| io::Error::other("encryption failed"))?;
-    let mut out = [0; SEAL];
-    out[..NONCE].copy_from_slice(&nonce);
-    out[NONCE..].copy_from_slice(tag.as_ref());
-    Ok(out)
-}
-
-/// Decrypts `nonce | tag | ciphertext` into `out`.
-fn open(key: &LessSafeKey, aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<(), aws_lc_rs::error::Unspecified> {
-    let (nonce, rest) = sealed.split_at(NONCE);
-    let (tag, text) = rest.split_at(TAG);
-    key.open_separate_gather(Nonce::try_assume_unique_for_key(nonce)?, Aad::from(aad), text, tag, out)
-}
-
-fn tag_of(sealed: &[u8]) -> [u8; TAG] {
-    let mut tag = [0; TAG];
-    tag.copy_from_slice(&sealed[NONCE..SEAL]);
-    tag
-}
-
 /// Where block `index` (from 1) begins in the host's file.
-fn place(index: usize) -> u64 {
+pub(crate) fn place(index: usize) -> u64 {
     DATA + (index as u64 - 1) * STRIDE as u64
 }
 
-fn head_aad(sequence: u64) -> [u8; 16] {
-    let mut aad = [0; 16];
-    aad[8..].copy_from_slice(&sequence.to_le_bytes());
-    aad
+/// What the seal of block `index` (from 1) is bound to.
+pub(crate) fn as_block(index: usize) -> [u8; 16] {
+    let mut what = [0; 16];
+    what[..8].copy_from_slice(&(index as u64).to_le_bytes());
+    what
 }
 
-impl<B: StorageBackend> Sealed<B> {
+fn as_head(sequence: u64) -> [u8; 16] {
+    let mut what = [0; 16];
+    what[8..].copy_from_slice(&sequence.to_le_bytes());
+    what
+}
+
+impl Sealed {
     /// Opens a file of this form, or makes one of an empty file.
-    pub(crate) fn open(inner: B, keys: &StateKeys) -> io::Result<Self> {
-        let len = inner.len()?;
-        let check = aead(&keys.blocks(&[0; 32]))?;
-        let mut first = [0; SUPER];
-        if len == 0 {
-            first[..8].copy_from_slice(MAGIC);
-            first[8..40].copy_from_slice(&random::<32>()?);
-            let sealed = seal(&check, &first[..40], &mut [])?;
-            first[40..].copy_from_slice(&sealed);
-            inner.set_len(SLOTS[0])?;
-            inner.write(0, &first)?;
-            inner.sync_data()?;
-        } else {
-            if len < SLOTS[0] {
-                return Err(altered("the file"));
-            }
-            inner.read(0, &mut first)?;
-            open(&check, &first[..40], &first[40..], &mut []).map_err(|_| altered("the file"))?;
-        }
-        let mut salt = [0; 32];
-        salt.copy_from_slice(&first[8..40]);
-        let key = aead(&keys.blocks(&salt))?;
-        let count = match len.checked_sub(DATA) {
+    pub(crate) fn open(inner: impl StorageBackend, keys: &StateKeys) -> io::Result<Self> {
+        let superblocks = Superblocks::new(&keys.superblock())?;
+        let superblock = superblocks.open(&inner, keys.oldest())?;
+        let count = match inner.len()?.checked_sub(DATA) {
             Some(rest) => 1 + usize::try_from(rest / STRIDE as u64).map_err(io::Error::other)?,
             None => 0,
         };
         let blocks = Blocks { known: vec![Known::Unread; count], head: Head { slot: 1, sequence: 0 } };
-        let store = Self { inner, key, blocks: RwLock::new(blocks) };
+        let store = Self {
+            inner: Box::new(inner),
+            keys: keys.clone(),
+            superblocks,
+            superblock: Mutex::new(superblock),
+            ring: RwLock::new(Ring::new(&keys.blocks(&superblock.salt))?),
+            blocks: RwLock::new(blocks),
+            in_place: RwLock::default(),
+            sweep: Mutex::default(),
+        };
         if count > 0 {
+            store.recover()?;
             store.find_head()?;
         }
+        store.sweep_if_old();
         Ok(store)
+    }
+
+    /// Seals what is written from now on under the key of a newer epoch.
+    pub(crate) fn rekey(&self, epoch: u64, value: &[u8; 32]) -> io::Result<()> {
+        if epoch > self.ring.read().newest() {
+            let key = block_key(value, &self.superblock.lock().salt);
+            self.ring.write().add(epoch, &key)?;
+            self.keys.learn(epoch, value);
+            self.sweep_if_old();
+        }
+        Ok(())
     }
 
     /// Chooses the slot of block 0 that was written last.
     fn find_head(&self) -> io::Result<()> {
-        let mut best: Option<(Head, [u8; TAG])> = None;
+        let mut best: Option<(Head, Tag)> = None;
         for slot in 0..SLOTS.len() {
             let mut text = [0; BLOCK];
             if let Some((sequence, tag)) = self.read_slot(slot, &mut text)?
@@ -172,17 +158,17 @@ impl<B: StorageBackend> Sealed<B> {
     }
 
     /// Reads a slot of block 0; `None` if it holds nothing whole.
-    fn read_slot(&self, slot: usize, out: &mut [u8]) -> io::Result<Option<(u64, [u8; TAG])>> {
+    fn read_slot(&self, slot: usize, out: &mut [u8]) -> io::Result<Option<(u64, Tag)>> {
         let mut raw = [0; 8 + STRIDE];
         self.inner.read(SLOTS[slot], &mut raw)?;
         let (sequence, sealed) = raw.split_at(8);
         let mut bytes = [0; 8];
         bytes.copy_from_slice(sequence);
         let sequence = u64::from_le_bytes(bytes);
-        Ok(open(&self.key, &head_aad(sequence), sealed, out).ok().map(|()| (sequence, tag_of(sealed))))
+        Ok(self.ring.read().open(&as_head(sequence), sealed, out).map(|()| (sequence, tag_of(sealed))))
     }
 
-    fn read_head(&self, out: &mut [u8]) -> io::Result<()> {
+    pub(crate) fn read_head(&self, out: &mut [u8]) -> io::Result<()> {
         let blocks = self.blocks.read();
         match blocks.known.first() {
             Some(Known::Tag(tag)) => match self.read_slot(blocks.head.slot, out)? {
@@ -196,14 +182,14 @@ impl<B: StorageBackend> Sealed<B> {
         }
     }
 
-    fn write_head(&self, text: &[u8]) -> io::Result<()> {
+    pub(crate) fn write_head(&self, text: &[u8]) -> io::Result<()> {
         let mut blocks = self.blocks.write();
         let next = Head { slot: 1 - blocks.head.slot, sequence: blocks.head.sequence + 1 };
         let mut raw = Vec::with_capacity(8 + STRIDE);
         raw.extend_from_slice(&next.sequence.to_le_bytes());
         raw.resize(8 + SEAL, 0);
         raw.extend_from_slice(text);
-        let sealed = seal(&self.key, &head_aad(next.sequence), &mut raw[8 + SEAL..])?;
+        let sealed = self.ring.read().seal(&as_head(next.sequence), &mut raw[8 + SEAL..])?;
         raw[8..8 + SEAL].copy_from_slice(&sealed);
         self.inner.write(SLOTS[next.slot], &raw)?;
         blocks.known[0] = Known::Tag(tag_of(&sealed));
@@ -230,8 +216,8 @@ impl<B: StorageBackend> Sealed<B> {
                 Some(Known::Zero) => text.fill(0),
                 Some(Known::Tag(tag)) if tag != tag_of(sealed) => return Err(altered(format_args!("block {index}"))),
                 Some(_) => {
-                    open(&self.key, &(index as u64).to_le_bytes(), sealed, text)
-                        .map_err(|_| altered(format_args!("block {index}")))?;
+                    let opened = self.ring.read().open(&as_block(index), sealed, text);
+                    opened.ok_or_else(|| altered(format_args!("block {index}")))?;
                     if let Some(known @ Known::Unread) = self.blocks.write().known.get_mut(index) {
                         *known = Known::Tag(tag_of(sealed));
                     }
@@ -257,8 +243,7 @@ impl<B: StorageBackend> Sealed<B> {
             let start = raw.len();
             raw.resize(start + SEAL, 0);
             raw.extend_from_slice(block);
-            let aad = ((first + at) as u64).to_le_bytes();
-            let sealed = seal(&self.key, &aad, &mut raw[start + SEAL..])?;
+            let sealed = self.ring.read().seal(&as_block(first + at), &mut raw[start + SEAL..])?;
             raw[start..start + SEAL].copy_from_slice(&sealed);
             tags.push(Known::Tag(tag_of(&sealed)));
         }
@@ -278,47 +263,54 @@ impl<B: StorageBackend> Sealed<B> {
     }
 }
 
-impl<B: StorageBackend> StorageBackend for Sealed<B> {
+/// The plain file that the database believes to own.
+#[derive(Debug)]
+pub(crate) struct Plain(pub(crate) Arc<Sealed>);
+
+impl StorageBackend for Plain {
     fn len(&self) -> io::Result<u64> {
-        Ok((self.blocks.read().known.len() * BLOCK) as u64)
+        Ok((self.0.blocks.read().known.len() * BLOCK) as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let (first, end) = self.span(offset, out.len())?;
+        let _shared = self.0.in_place.read();
+        let (first, end) = self.0.span(offset, out.len())?;
         let skip = offset as usize % BLOCK;
         if skip == 0 && out.len().is_multiple_of(BLOCK) {
-            return self.read_blocks(first, out);
+            return self.0.read_blocks(first, out);
         }
         let mut whole = vec![0; (end - first) * BLOCK];
-        self.read_blocks(first, &mut whole)?;
+        self.0.read_blocks(first, &mut whole)?;
         out.copy_from_slice(&whole[skip..skip + out.len()]);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        let _shared = self.0.in_place.read();
         let count = usize::try_from(len).map_err(io::Error::other)?.div_ceil(BLOCK);
-        self.inner.set_len(if count == 0 { SLOTS[0] } else { place(count) })?;
-        self.blocks.write().known.resize(count, Known::Zero);
+        self.0.inner.set_len(if count == 0 { SLOTS[0] } else { place(count) })?;
+        self.0.blocks.write().known.resize(count, Known::Zero);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.inner.sync_data()
+        self.0.inner.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let (first, end) = self.span(offset, data.len())?;
+        let _shared = self.0.in_place.read();
+        let (first, end) = self.0.span(offset, data.len())?;
         let skip = offset as usize % BLOCK;
         if skip == 0 && data.len().is_multiple_of(BLOCK) {
-            return self.write_blocks(first, data);
+            return self.0.write_blocks(first, data);
         }
         let mut whole = vec![0; (end - first) * BLOCK];
-        self.read_blocks(first, &mut whole)?;
+        self.0.read_blocks(first, &mut whole)?;
         whole[skip..skip + data.len()].copy_from_slice(data);
-        self.write_blocks(first, &whole)
+        self.0.write_blocks(first, &whole)
     }
 
     fn close(&self) -> io::Result<()> {
-        self.inner.close()
+        self.0.inner.close()
     }
 }

@@ -3,7 +3,8 @@
 use crate::{
     Item, Outline, StateKeys,
     outline::paths_of,
-    sealed::Sealed,
+    sealed::{Plain, Sealed},
+    superblock,
     tree::{self, EMPTY_ROOT, Nodes, Proof, Tree},
 };
 use codec::{Decode, Encode};
@@ -29,7 +30,7 @@ pub type Changes = BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>;
 /// Memory for pages of the database.
 const CACHE: usize = 24 << 20;
 /// Changes when what is stored does.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// Space and value by path.
 const VALUES: TableDefinition<'static, [u8; 32], &'static [u8]> = TableDefinition::new("values");
 const NODES: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("nodes");
@@ -344,6 +345,7 @@ impl Snapshot {
 /// The state of a cluster, as one replica holds it.
 pub struct State {
     db: Database,
+    sealed: Arc<Sealed>,
     keys: StateKeys,
     /// The newest commit, shared by all readers.
     latest: RwLock<Snapshot>,
@@ -363,18 +365,22 @@ impl State {
 
     /// As [`State::open`], but it may be one that is not restored to its end.
     pub(crate) fn open_any(backend: impl StorageBackend, keys: StateKeys) -> Result<Self, StateError> {
-        let sealed = Sealed::open(backend, &keys)?;
-        let fresh = sealed.len()? == 0;
+        if superblock::is_without_epochs(&backend)? {
+            return Err(StateError::Format(FORMAT - 1));
+        }
+        let sealed = Arc::new(Sealed::open(backend, &keys)?);
+        let plain = Plain(sealed.clone());
+        let fresh = plain.len()? == 0;
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE).set_check_integrity_on_open(!fresh);
-        let db = builder.create_with_backend(sealed)?;
+        let db = builder.create_with_backend(plain)?;
         if fresh {
             Self::create(&db)?;
         }
         let latest = Snapshot::open(&db, &keys)?;
         Self::check_root(&latest)?;
         let durable = AtomicU64::new(latest.applied().height);
-        Ok(Self { db, keys, latest: RwLock::new(latest), durable, writer: Mutex::new(()) })
+        Ok(Self { db, sealed, keys, latest: RwLock::new(latest), durable, writer: Mutex::new(()) })
     }
 
     fn create(db: &Database) -> Result<(), StateError> {
@@ -418,6 +424,19 @@ impl State {
     /// Keys of the store.
     pub fn keys(&self) -> &StateKeys {
         &self.keys
+    }
+
+    /// Seals what is written from now on under the key of a newer epoch. What is there already is sealed anew by
+    /// [`State::reseal`].
+    pub fn rekey(&self, epoch: u64, value: &[u8; 32]) -> Result<(), StateError> {
+        Ok(self.sealed.rekey(epoch, value)?)
+    }
+
+    /// Seals some of what is from earlier key epochs anew, and returns whether there is more to do; when there is not, the
+    /// keys of these epochs are not needed any more. `needed` is an epoch whose keys the caller needs for what leads on from
+    /// this state: see [`oldest_epoch`](crate::oldest_epoch).
+    pub fn reseal(&self, needed: u64) -> Result<bool, StateError> {
+        Ok(self.sealed.reseal(needed)?)
     }
 
     /// Applies one entry and returns the new root. On an error nothing has changed.

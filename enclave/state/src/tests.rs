@@ -6,11 +6,26 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+mod reseal;
+
 /// A disk that can lose what was not synced, and be tampered with.
 #[derive(Clone, Debug, Default)]
 struct Disk(Arc<Mutex<(Vec<u8>, Vec<u8>)>>);
 
 impl Disk {
+    /// What may be left: of what was not synced, any sectors.
+    fn torn(&self, random: &mut Random) -> Self {
+        let (now, synced) = self.0.lock().unwrap().clone();
+        let mut left = synced;
+        left.resize(now.len().max(left.len()), 0);
+        for (old, new) in left.chunks_mut(512).zip(now.chunks(512)).filter(|(old, new)| old[..new.len()] != **new) {
+            if random.below(2) == 0 {
+                old[..new.len()].copy_from_slice(new);
+            }
+        }
+        Self::with(left)
+    }
+
     /// What is left when the machine dies now.
     fn crash(&self) -> Self {
         let synced = self.0.lock().unwrap().1.clone();
@@ -62,7 +77,12 @@ impl StorageBackend for Disk {
 }
 
 fn keys() -> StateKeys {
-    StateKeys::new([1; 32], [2; 32], [3; 32])
+    keys_of([(1, 2)])
+}
+
+/// The keys of these epochs, by the byte that they are made of.
+fn keys_of(epochs: impl IntoIterator<Item = (u64, u8)>) -> StateKeys {
+    StateKeys::new([1; 32], [3; 32], epochs.into_iter().map(|(epoch, key)| (epoch, [key; 32])))
 }
 
 fn open(disk: &Disk) -> State {
@@ -255,9 +275,10 @@ fn blocks_of_an_earlier_commit_are_refused_while_open_and_on_opening() {
     }
     drop(state);
     let late = disk.bytes();
-    let (blocks, stride) = ((late.len() - 20480) / 4124, 4124);
+    let (data, stride) = (sealed::DATA as usize, sealed::STRIDE);
+    let blocks = (late.len() - data) / stride;
     for block in 0..blocks {
-        let at = 20480 + block * stride;
+        let at = data + block * stride;
         let Some(old) = early.get(at..at + stride).filter(|old| **old != late[at..at + stride]) else { continue };
         let mut mixed = late.clone();
         mixed[at..at + stride].copy_from_slice(old);
@@ -275,8 +296,9 @@ fn blocks_of_an_earlier_commit_are_refused_while_open_and_on_opening() {
 fn another_clusters_keys_are_refused() {
     let disk = Disk::default();
     commit(&open(&disk), set(1, b"k", b"v"), Durability::Durable);
-    let other = StateKeys::new([1; 32], [9; 32], [3; 32]);
-    assert!(matches!(State::open(disk.clone(), other), Err(StateError::Altered(_))));
+    for other in [keys_of([(1, 9)]), keys_of([(2, 2)]), StateKeys::new([1; 32], [9; 32], [(1, [2; 32])])] {
+        assert!(matches!(State::open(disk.clone(), other), Err(StateError::Altered(_))));
+    }
     assert!(matches!(State::open(Disk::with(vec![0; 50_000]), keys()), Err(StateError::Altered(_))));
     assert!(matches!(State::open(Disk::with(vec![0; 10]), keys()), Err(StateError::Altered(_))));
 }

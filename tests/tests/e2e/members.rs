@@ -8,13 +8,34 @@ use crate::{
 use phala_client::{Account, Call};
 use phala_devnet::{Config, Devnet};
 use phala_primitives::{AccountId, ClusterPolicy, records::ClusterRecord};
-use std::time::{Duration, Instant};
+use std::{
+    io::Read,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 /// Longest time without a write. An epoch pauses writes, and nothing else does.
 const PAUSE: Duration = Duration::from_secs(15);
 
 fn worker(index: usize) -> Account {
     Account::from_suri(&format!("//Worker//{index}")).unwrap()
+}
+
+/// From which epoch on keys are needed for each state of a worker's in a folder, as the files say.
+fn states(folder: &Path) -> Vec<u64> {
+    let mut found = vec![];
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(states(&path));
+        } else if path.ends_with("state") {
+            let (mut file, mut start) = (std::fs::File::open(path).unwrap(), [0; 48]);
+            if file.read_exact(&mut start).is_ok() && start.starts_with(b"PHALAST2") {
+                found.push(u64::from_le_bytes(start[40..].try_into().unwrap()));
+            }
+        }
+    }
+    found
 }
 
 #[test]
@@ -90,6 +111,13 @@ fn members_come_and_go_and_nothing_is_lost() {
         let record = members("seven members", &|now| now.len() == 7).await;
         println!("grown in {:.1} s, epoch {}", grown.elapsed().as_secs_f64(), record.epoch);
         more(10).await;
+        // What those who left knew is of no use any more, not even with the disks of those who stayed.
+        eventually("states under the keys of the epoch", Duration::from_secs(40), || async {
+            let record = chain.cluster(0).await.unwrap().unwrap();
+            let present = states(net.folder()).into_iter().filter(|since| *since == record.epoch).count();
+            (present >= record.members.len()).then_some(())
+        })
+        .await;
         // Those that came are needed and vote: without two of seven the others go on.
         let fallen = net.kill_worker(0).unwrap();
         net.kill_worker(2).unwrap();

@@ -15,8 +15,9 @@ use phala_worker::KeyDelivery;
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 
-/// Largest request and answer, in bytes.
-const MAX_BYTES: usize = 4 << 10;
+/// Largest request, and largest answer, which holds the keys of many epochs, in bytes.
+const MAX_REQUEST: usize = 4 << 10;
+const MAX_ANSWER: usize = 128 << 10;
 /// Requests under way at once: each reads the chain twice.
 const AT_ONCE: usize = 64;
 /// Time for an answer.
@@ -52,7 +53,7 @@ impl KeyServicePart {
         let address = listener.local_addr().map_err(taken)?;
         let house = Arc::new(House { keys, at_once: Semaphore::new(AT_ONCE) });
         let router =
-            Router::new().route("/v1/keys", post(answer)).layer(DefaultBodyLimit::max(MAX_BYTES)).with_state(house);
+            Router::new().route("/v1/keys", post(answer)).layer(DefaultBodyLimit::max(MAX_REQUEST)).with_state(house);
         let serving = tokio::spawn(async move {
             // It ends only with the task.
             let _ = axum::serve(listener, router).await;
@@ -103,7 +104,7 @@ impl RemoteKeys {
         let mut response = post.send().await.and_then(reqwest::Response::error_for_status).map_err(away)?;
         let mut bytes = vec![];
         while let Some(chunk) = response.chunk().await.map_err(away)? {
-            if bytes.len() + chunk.len() > MAX_BYTES {
+            if bytes.len() + chunk.len() > MAX_ANSWER {
                 return Err(Code::Malformed.into());
             }
             bytes.extend_from_slice(&chunk);

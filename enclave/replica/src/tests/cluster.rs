@@ -85,7 +85,7 @@ impl phala_state::StorageBackend for Disk {
 }
 
 /// The chain as the key service sees it.
-struct Registry(SigningKey, [u8; 32]);
+struct Registry(SigningKey, [u8; 32], u64);
 
 const WORKER: AccountId = AccountId([2; 32]);
 
@@ -104,7 +104,7 @@ impl ChainView for Registry {
     fn cluster(&self, _: ClusterId) -> Option<ClusterRecord> {
         let members = vec![Member { worker: WORKER, identity: self.0.verifying_key().to_bytes() }];
         Some(ClusterRecord {
-            epoch: 0,
+            epoch: self.2,
             members,
             floor: Anchor::default(),
             checkpoint: Checkpoint::default(),
@@ -181,16 +181,22 @@ impl Cluster {
         cluster
     }
 
-    fn keys(&self) -> ClusterKeys {
-        self.keys_of(CLUSTER)
-    }
-
     /// What the key service gives to another cluster.
     pub(super) fn keys_of(&self, cluster: ClusterId) -> ClusterKeys {
+        self.keys(cluster, 0, self.epoch)
+    }
+
+    fn keys(&self, cluster: ClusterId, since: u64, epoch: u64) -> ClusterKeys {
         let (identity, recipient) = (SigningKey::from_bytes(&[9; 32]), RecipientKey::generate(&mut SystemRng));
-        let request = KeyRequest::sign(Chain::genesis(), cluster, 0, WORKER, recipient.public(), &identity);
-        let registry = Registry(identity, recipient.public());
+        let epochs = since.min(epoch)..=epoch;
+        let request = KeyRequest::sign(Chain::genesis(), cluster, epochs, WORKER, recipient.public(), &identity);
+        let registry = Registry(identity, recipient.public(), epoch);
         self.service.release(&request, &registry, &mut SystemRng).unwrap().open(&request, &recipient).unwrap()
+    }
+
+    /// Tells a replica the keys of the epochs from the last that it knows up to this one.
+    pub(super) fn teach(&self, replica: &Replica, epoch: u64) {
+        replica.learn(&self.keys(CLUSTER, replica.newest_keys() + 1, epoch)).unwrap();
     }
 
     pub(super) fn open(&self, at: usize, identity: &SigningKey) -> Result<Replica, Coded> {
@@ -199,7 +205,7 @@ impl Cluster {
             cluster: CLUSTER,
             identity: Arc::new(identity.clone()),
             validators: self.chain.validators(),
-            keys: self.keys(),
+            keys: self.keys(CLUSTER, oldest_epoch(&self.disks[at], self.logs[at].as_ref())?, self.epoch),
             certificates: Arc::new(CertificateCache::new(100)),
             engine: ENGINES[at % 2].clone(),
             cache: Arc::default(),
@@ -228,6 +234,7 @@ impl Cluster {
     pub(super) fn enter(&mut self, floor: Anchor) {
         self.epoch += 1;
         for replica in &self.replicas {
+            self.teach(replica, self.epoch);
             replica.enter(self.epoch, &self.members(), &floor).unwrap();
         }
         self.last = self.replicas[0].genesis().unwrap();

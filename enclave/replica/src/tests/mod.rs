@@ -10,6 +10,7 @@ mod parcels;
 mod policy;
 mod pool;
 mod recovery;
+mod rekey;
 mod seal;
 mod trail;
 mod upgrade;

@@ -19,7 +19,7 @@ impl Cluster {
         anchors.max_by_key(|anchor| anchor.height).unwrap()
     }
 
-    fn records(&self, at: usize, from: u64) -> Vec<Vec<u8>> {
+    pub(super) fn records(&self, at: usize, from: u64) -> Vec<Vec<u8>> {
         (from..).map_while(|height| self.logs[at].read(height).unwrap()).collect()
     }
 }
@@ -95,6 +95,8 @@ fn a_replica_does_not_enter_an_epoch_that_does_not_fit_what_it_holds() {
     let other = Anchor { digest: phala_primitives::Hash([1; 32]), ..floor };
     assert_eq!(enter(2, &members, other), Err(Code::StorageFailed));
     assert_eq!(enter(1, &members, floor), Err(Code::Internal), "an epoch never goes back");
+    assert_eq!(enter(2, &members, floor), Err(Code::NotReady), "it has no keys");
+    cluster.teach(&cluster.replicas[0], 2);
     assert_eq!(enter(2, &members, floor), Ok(()));
 }
 

@@ -80,7 +80,7 @@ fn an_upgrade_keeps_the_state_and_an_older_one_changes_nothing() {
 }
 
 fn rehearse(cluster: &Cluster, user: &User, code: Option<Vec<u8>>, contract: AccountId, data: &[u8]) -> Rehearsed {
-    let rehearsal = Rehearsal { contract, code, data: data.to_vec(), value: 0, gas_limit: GAS, min_height: 0 };
+    let rehearsal = Rehearsal { contract, code, data: data.to_vec(), value: 0, gas_limit: GAS };
     match cluster.replicas[0].rehearse(user.id(), &rehearsal, 0).unwrap() {
         Answer::Rehearsed(rehearsed) => rehearsed,
         other => panic!("{other:?}"),
@@ -100,7 +100,7 @@ fn a_rehearsal_tells_what_a_command_uses_and_leaves_nothing() {
 
     let absent = rehearse(&cluster, &user, None, AccountId([9; 32]), &FLIP);
     assert_eq!(code(&absent.outcome), Some(Code::NoContract));
-    let mut little = Rehearsal { contract, code: None, data: FLIP.to_vec(), value: 0, gas_limit: 1000, min_height: 0 };
+    let mut little = Rehearsal { contract, code: None, data: FLIP.to_vec(), value: 0, gas_limit: 1000 };
     let Answer::Rehearsed(out) = cluster.replicas[0].rehearse(user.id(), &little, 0).unwrap() else { panic!() };
     assert_eq!((code(&out.outcome), out.outcome.gas_used), (Some(Code::OutOfGas), 1000));
     little.gas_limit = u64::MAX;
