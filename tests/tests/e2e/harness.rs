@@ -14,8 +14,8 @@ use std::{
 
 /// How long a network may take to be ready, on a machine that is busy with other things.
 const START: Duration = Duration::from_secs(90);
-/// How long one run of the command line may take.
-const COMMAND: Duration = Duration::from_secs(60);
+/// How long one run of the command line may take, which may have to compile a contract first.
+const COMMAND: Duration = Duration::from_secs(180);
 
 /// What is logged: all that our own parts have to say, of others only what is wrong.
 pub(crate) const LOG: &str = "warn,phala_worker=debug,phala_replica=debug,phala_devnet=debug,phala_node=info";
