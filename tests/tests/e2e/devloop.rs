@@ -2,7 +2,7 @@
 //! becomes fixed, and collections.
 
 use crate::{
-    harness::{LOG, Net, Shell, eventually, fixture, run},
+    harness::{LOG, Net, Shell, fixture, run},
     main_job::fails,
 };
 use serde_json::{Value, json};
