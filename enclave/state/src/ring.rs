@@ -8,7 +8,35 @@ const EPOCH: usize = 8;
 const NONCE: usize = 12;
 const TAG: usize = 16;
 /// Bytes in front of a sealed text: key epoch (u64, little endian), nonce, tag.
-pub(crate) const SEAL: usize = EPOCH + NONCE + TAG;
+pub(crate) const SEAL: usize = EPOCH + MARK;
+
+/// Bytes of a nonce and a tag.
+pub(crate) const MARK: usize = NONCE + TAG;
+
+/// A key of AES-256-GCM-SIV.
+pub(crate) fn aead(bytes: &[u8; 32]) -> io::Result<LessSafeKey> {
+    let key = UnboundKey::new(&AES_256_GCM_SIV, bytes).map_err(|_| io::Error::other("no AES-256-GCM-SIV"))?;
+    Ok(LessSafeKey::new(key))
+}
+
+/// Encrypts `text` in place and returns nonce and tag.
+pub(crate) fn seal(key: &LessSafeKey, aad: &[u8], text: &mut [u8]) -> io::Result<[u8; MARK]> {
+    let nonce: [u8; NONCE] = random()?;
+    let tag = key
+        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), text)
+        .map_err(|_| io::Error::other("encryption failed"))?;
+    let mut mark = [0; MARK];
+    mark[..NONCE].copy_from_slice(&nonce);
+    mark[NONCE..].copy_from_slice(tag.as_ref());
+    Ok(mark)
+}
+
+/// Decrypts `nonce | tag | ciphertext` into `out`; `None` if it was not made with this key, or is bound to something else.
+pub(crate) fn open(key: &LessSafeKey, aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Option<()> {
+    let (nonce, rest) = sealed.split_at(NONCE);
+    let (tag, text) = rest.split_at(TAG);
+    key.open_separate_gather(Nonce::try_assume_unique_for_key(nonce).ok()?, Aad::from(aad), text, tag, out).ok()
+}
 
 /// What tells one sealed text from another that is the same.
 pub(crate) type Tag = [u8; TAG];
@@ -49,8 +77,7 @@ impl Ring {
     }
 
     pub(crate) fn add(&mut self, epoch: u64, key: &[u8; 32]) -> io::Result<()> {
-        let key = UnboundKey::new(&AES_256_GCM_SIV, key).map_err(|_| io::Error::other("no AES-256-GCM-SIV"))?;
-        self.0.insert(epoch, LessSafeKey::new(key));
+        self.0.insert(epoch, aead(key)?);
         Ok(())
     }
 
@@ -69,17 +96,10 @@ impl Ring {
 
     /// Encrypts `text` in place, bound to `what`, and returns what belongs in front of it.
     pub(crate) fn seal(&self, what: &[u8; 16], text: &mut [u8]) -> io::Result<[u8; SEAL]> {
-        let failed = || io::Error::other("encryption failed");
-        let (epoch, key) = self.0.last_key_value().ok_or_else(failed)?;
-        let nonce: [u8; NONCE] = random()?;
-        let tag = key
-            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), aad(what, *epoch), text)
-            .map_err(|_| failed())?;
+        let (epoch, key) = self.0.last_key_value().ok_or_else(|| io::Error::other("no key for the state"))?;
         let mut out = [0; SEAL];
-        let (front, end) = out.split_at_mut(SEAL - TAG);
-        front[..EPOCH].copy_from_slice(&epoch.to_le_bytes());
-        front[EPOCH..].copy_from_slice(&nonce);
-        end.copy_from_slice(tag.as_ref());
+        out[..EPOCH].copy_from_slice(&epoch.to_le_bytes());
+        out[EPOCH..].copy_from_slice(&seal(key, &aad(what, *epoch), text)?);
         Ok(out)
     }
 
@@ -87,16 +107,13 @@ impl Ring {
     /// bound to something else.
     pub(crate) fn open(&self, what: &[u8; 16], sealed: &[u8], out: &mut [u8]) -> Option<()> {
         let epoch = epoch_of(sealed);
-        let (nonce, rest) = sealed[EPOCH..].split_at(NONCE);
-        let (tag, text) = rest.split_at(TAG);
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        self.0.get(&epoch)?.open_separate_gather(nonce, aad(what, epoch), text, tag, out).ok()
+        open(self.0.get(&epoch)?, &aad(what, epoch), &sealed[EPOCH..], out)
     }
 }
 
-fn aad(what: &[u8; 16], epoch: u64) -> Aad<[u8; 24]> {
+fn aad(what: &[u8; 16], epoch: u64) -> [u8; 24] {
     let mut bytes = [0; 24];
     bytes[..16].copy_from_slice(what);
     bytes[16..].copy_from_slice(&epoch.to_le_bytes());
-    Aad::from(bytes)
+    bytes
 }

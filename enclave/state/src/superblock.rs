@@ -4,8 +4,11 @@
 //! It is there twice, and written one after the other, so that a torn write leaves one. The older of the two is the one to
 //! go by: it only asks for more keys.
 
-use crate::{ring::random, sealed::altered};
-use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
+use crate::{
+    ring::{MARK, aead, open, random, seal},
+    sealed::altered,
+};
+use aws_lc_rs::aead::LessSafeKey;
 use redb::StorageBackend;
 use std::io;
 
@@ -17,9 +20,8 @@ const MAGIC: &[u8; 8] = b"PHALAST2";
 /// Of files without key epochs.
 const BEFORE: &[u8] = b"PHALAST1";
 const SALT: usize = 32;
-const NONCE: usize = 12;
 const TEXT: usize = 8 + SALT + 8;
-const SIZE: usize = TEXT + NONCE + 16;
+const SIZE: usize = TEXT + MARK;
 
 /// What a file says of itself.
 #[derive(Clone, Copy)]
@@ -34,13 +36,8 @@ impl Superblock {
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..8 + SALT].copy_from_slice(&self.salt);
         bytes[8 + SALT..TEXT].copy_from_slice(&self.oldest.to_le_bytes());
-        let (text, seal) = bytes.split_at_mut(TEXT);
-        let nonce: [u8; NONCE] = random()?;
-        let tag = key
-            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(&*text), &mut [])
-            .map_err(|_| io::Error::other("encryption failed"))?;
-        seal[..NONCE].copy_from_slice(&nonce);
-        seal[NONCE..].copy_from_slice(tag.as_ref());
+        let mark = seal(key, &bytes[..TEXT], &mut [])?;
+        bytes[TEXT..].copy_from_slice(&mark);
         Ok(bytes)
     }
 
@@ -53,10 +50,8 @@ impl Superblock {
     }
 
     fn decode(key: &LessSafeKey, bytes: &[u8; SIZE]) -> Option<Self> {
-        let (text, seal) = bytes.split_at(TEXT);
-        let (nonce, tag) = seal.split_at(NONCE);
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        key.open_separate_gather(nonce, Aad::from(text), &[], tag, &mut []).ok()?;
+        let (text, mark) = bytes.split_at(TEXT);
+        open(key, text, mark, &mut [])?;
         Self::parse(bytes)
     }
 }
@@ -66,8 +61,7 @@ pub(crate) struct Superblocks(LessSafeKey);
 
 impl Superblocks {
     pub(crate) fn new(key: &[u8; 32]) -> io::Result<Self> {
-        let key = UnboundKey::new(&AES_256_GCM_SIV, key).map_err(|_| io::Error::other("no AES-256-GCM-SIV"))?;
-        Ok(Self(LessSafeKey::new(key)))
+        Ok(Self(aead(key)?))
     }
 
     /// Reads them, or writes the first of a file that has none yet. Whoever made one, and died before it was there whole,
