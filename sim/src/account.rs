@@ -38,6 +38,11 @@ impl Account {
         let mut next = self.nonce.lock();
         let nonce = *next;
         *next += 1;
+        (nonce, self.sign(genesis, nonce, call))
+    }
+
+    /// A signed extrinsic with this nonce.
+    pub(crate) fn sign(&self, genesis: &Hash, nonce: u32, call: RuntimeCall) -> Vec<u8> {
         let extension: TxExtension = (
             frame_system::CheckNonZeroSender::new(),
             frame_system::CheckSpecVersion::new(),
@@ -56,7 +61,7 @@ impl Account {
         let signature = Signature::Ed25519(sp_core::ed25519::Signature::from(signature));
         let (call, extension, _) = payload.deconstruct();
         let signer = MultiAddress::Id(self.frame());
-        (nonce, UncheckedExtrinsic::new_signed(call, signer, signature, extension).encode())
+        UncheckedExtrinsic::new_signed(call, signer, signature, extension).encode()
     }
 
     /// The right to act for the account in sessions.

@@ -4,7 +4,7 @@
 use crate::{
     history::{Event, History},
     lies,
-    plan::{Log, MEMBERS},
+    plan::MEMBERS,
     served::Served,
 };
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -134,7 +134,7 @@ impl Application for ReplicaApp {
     fn finalized(&self, block: Block, finality: Finality) {
         self.served.certify(&block, &finality);
         let taken = self.replica.finalized(&block, &finality);
-        let (now, log, member) = (self.sim.now_ms(), Log::Cluster, self.member);
+        let (now, log, member) = (self.sim.now_ms(), self.served.log(), self.member);
         let applied = self.replica.applied();
         // What lies behind the end of an epoch's log is no entry.
         if let Some(shape) = self.inspect(&block).filter(|shape| shape.height <= applied.height) {

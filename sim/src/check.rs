@@ -24,6 +24,8 @@ pub enum InvariantId {
     Once,
     /// A callback that was promised to a client runs exactly once, any other at most once.
     Callback,
+    /// A message from a contract to one of another cluster comes exactly once, in the order of those to it.
+    Letter,
     /// A reply's receipt verifies against what the chain says of the cluster.
     Receipt,
     /// The cluster is linearizable, in the order of its log: what was acknowledged before something else was asked for
@@ -43,11 +45,12 @@ pub enum InvariantId {
 
 impl InvariantId {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Agreement,
         Self::Durability,
         Self::Once,
         Self::Callback,
+        Self::Letter,
         Self::Receipt,
         Self::Linear,
         Self::Supply,
@@ -62,7 +65,7 @@ impl InvariantId {
         match self {
             Self::Agreement => "I1",
             Self::Durability => "I2",
-            Self::Once | Self::Callback => "I3",
+            Self::Once | Self::Callback | Self::Letter => "I3",
             Self::Receipt | Self::Linear => "I5",
             Self::Supply => "I7",
             Self::Heights => "I8",
@@ -132,6 +135,8 @@ struct Book {
     asked: BTreeSet<u32>,
     promised: BTreeSet<u32>,
     called: BTreeMap<(u32, u32), u64>,
+    /// What the writing contracts have sent and got, and what of it was amiss.
+    letters: BTreeMap<Place, [u64; 3]>,
     heights: BTreeMap<Place, Vec<(u64, u64)>>,
     reads: Vec<Read>,
     /// Workers that turned hostile, and those of them that were convicted.
@@ -149,6 +154,7 @@ pub fn check(history: &[Seen]) -> Vec<Violation> {
     book.once();
     book.linear();
     book.callbacks();
+    book.letters();
     book.supply();
     book.never_back();
     book.blame();
@@ -191,9 +197,9 @@ impl Book {
             Event::Read { since_ms, account, amount, height } => {
                 self.reads.push(Read { since_ms, account, amount, height });
             }
-            Event::OtherDisk { member } => {
+            Event::OtherDisk { log, member } => {
                 // It cannot hold what was on the one before.
-                self.heights.insert((Log::Cluster, member), vec![]);
+                self.heights.insert((log, member), vec![]);
             }
             Event::Turned { worker, villainy } => {
                 self.hostile.insert(worker, villainy);
@@ -222,6 +228,9 @@ impl Book {
             }
             Event::Called { member, number, times } => {
                 self.called.insert((member, number), times);
+            }
+            Event::Letters { log, member, sent, got, amiss } => {
+                self.letters.insert((log, member), [sent, got, amiss]);
             }
             Event::Supply { log, member, total } => {
                 self.supplies.insert((log, member), total);
@@ -377,6 +386,23 @@ impl Book {
         wrong.into_iter().for_each(|detail| self.violated(InvariantId::Callback, detail));
     }
 
+    /// Every letter from one cluster to the other came once, and in its order.
+    fn letters(&mut self) {
+        let mut wrong = vec![];
+        for ((log, member), [_, got, amiss]) in &self.letters {
+            if *amiss > 0 {
+                wrong.push(format!("{amiss} letters were lost, repeated or overtaken at member {member} ({log:?})"));
+            }
+            let from = if *log == Log::Cluster { Log::Neighbour } else { Log::Cluster };
+            for ((_, other), [sent, ..]) in self.letters.range((from, 0)..=(from, u32::MAX)) {
+                if sent != got {
+                    wrong.push(format!("member {other} ({from:?}) sent {sent} letters, {member} ({log:?}) got {got}"));
+                }
+            }
+        }
+        wrong.into_iter().for_each(|detail| self.violated(InvariantId::Letter, detail));
+    }
+
     /// What an account has if each transfer that is in the log was executed once.
     fn due(&self, place: Place, account: u32) -> Option<u128> {
         let (mut gained, mut spent) = (self.endowed.get(&(place.0, account)).copied().unwrap_or(0), 0u128);
@@ -430,7 +456,8 @@ impl Book {
         };
         let until_ms = healed_ms + BOUND_MS;
         let mut wrong = BTreeSet::new();
-        for log in [Log::Chain, Log::Cluster] {
+        let second = self.heights.keys().any(|(log, _)| *log == Log::Neighbour);
+        for log in Log::all(second) {
             let all = self.heights.iter().filter(|((of, _), _)| *of == log).flat_map(|(_, heights)| heights);
             let before = all.filter(|(at, _)| *at <= healed_ms).map(|(_, height)| *height).max().unwrap_or(0);
             for member in 0..MEMBERS as u32 {

@@ -5,7 +5,6 @@ use crate::{
     account::Account,
     audit,
     chain::Chain,
-    cluster::CLUSTER,
     copies::Reader,
     history::{Event, History},
     plan::{Log, Mistake},
@@ -62,10 +61,12 @@ pub(crate) struct Office {
     pub(crate) history: History,
     pub(crate) chain: Arc<Chain>,
     pub(crate) served: Arc<Served>,
+    /// The second cluster, if there is one.
+    pub(crate) neighbour: Option<Arc<Served>>,
     /// Who follows the cluster without a vote.
     pub(crate) reader: Arc<Reader>,
     pub(crate) token: Mutex<AccountId>,
-    /// Accounts in the order of their numbers: clients first, then the owner of the token.
+    /// Accounts in the order of their numbers: clients first, then the owner of the token, then carriers.
     pub(crate) accounts: Vec<Account>,
     pub(crate) credentials: Vec<Credentials>,
     /// Transfers on the chain, by number.
@@ -76,6 +77,8 @@ pub(crate) struct Office {
     pub(crate) errand: Mutex<AccountId>,
     /// One for each that a client had it ask for.
     pub(crate) asked: Mutex<Vec<()>>,
+    /// The contracts that write to each other, of this cluster and of the second.
+    pub(crate) writers: Mutex<[AccountId; 2]>,
     pub(crate) quiet: AtomicBool,
 }
 
@@ -89,6 +92,8 @@ pub(crate) fn push<T>(list: &Mutex<Vec<T>>, item: T) -> u32 {
 impl Office {
     /// The number of the account that owns the token at first.
     pub(crate) const OWNER: usize = CLIENTS;
+    /// The first of those who carry messages between chain and clusters.
+    pub(crate) const CARRIER: usize = CLIENTS + 1;
 
     fn lost(&self) -> bool {
         // 20 bits are as fine as a loss is ever given.
@@ -104,15 +109,15 @@ impl Office {
         self.history.add(self.sim.now_ms(), event);
     }
 
-    /// A command of an account, signed.
-    pub(crate) fn command(&self, account: usize, action: Action) -> SignedCommand {
+    /// A command of an account to a cluster, signed.
+    pub(crate) fn command(&self, to: &Served, account: usize, action: Action) -> SignedCommand {
         let mut id = [0; 16];
         Seeded::new(self.seed, &format!("command {}", self.sim.random())).fill_bytes(&mut id);
         let (genesis, deadline_ms) = (self.chain.genesis, self.sim.now_ms() + LIFE_MS);
         self.credentials[account].sign(Command {
             id,
             genesis,
-            cluster: CLUSTER,
+            cluster: to.id,
             action,
             value: 0,
             gas_limit: GAS,
@@ -121,16 +126,16 @@ impl Office {
     }
 
     /// Has a command executed, however often it must be sent. Returns the outcome, and whether its receipt proves it.
-    pub(crate) async fn order(&self, command: SignedCommand) -> (Outcome, bool, u64) {
+    pub(crate) async fn order(&self, of: &Served, command: SignedCommand) -> (Outcome, bool, u64) {
         let mut last = None;
         loop {
-            let Some((member, replica)) = self.served.any(&self.sim, last) else {
+            let Some((member, replica)) = of.any(&self.sim, last) else {
                 self.sim.sleep_ms(REFUSED_MS).await;
                 continue;
             };
             last = Some(member);
-            if self.served.comes_twice(&self.sim)
-                && let Some((_, other)) = self.served.any(&self.sim, None)
+            if of.comes_twice(&self.sim)
+                && let Some((_, other)) = of.any(&self.sim, None)
             {
                 // Whoever hears of it: the answer is not waited for.
                 drop(other.submit(command.clone(), self.sim.now_ms()));
@@ -151,25 +156,25 @@ impl Office {
                     None
                 }
             };
-            let answer = given.and_then(Result::ok).map(|answer| self.served.tell(member, answer, &command.hash()));
+            let answer = given.and_then(Result::ok).map(|answer| of.tell(member, answer, &command.hash()));
             if let Some(Answer::Command { outcome, receipt }) = answer
                 && !self.lost()
-                && (!self.suspicious || self.is_confirmed(member, &command, &outcome).await)
+                && (!self.suspicious || self.is_confirmed(of, member, &command, &outcome).await)
             {
-                let proven = self.proven(&receipt, &command.hash(), &outcome);
+                let proven = self.proven(of, &receipt, &command.hash(), &outcome);
                 return (outcome, proven, receipt.header.height);
             }
         }
     }
 
     /// Whether another replica tells the same outcome, as soon as it tells any.
-    async fn is_confirmed(&self, told_by: usize, command: &SignedCommand, outcome: &Outcome) -> bool {
+    async fn is_confirmed(&self, of: &Served, told_by: usize, command: &SignedCommand, outcome: &Outcome) -> bool {
         let account = command.certificate.body.account;
         for _ in 0..ANSWER_MS / REFUSED_MS {
-            if let Some((member, replica)) = self.served.any(&self.sim, Some(told_by))
+            if let Some((member, replica)) = of.any(&self.sim, Some(told_by))
                 && member != told_by
                 && let Ok(answer) = replica.outcome(&account, &command.command.id)
-                && let Answer::Command { outcome: other, .. } = self.served.tell(member, answer, &command.hash())
+                && let Answer::Command { outcome: other, .. } = of.tell(member, answer, &command.hash())
             {
                 return other == *outcome;
             }
@@ -180,21 +185,21 @@ impl Office {
 
     /// Whether a receipt proves an outcome. One who asks again after a restart gets it signed by an identity of a later
     /// epoch than the entry's.
-    fn proven(&self, receipt: &CommandReceipt, command: &Hash, outcome: &Outcome) -> bool {
+    fn proven(&self, of: &Served, receipt: &CommandReceipt, command: &Hash, outcome: &Outcome) -> bool {
         let signer = &receipt.identity;
-        let (then, now) = (self.served.members(Some(receipt.header.epoch)), self.served.members(None));
+        let (then, now) = (of.members(Some(receipt.header.epoch)), of.members(None));
         (then.contains(signer) || now.contains(signer))
-            && receipt.verify(&self.chain.genesis, CLUSTER, &then, signer, command, outcome).is_ok()
+            && receipt.verify(&self.chain.genesis, of.id, &then, signer, command, outcome).is_ok()
     }
 
     /// Moves tokens from one account to another, and tells the history.
     pub(crate) async fn pay(&self, from: usize, to: usize, amount: u128) {
         let data = (TRANSFER, self.accounts[to].id(), amount, Vec::<u8>::new()).encode();
-        let command = self.command(from, Action::Call { contract: *self.token.lock(), data });
+        let command = self.command(&self.served, from, Action::Call { contract: *self.token.lock(), data });
         let number = push(&self.commands, (self.accounts[from].id(), command.command.id));
         let log = Log::Cluster;
         self.see(Event::Sent { log, number, from: from as u32, to: to as u32, amount });
-        let (outcome, proven, height) = self.order(command).await;
+        let (outcome, proven, height) = self.order(&self.served, command).await;
         self.see(Event::Acknowledged { log, number, outcome: outcome.hash(), proven, height });
     }
 
@@ -295,7 +300,7 @@ impl Office {
             let amount = u128::from(self.between(1, 1_000));
             match log {
                 Log::Chain => self.transfer(client, to, amount * phala_primitives::PHA / 1_000).await,
-                Log::Cluster => self.pay(client, to, amount).await,
+                Log::Cluster | Log::Neighbour => self.pay(client, to, amount).await,
             }
             self.sim.sleep_ms(self.between(100, 600)).await;
         }

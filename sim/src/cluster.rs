@@ -1,4 +1,4 @@
-//! The cluster: four workers, from their registration on the chain to their seats in an epoch, as the product does it.
+//! A cluster: four workers, from their registration on the chain to their seats in an epoch, as the product does it.
 //!
 //! A replica that died has lost its vote with its keys. When it comes back, it registers keys of a new start and asks for
 //! a seat; the other three finish the epoch's log with the entry that the chain has planned, and all enter the epoch
@@ -15,7 +15,7 @@ use crate::{
     copies::{self, Reader, Released},
     disk::{Disk, Entries},
     history::{Event, History},
-    plan::{Log, MEMBERS, Villain, Villainy},
+    plan::{MEMBERS, Villain, Villainy},
     rng::Seeded,
     served::Served,
 };
@@ -44,11 +44,11 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-/// Number of the only cluster.
+/// Number of the cluster that clients use, and of the one to which it writes.
 pub(crate) const CLUSTER: ClusterId = 0;
-/// Hosts of the replicas are numbered from here, and those of their clones.
-const HOSTS: usize = 100;
-const CLONES: usize = 200;
+pub(crate) const NEIGHBOUR: ClusterId = 1;
+/// Accounts of a cluster's workers: one more than there are members.
+const WORKERS: usize = MEMBERS + 1;
 /// All members.
 const ALL: [usize; MEMBERS] = [0, 1, 2, 3];
 /// How long three members may take to finish an epoch's log, and how often it is looked whether they have.
@@ -99,7 +99,7 @@ impl Keys {
 
 /// One worker with its disk, and what runs on it.
 struct Seat {
-    /// Number of its account.
+    /// Number of its account among the cluster's.
     worker: usize,
     machine: SimTee,
     disk: Disk,
@@ -122,6 +122,7 @@ impl Seat {
 
 /// The workers of the cluster.
 pub(crate) struct Cluster {
+    id: ClusterId,
     seed: u64,
     sim: Sim,
     chain: Arc<Chain>,
@@ -158,9 +159,24 @@ pub(crate) fn vendor(seed: u64) -> SimVendor {
     SimVendor::from_seed(&Seeded::new(seed, "vendor").bytes())
 }
 
-/// The workers' accounts: one more than there are members.
-pub(crate) fn workers(seed: u64) -> Vec<Account> {
-    (0..=MEMBERS).map(|number| Account::new(seed, &format!("worker {number}"))).collect()
+/// Number of a cluster's first worker, among those of all clusters.
+fn first_worker(cluster: ClusterId) -> usize {
+    cluster as usize * WORKERS
+}
+
+/// The accounts of a cluster's workers.
+pub(crate) fn workers(seed: u64, cluster: ClusterId) -> Vec<Account> {
+    let numbers = first_worker(cluster)..first_worker(cluster) + WORKERS;
+    numbers.map(|number| Account::new(seed, &format!("worker {number}"))).collect()
+}
+
+/// The host of a cluster's member, and that of its clone.
+fn host(cluster: ClusterId, member: usize) -> usize {
+    100 + 200 * cluster as usize + member
+}
+
+fn clone_host(cluster: ClusterId, member: usize) -> usize {
+    100 + host(cluster, member)
 }
 
 fn identities(record: &ClusterRecord) -> Vec<PublicKey> {
@@ -171,12 +187,13 @@ impl Cluster {
     /// Starts four workers and has the chain make them a cluster.
     pub(crate) async fn start(
         chain: &Arc<Chain>,
+        id: ClusterId,
         seed: u64,
         history: &History,
         owner: &Account,
         cloned: Option<usize>,
     ) -> Result<Self, Stuck> {
-        let mut rng = Seeded::new(seed, "machines");
+        let mut rng = Seeded::new(seed, &format!("machines of {id}"));
         let mut seat = |member| Seat {
             worker: member,
             machine: vendor(seed).machine(&rng.bytes(), Hash([1; 32])),
@@ -189,23 +206,24 @@ impl Cluster {
             running: None,
         };
         let mut cluster = Self {
+            id,
             seed,
             sim: chain.sim.clone(),
             chain: chain.clone(),
             history: history.clone(),
             service: DevKeyService::generate(&mut Seeded::new(seed, "master secret")),
-            workers: workers(seed),
+            workers: workers(seed, id),
             seats: (0..MEMBERS).map(&mut seat).collect(),
-            served: Arc::default(),
+            served: Arc::new(Served::of(id)),
             cloned: None,
         };
         cluster.register(&ALL).await?;
         let workers = ALL.iter().map(|member| cluster.worker(*member).frame()).collect();
         let create = RuntimeCall::Clusters(pallet_clusters::Call::create_cluster { workers });
-        let exists = |node: &Node| Chain::read::<ClusterRecord>(node, &storage::cluster(CLUSTER));
+        let exists = |node: &Node| Chain::read::<ClusterRecord>(node, &storage::cluster(id));
         let record = chain.perform("the cluster", vec![(owner, create)], exists).await?;
         if let Some(member) = cloned {
-            cluster.sim.clone_member(HOSTS + member, CLONES + member);
+            cluster.sim.clone_member(host(id, member), clone_host(id, member));
             let replica = cluster.open_on(member, &record, Disk::default(), Entries::default())?;
             cluster.cloned = Some((member, replica));
         }
@@ -218,11 +236,11 @@ impl Cluster {
     pub(crate) async fn crash(&mut self, member: usize) {
         self.served.close(member);
         self.seats[member].running = None;
-        self.sim.crash(HOSTS + member).await;
-        self.sim.corrupt(HOSTS + member, None);
+        self.sim.crash(host(self.id, member)).await;
+        self.sim.corrupt(host(self.id, member), None);
         if self.cloned.take_if(|(of, _)| *of == member).is_some() {
             self.served.close(MEMBERS);
-            self.sim.crash(CLONES + member).await;
+            self.sim.crash(clone_host(self.id, member)).await;
         }
         self.seats[member].disk = self.seats[member].disk.crash();
     }
@@ -250,7 +268,7 @@ impl Cluster {
         let seat = &mut self.seats[member];
         seat.disk = torn;
         seat.log.tear(rng.next_u64() % UNWRITTEN);
-        self.history.add(self.sim.now_ms(), Event::OtherDisk { member: member as u32 });
+        self.history.add(self.sim.now_ms(), Event::OtherDisk { log: self.served.log(), member: member as u32 });
     }
 
     /// Keeps what the disks hold now, for hosts that want to go back to it.
@@ -266,7 +284,7 @@ impl Cluster {
         if let Some((disk, log)) = &seat.old {
             (seat.disk, seat.log) = (disk.copy(), log.copy());
         }
-        self.history.add(self.sim.now_ms(), Event::OtherDisk { member: member as u32 });
+        self.history.add(self.sim.now_ms(), Event::OtherDisk { log: self.served.log(), member: member as u32 });
     }
 
     /// Lets all members forget the newest entries of their logs.
@@ -291,7 +309,7 @@ impl Cluster {
 
     /// A worker turns hostile.
     pub(crate) fn turn(&self, Villain { member, villainy, .. }: Villain) -> Result<(), Stuck> {
-        let (now, host, worker) = (self.sim.now_ms(), HOSTS + member, self.seats[member].worker as u32);
+        let (now, own, worker) = (self.sim.now_ms(), host(self.id, member), self.number(member));
         self.history.add(now, Event::Turned { worker, villainy });
         let lie = match villainy {
             Villainy::Notarizes => Lie::Notarize,
@@ -303,16 +321,16 @@ impl Cluster {
                 return Ok(());
             }
             Villainy::Cloned => {
-                let others = ALL.map(|other| HOSTS + other);
-                let with: Vec<_> = others.into_iter().filter(|other| *other != host).step_by(2).collect();
-                self.sim.wake(host, &with);
+                let others = ALL.map(|other| host(self.id, other));
+                let with: Vec<_> = others.into_iter().filter(|other| *other != own).step_by(2).collect();
+                self.sim.wake(own, &with);
                 if let Some((_, replica)) = &self.cloned {
                     self.served.open(MEMBERS, public(&self.seats[member].keys()?.identity), replica.clone());
                 }
                 return Ok(());
             }
         };
-        self.sim.corrupt(host, Some(lie));
+        self.sim.corrupt(own, Some(lie));
         Ok(())
     }
 
@@ -335,7 +353,7 @@ impl Cluster {
     /// The mistake: somebody has the keys of an honest worker and votes for it.
     pub(crate) async fn slander(&mut self, member: usize) -> Result<(), Stuck> {
         let identity = &self.seats[member].keys()?.identity;
-        let (namespace, epoch) = (cluster_namespace(&self.chain.genesis, CLUSTER), self.record()?.epoch);
+        let (namespace, epoch) = (cluster_namespace(&self.chain.genesis, self.id), self.record()?.epoch);
         let vote = |digest| {
             let mut vote = Vote { ballot: Ballot::Finalize(Proposal { parent_view: 0, digest }), signature: [0; 64] };
             vote.signature = identity.sign(&vote.message(&namespace, epoch, 1)).to_bytes();
@@ -357,28 +375,30 @@ impl Cluster {
 
     /// Another worker takes a member's place.
     async fn give_place(&mut self, member: usize, proof: Option<Misbehaviour>) -> Result<(), Stuck> {
-        let (gone, number) = (self.worker(member).id(), self.seats[member].worker as u32);
-        let machine = vendor(self.seed).machine(&Seeded::new(self.seed, "spare machine").bytes(), Hash([1; 32]));
+        let (gone, number) = (self.worker(member).id(), self.number(member));
+        let machine = vendor(self.seed)
+            .machine(&Seeded::new(self.seed, &format!("spare machine of {}", self.id)).bytes(), Hash([1; 32]));
         let seat = &mut self.seats[member];
         (seat.worker, seat.machine, seat.starts) = (MEMBERS, machine, 0);
         (seat.disk, seat.log, seat.old) = (Disk::default(), Entries::default(), None);
-        self.history.add(self.sim.now_ms(), Event::OtherDisk { member: member as u32 });
+        self.history.add(self.sim.now_ms(), Event::OtherDisk { log: self.served.log(), member: member as u32 });
         self.register(&[member]).await?;
         let offer = RuntimeCall::Clusters(pallet_clusters::Call::offer {});
         let waits = |node: &Node| Chain::read::<u32>(node, &storage::pool(&self.worker(member).id()));
         self.chain.perform("the pool", vec![(self.worker(member), offer)], waits).await?;
         let others = ALL.iter().filter(|other| **other != member).map(|other| self.worker(*other));
-        let accuse = || RuntimeCall::Clusters(pallet_clusters::Call::accuse { cluster: CLUSTER, worker: gone });
+        let cluster = self.id;
+        let accuse = || RuntimeCall::Clusters(pallet_clusters::Call::accuse { cluster, worker: gone });
         let calls = match &proof {
             Some(proof) => {
-                let call = pallet_clusters::Call::convict { cluster: CLUSTER, proof: proof.encode() };
+                let call = pallet_clusters::Call::convict { cluster, proof: proof.encode() };
                 others.take(1).map(|by| (by, RuntimeCall::Clusters(call.clone()))).collect()
             }
             None => others.map(|by| (by, accuse())).collect(),
         };
         let wanted = |node: &Node| {
             let convicted = Chain::read::<ConvictionRecord>(node, &storage::conviction(&gone)).is_some();
-            let record = Chain::read::<ClusterRecord>(node, &storage::cluster(CLUSTER))?;
+            let record = Chain::read::<ClusterRecord>(node, &storage::cluster(self.id))?;
             (convicted == proof.is_some() && !record.wanted.is_empty()).then_some(record)
         };
         let old = self.chain.perform("another member", calls, wanted).await?;
@@ -404,7 +424,7 @@ impl Cluster {
     /// A reader, to which the key service gives what it gives to a member.
     pub(crate) fn reader(&self) -> Result<Reader, Stuck> {
         let record = self.record()?;
-        let Keys { identity, .. } = Keys::of(self.seed, self.seats[0].starts, self.seats[0].worker);
+        let Keys { identity, .. } = self.keys_of_first();
         Ok(Reader {
             sim: self.sim.clone(),
             chain: self.chain.clone(),
@@ -426,8 +446,8 @@ impl Cluster {
         let calls = fresh.iter().map(|(member, replica)| self.rejoin(*member, replica)).collect::<Result<_, _>>()?;
         let (several, before) = (fresh.len() > 1, old.epoch);
         let planned = |node: &Node| {
-            let record = Chain::read::<ClusterRecord>(node, &storage::cluster(CLUSTER))?;
-            let plan = Chain::read::<Plan>(node, &storage::plan(CLUSTER));
+            let record = Chain::read::<ClusterRecord>(node, &storage::cluster(self.id))?;
+            let plan = Chain::read::<Plan>(node, &storage::plan(self.id));
             // The first of several that come back may be planned for before the second is there.
             let settled = plan.filter(|plan| !several || *plan == Plan::Report);
             if record.epoch > before { Some(None) } else { settled.map(Some) }
@@ -482,12 +502,12 @@ impl Cluster {
         running: &BTreeMap<usize, (Arc<Replica>, LogHandle)>,
     ) -> Result<RuntimeCall, Stuck> {
         let replicas = || running.values().map(|(replica, _)| replica);
-        replicas().for_each(|replica| replica.seal(records::seal(CLUSTER, old.epoch + 1, members)));
+        replicas().for_each(|replica| replica.seal(records::seal(self.id, old.epoch + 1, members)));
         for _ in 0..SEALING_MS / LOOK_MS {
             self.sim.sleep_ms(LOOK_MS).await;
             if let Some(held) = replicas().find_map(|replica| replica.sealed().ok().flatten()) {
                 let proof = held.proof.ok_or_else(|| stuck("the end of the log is lost"))?.encode();
-                return Ok(RuntimeCall::Clusters(pallet_clusters::Call::close { cluster: CLUSTER, proof }));
+                return Ok(RuntimeCall::Clusters(pallet_clusters::Call::close { cluster: self.id, proof }));
             }
         }
         Err(stuck("the epoch's log is not finished"))
@@ -507,7 +527,16 @@ impl Cluster {
     }
 
     fn record(&self) -> Result<ClusterRecord, Stuck> {
-        self.chain.cluster(CLUSTER).ok_or_else(|| stuck("the cluster is gone from the chain"))
+        self.chain.cluster(self.id).ok_or_else(|| stuck("the cluster is gone from the chain"))
+    }
+
+    /// A worker's number among those of all clusters.
+    fn number(&self, member: usize) -> u32 {
+        (first_worker(self.id) + self.seats[member].worker) as u32
+    }
+
+    fn keys_of_first(&self) -> Keys {
+        Keys::of(self.seed, self.seats[0].starts, self.number(0) as usize)
     }
 
     fn worker(&self, member: usize) -> &Account {
@@ -516,17 +545,15 @@ impl Cluster {
 
     /// Whether the chain has begun another epoch.
     fn begun(&self, old: &ClusterRecord) -> impl Fn(&Node) -> Option<ClusterRecord> + use<> {
-        let before = old.epoch;
-        move |node| {
-            Chain::read::<ClusterRecord>(node, &storage::cluster(CLUSTER)).filter(|record| record.epoch > before)
-        }
+        let (before, id) = (old.epoch, self.id);
+        move |node| Chain::read::<ClusterRecord>(node, &storage::cluster(id)).filter(|record| record.epoch > before)
     }
 
     /// A worker's report to the chain.
     fn rejoin(&self, member: usize, replica: &Replica) -> Result<(&Account, RuntimeCall), Stuck> {
         let held = replica.anchor().map_err(stuck)?;
         let proof = held.proof.map(|proof| proof.encode());
-        let call = pallet_clusters::Call::rejoin { cluster: CLUSTER, anchor: held.anchor, proof };
+        let call = pallet_clusters::Call::rejoin { cluster: self.id, anchor: held.anchor, proof };
         Ok((self.worker(member), RuntimeCall::Clusters(call)))
     }
 
@@ -536,7 +563,7 @@ impl Cluster {
         for member in members {
             let seat = &mut self.seats[*member];
             seat.starts += 1;
-            let own = Keys::of(self.seed, seat.starts, seat.worker);
+            let own = Keys::of(self.seed, seat.starts, first_worker(self.id) + seat.worker);
             keys.push(public(&own.identity));
             seat.keys = Some(own);
         }
@@ -569,7 +596,7 @@ impl Cluster {
         let seat = &self.seats[member];
         let replica = self.open_on(member, record, seat.disk.clone(), seat.log.clone())?;
         let height = replica.applied().height;
-        self.history.add(self.sim.now_ms(), Event::Height { log: Log::Cluster, member: member as u32, height });
+        self.history.add(self.sim.now_ms(), Event::Height { log: self.served.log(), member: member as u32, height });
         Ok(replica)
     }
 
@@ -579,7 +606,7 @@ impl Cluster {
         let since = oldest_epoch(&disk, &log).map_err(stuck)?;
         let config = Config {
             genesis: self.chain.genesis,
-            cluster: CLUSTER,
+            cluster: self.id,
             identity: Arc::new(own.identity.clone()),
             validators: self.chain.validators(),
             keys: self.keys(member, record, since)?,
@@ -602,7 +629,7 @@ impl Cluster {
         let own = self.seats[member].keys()?;
         let (genesis, to, worker) = (self.chain.genesis, own.recipient.public(), self.worker(member).id());
         let epochs = since.min(record.epoch)..=record.epoch;
-        let request = KeyRequest::sign(genesis, CLUSTER, epochs, worker, to, &own.identity);
+        let request = KeyRequest::sign(genesis, self.id, epochs, worker, to, &own.identity);
         let furthest = self.chain.live().into_iter().max_by_key(|node| node.head().number);
         let view = View(&self.chain, furthest.ok_or_else(|| stuck("no validator runs"))?);
         let mut rng = Seeded::new(self.seed, "release");
@@ -614,7 +641,7 @@ impl Cluster {
     fn released_to_reader(&self, record: &ClusterRecord) -> Result<Released, Stuck> {
         let (sealed, request) = self.released(0, record, 0)?;
         // The member keeps its own.
-        let Keys { recipient, .. } = Keys::of(self.seed, self.seats[0].starts, self.seats[0].worker);
+        let Keys { recipient, .. } = self.keys_of_first();
         Ok(Released { sealed, request, recipient })
     }
 
@@ -633,15 +660,15 @@ impl Cluster {
     async fn take_seat(&mut self, member: usize, replica: Arc<Replica>, record: &ClusterRecord) -> Result<(), Stuck> {
         let seat = &mut self.seats[member];
         seat.seats += 1;
-        let (identity, worker) = (public(&seat.keys()?.identity), seat.worker as u32);
-        self.served.name(identity, worker);
-        let log = self.join(member, member, HOSTS + member, &replica, record).await?;
+        let identity = public(&seat.keys()?.identity);
+        self.served.name(identity, self.number(member));
+        let log = self.join(member, member, host(self.id, member), &replica, record).await?;
         self.seats[member].running = Some((replica.clone(), log));
         self.served.open(member, identity, replica);
         if let Some((of, second)) = self.cloned.clone()
             && of == member
         {
-            self.join(member, MEMBERS, CLONES + member, &second, record).await?;
+            self.join(member, MEMBERS, clone_host(self.id, member), &second, record).await?;
         }
         Ok(())
     }
@@ -662,10 +689,10 @@ impl Cluster {
         let key = keys.log(record.epoch).ok_or_else(|| stuck("no key of the epoch's log"))?;
         let app = ReplicaApp::new(replica.clone(), key, name, &self.sim, &self.history, &self.served).map_err(stuck)?;
         let peers = members.iter().copied().map(peer).collect();
-        let namespace = cluster_namespace(&self.chain.genesis, CLUSTER);
+        let namespace = cluster_namespace(&self.chain.genesis, self.id);
         let seat = &self.seats[member];
         let secret = Secret::new(seat.keys()?.identity.to_bytes());
-        let partition = format!("cluster-{}-{}", record.epoch, seat.seats);
+        let partition = format!("cluster-{}-{}-{}", self.id, record.epoch, seat.seats);
         let config = LogConfig::cluster(secret, peers, record.epoch, namespace, partition);
         let log = self.sim.start(host, config, app.clone()).await.map_err(stuck)?;
         app.attach(log.clone());
@@ -691,8 +718,8 @@ impl Cluster {
         self.workers.iter()
     }
 
-    /// The host numbers of validator and replica of this number.
-    pub(crate) fn hosts(member: usize) -> [usize; 2] {
-        [member, HOSTS + member]
+    /// The host numbers of the validator and the replicas of this number.
+    pub(crate) fn hosts(member: usize) -> [usize; 3] {
+        [member, host(CLUSTER, member), host(NEIGHBOUR, member)]
     }
 }

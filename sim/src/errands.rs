@@ -36,9 +36,9 @@ impl Office {
                 _ => (102, (self.between(1, 2_000), 0u64).encode()),
             };
             let data = [&function.to_le_bytes()[..], &[0xfe], &arguments, &callback].concat();
-            let command = self.command(client, Action::Call { contract: *self.errand.lock(), data });
+            let command = self.command(&self.served, client, Action::Call { contract: *self.errand.lock(), data });
             self.see(Event::Asked { number });
-            let (outcome, ..) = self.order(command).await;
+            let (outcome, ..) = self.order(&self.served, command).await;
             if outcome.result.is_ok_and(|output| !output.reverted()) {
                 self.see(Event::Promised { number });
             }

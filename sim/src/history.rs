@@ -80,7 +80,9 @@ pub enum Event {
     /// A member of the cluster goes on from another disk than it had: an older one, or, if another worker takes its place,
     /// an empty one.
     OtherDisk {
-        /// Which member of the cluster.
+        /// Of which cluster's log.
+        log: Log,
+        /// Which member.
         member: u32,
     },
     /// A worker turned hostile.
@@ -164,6 +166,19 @@ pub enum Event {
         number: u32,
         /// How often.
         times: u64,
+    },
+    /// What the contract that writes to the one of the other cluster has sent and got at the end, by a member's state.
+    Letters {
+        /// Which log.
+        log: Log,
+        /// Which member.
+        member: u32,
+        /// How many it has sent.
+        sent: u64,
+        /// The number of the last that it got.
+        got: u64,
+        /// How many of those it got did not follow upon the one before.
+        amiss: u64,
     },
     /// How much there is in all, by a member's own account of it.
     Supply {

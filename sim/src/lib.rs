@@ -2,10 +2,11 @@
 //!
 //! A run is a whole small network in one thread and in virtual time: four validators (real nodes, the real runtime,
 //! real extrinsics), four workers that the chain makes a cluster (simulated evidence, real appraisal; real key release,
-//! replicas, encrypted state and entry logs; the real VM with a real token contract), and clients that move money on
-//! the chain and tokens in the cluster, and a reader that follows the cluster. A [`Plan`] says what goes wrong: messages are lost throughout, the network
-//! falls in two and heals, a validator dies and comes back with its disk, a worker dies and comes back with what it had
-//! synced, a worker turns hostile and signs what no honest one does.
+//! replicas, encrypted state and entry logs; the real VM with a real token contract), in some runs a second cluster of
+//! four, with which contracts exchange messages, clients that move money on the chain and tokens in the cluster, and a
+//! reader that follows it. A [`Plan`] says what goes wrong: messages are lost throughout, the network falls in two and
+//! heals, a validator dies and comes back with its disk, a worker dies and comes back with what it had synced, a worker
+//! turns hostile and signs what no honest one does.
 //!
 //! Everything that is seen goes into a list of [`Event`]s; [`check`] holds that list, and nothing else, against the
 //! invariants of [`InvariantId`]. A run's digest covers the list and every step of the runtime.
@@ -30,6 +31,7 @@ mod errands;
 mod history;
 mod lies;
 mod plan;
+mod post;
 mod rng;
 mod run;
 mod served;

@@ -7,17 +7,27 @@ use serde::{Deserialize, Serialize};
 /// Members of each log.
 pub const MEMBERS: usize = 4;
 
-/// One of the two logs.
+/// One of the logs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, codec::Encode, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Log {
     /// The chain of the validators.
     Chain,
-    /// The command log of the cluster.
+    /// The command log of the cluster that clients use.
     Cluster,
+    /// That of a second cluster: contracts of the two write to each other.
+    Neighbour,
 }
 
-/// The network falls in two. A pair of the same number, one of each log, is on the same side.
+impl Log {
+    /// Those of a run with or without a second cluster.
+    pub(crate) fn all(neighbour: bool) -> Vec<Self> {
+        let second = neighbour.then_some(Self::Neighbour);
+        [Self::Chain, Self::Cluster].into_iter().chain(second).collect()
+    }
+}
+
+/// The network falls in two. Members of the same number, one of each log, are on the same side.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Partition {
     /// When it begins, in milliseconds since the load began.
@@ -164,6 +174,9 @@ pub struct Plan {
     /// later.
     #[serde(default)]
     pub twice: f64,
+    /// Whether there is a second cluster, with which the first exchanges messages.
+    #[serde(default)]
+    pub neighbour: bool,
     /// How long clients go on after the last of these, in milliseconds.
     pub calm_ms: u64,
     /// What is done wrong on purpose.
@@ -207,11 +220,13 @@ pub enum Trouble {
     Twice,
     /// Some links are much worse in one direction.
     Lopsided,
+    /// Two clusters, whose contracts write to each other, while members of both and of the chain crash.
+    Neighbours,
 }
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Calm,
         Self::Rough,
         Self::Parted,
@@ -229,6 +244,7 @@ impl Trouble {
         Self::Clock,
         Self::Twice,
         Self::Lopsided,
+        Self::Neighbours,
     ];
 
     /// Its name on the command line.
@@ -251,6 +267,7 @@ impl Trouble {
             Self::Clock => "clock",
             Self::Twice => "twice",
             Self::Lopsided => "lopsided",
+            Self::Neighbours => "neighbours",
         }
     }
 
@@ -314,6 +331,7 @@ impl Draw {
             jumps: vec![],
             ways: vec![],
             twice: 0.0,
+            neighbour: false,
             calm_ms: 2_000,
             mistake: None,
         };
@@ -408,6 +426,19 @@ impl Draw {
                 }
                 plan.calm_ms = 6_000;
             }
+            Trouble::Neighbours => {
+                let side = self.half();
+                let partition = self.partition(500, side, false);
+                let healed = partition.until_ms;
+                let crash = |draw: &mut Self, log, after_ms, back| draw.crash(log, healed + after_ms, back);
+                plan = Plan { neighbour: true, loss: 0.05, twice: 0.1, partitions: vec![partition], ..plan };
+                plan.crashes = vec![
+                    crash(self, Log::Neighbour, 0, Return::Disk),
+                    crash(self, Log::Chain, 1_000, Return::Disk),
+                    crash(self, Log::Cluster, 9_000, Return::TornDisk),
+                ];
+                plan.calm_ms = 8_000;
+            }
         }
         plan
     }
@@ -448,6 +479,7 @@ impl Plan {
             plans.push(plan);
         }
         for plan in [
+            Self { neighbour: false, ..self.clone() },
             Self { twice: 0.0, ..self.clone() },
             Self { loss: 0.0, ..self.clone() },
             Self { jitter_ms: 0, ..self.clone() },

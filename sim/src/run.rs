@@ -6,18 +6,22 @@ use crate::{
     chain::{Chain, Stuck, stuck},
     check::{BOUND_MS, InvariantId, Violation, check},
     clients::{CLIENTS, Office},
-    cluster::{self, CLUSTER, Cluster},
+    cluster::{self, CLUSTER, Cluster, NEIGHBOUR},
     errands,
-    history::{Event, History, trace},
+    history::{Event, History, Seen, trace},
     plan::{Crash, Log, MEMBERS, Mistake, Partition, Plan, Return, Villain, Villainy, Way},
+    served::Served,
 };
 use codec::Encode;
-use futures::future::join_all;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use parking_lot::Mutex;
 use phala_attest::Anchors;
 use phala_consensus::{Link, Sim, simulate};
 use phala_node::GenesisSpec;
-use phala_primitives::{AccountId, Hash, PHA, blake2_256, bridge::pot, records::contract_address, storage};
+use phala_primitives::{AccountId, ClusterId, Hash, PHA, blake2_256, bridge::pot, records::contract_address, storage};
 use phala_replica::Replica;
 use phala_runtime::{EXISTENTIAL_DEPOSIT, RuntimeCall};
 use phala_session::{Action, Answer, Freshness, Query};
@@ -58,6 +62,8 @@ pub struct Report {
     pub reads: usize,
     /// How many of them by the reader.
     pub by_reader: usize,
+    /// Letters that came, of those that contracts of two clusters wrote to each other.
+    pub letters: u64,
     /// Everything that happened, as one hash: the same seed and plan give the same.
     pub digest: String,
     /// Invariants that did not hold.
@@ -94,10 +100,18 @@ pub fn run(seed: u64, plan: &Plan) -> Report {
         transfers: acknowledged(Log::Chain),
         commands: acknowledged(Log::Cluster),
         reads: seen.iter().filter(|(_, event)| matches!(event, Event::Read { .. })).count(),
+        letters: letters(&seen),
         by_reader: seen.iter().filter(|(_, event)| matches!(event, Event::Read { since_ms: 0, .. })).count(),
         digest: hex::encode(&digest.0[..16]),
         violations,
     }
+}
+
+/// How many letters came, by the word of each cluster's first member.
+fn letters(seen: &[Seen]) -> u64 {
+    seen.iter()
+        .filter_map(|(_, event)| if let Event::Letters { member: 0, got, .. } = event { Some(got) } else { None })
+        .sum()
 }
 
 /// The shortest plan that can be made of this one by leaving things out, under which the invariant still does not hold.
@@ -112,20 +126,24 @@ pub fn shrink(seed: u64, plan: &Plan, broken: InvariantId) -> Plan {
 
 async fn scenario(sim: &Sim, seed: u64, plan: &Plan, history: &History) -> Result<(), Stuck> {
     connect(sim, plan).await;
-    let accounts: Vec<_> = (0..=CLIENTS).map(|number| Account::new(seed, &format!("account {number}"))).collect();
+    let clusters: Vec<ClusterId> = if plan.neighbour { vec![CLUSTER, NEIGHBOUR] } else { vec![CLUSTER] };
+    let last = Office::CARRIER + clusters.len();
+    let accounts: Vec<_> = (0..last).map(|number| Account::new(seed, &format!("account {number}"))).collect();
     let memory = Path::new("/dev/shm");
     let disks = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.map_err(stuck)?;
     let folder = |member: usize| {
         let crashes = plan.crashes.iter().any(|crash| crash.log == Log::Chain && crash.member == member);
         crashes.then(|| disks.path().join(member.to_string()))
     };
-    let workers = cluster::workers(seed);
+    let workers: Vec<_> = clusters.iter().flat_map(|id| cluster::workers(seed, *id)).collect();
     let owned: Vec<AccountId> = accounts.iter().chain(&workers).map(Account::id).collect();
     for account in 0..owned.len() as u32 {
         history.add(sim.now_ms(), Event::Endowed { log: Log::Chain, account, amount: ENDOWMENT });
     }
-    // Who makes the cluster gives its pot what an account cannot be without; that is all that moves besides transfers.
-    for (account, amount) in [(Office::OWNER, ENDOWMENT - EXISTENTIAL_DEPOSIT), (owned.len(), EXISTENTIAL_DEPOSIT)] {
+    // Who makes a cluster gives its pot what an account cannot be without; that is all that moves besides transfers.
+    let given = EXISTENTIAL_DEPOSIT * clusters.len() as u128;
+    let pots = (owned.len()..).zip(&clusters).map(|(pot, _)| (pot, EXISTENTIAL_DEPOSIT));
+    for (account, amount) in pots.chain([(Office::OWNER, ENDOWMENT - given)]) {
         history.add(sim.now_ms(), Event::Endowed { log: Log::Chain, account: account as u32, amount });
     }
     let spec = |validators| GenesisSpec {
@@ -138,7 +156,12 @@ async fn scenario(sim: &Sim, seed: u64, plan: &Plan, history: &History) -> Resul
     };
     let chain = Chain::start(sim, seed, history, spec, (0..MEMBERS).map(folder).collect()).await?;
     let cloned = plan.villain(Villainy::Cloned);
-    let mut cluster = Cluster::start(&chain, seed, history, &accounts[Office::OWNER], cloned).await?;
+    let owner = &accounts[Office::OWNER];
+    let mut cluster = Cluster::start(&chain, CLUSTER, seed, history, owner, cloned).await?;
+    let mut neighbour = match plan.neighbour {
+        true => Some(Cluster::start(&chain, NEIGHBOUR, seed, history, owner, None).await?),
+        false => None,
+    };
     let now = sim.now_ms();
     let reader = Arc::new(cluster.reader()?);
     let office = Arc::new(Office {
@@ -150,6 +173,7 @@ async fn scenario(sim: &Sim, seed: u64, plan: &Plan, history: &History) -> Resul
         history: history.clone(),
         chain: chain.clone(),
         served: cluster.served.clone(),
+        neighbour: neighbour.as_ref().map(|cluster| cluster.served.clone()),
         reader: reader.clone(),
         token: Mutex::default(),
         credentials: accounts.iter().map(|account| account.credentials(seed, chain.genesis, now)).collect(),
@@ -158,18 +182,22 @@ async fn scenario(sim: &Sim, seed: u64, plan: &Plan, history: &History) -> Resul
         commands: Mutex::default(),
         errand: Mutex::default(),
         asked: Mutex::default(),
+        writers: Mutex::default(),
         quiet: AtomicBool::new(false),
     });
     deploy(&office).await?;
-    cluster.served.repeat(plan.twice);
+    office.found_post().await?;
+    for served in [Some(&office.served), office.neighbour.as_ref()].into_iter().flatten() {
+        served.repeat(plan.twice);
+    }
     let busy = begin(&office);
     sim.spawn(office.clone().outside());
     sim.spawn(reader.follow());
     sim.spawn(office.clone().read());
     cluster.remember();
-    faults(sim, plan, &chain, &mut cluster).await?;
+    faults(sim, plan, &chain, (&mut cluster, neighbour.as_mut())).await?;
     settle(&office, plan, &busy).await;
-    compare(&office, &cluster)
+    compare(&office, [Some(&cluster), neighbour.as_ref()].into_iter().flatten())
 }
 
 async fn connect(sim: &Sim, plan: &Plan) {
@@ -199,10 +227,10 @@ fn code() -> Result<Vec<u8>, Stuck> {
 /// Puts the contracts there, and fills the clients' purses.
 async fn deploy(office: &Arc<Office>) -> Result<(), Stuck> {
     let none = None::<String>;
-    let token = place(office, "the token", code()?, (NEW, TOKENS, &none, &none, 12u8).encode()).await?;
+    let token = place(office, &office.served, "the token", code()?, (NEW, TOKENS, &none, &none, 12u8).encode()).await?;
     *office.token.lock() = token;
     let errand = wat::parse_str(errands::SOURCE).map_err(stuck)?;
-    *office.errand.lock() = place(office, "the contract that asks", errand, vec![]).await?;
+    *office.errand.lock() = place(office, &office.served, "the contract that asks", errand, vec![]).await?;
     let now = office.sim.now_ms();
     for account in 0..office.accounts.len() {
         let amount = if account == Office::OWNER { TOKENS } else { 0 };
@@ -213,7 +241,13 @@ async fn deploy(office: &Arc<Office>) -> Result<(), Stuck> {
 }
 
 /// Puts a contract there, by the chain's word.
-async fn place(office: &Arc<Office>, what: &str, code: Vec<u8>, data: Vec<u8>) -> Result<AccountId, Stuck> {
+pub(crate) async fn place(
+    office: &Office,
+    to: &Served,
+    what: &str,
+    code: Vec<u8>,
+    data: Vec<u8>,
+) -> Result<AccountId, Stuck> {
     let (chain, owner) = (&office.chain, &office.accounts[Office::OWNER]);
     let code_hash = blake2_256(&code);
     let upload = pallet_clusters::Call::upload_code { code_hash, size: code.len() as u32 };
@@ -221,21 +255,21 @@ async fn place(office: &Arc<Office>, what: &str, code: Vec<u8>, data: Vec<u8>) -
     let there = |key: Vec<u8>| move |node: &phala_node::Node| node.storage(&node.head().hash, &key).ok().flatten();
     chain.perform("the code", vec![(owner, RuntimeCall::Clusters(upload))], there(key.clone())).await?;
     let proof = chain.fact("the code", &key).await?;
-    succeed(office, "the upload", Action::Upload { code, proof }).await?;
+    succeed(office, to, "the upload", Action::Upload { code, proof }).await?;
 
     let salt = vec![1u8];
-    let contract = contract_address(&owner.id(), CLUSTER, &code_hash, &salt);
+    let contract = contract_address(&owner.id(), to.id, &code_hash, &salt);
     let create =
-        pallet_clusters::Call::create_contract { cluster: CLUSTER, code_hash, salt: salt.clone(), upgradable: false };
+        pallet_clusters::Call::create_contract { cluster: to.id, code_hash, salt: salt.clone(), upgradable: false };
     let key = storage::contract(&contract);
     chain.perform("the contract", vec![(owner, RuntimeCall::Clusters(create))], there(key.clone())).await?;
     let proof = chain.fact("the contract", &key).await?;
-    succeed(office, what, Action::Instantiate { contract, code_hash, salt, data, proof }).await?;
+    succeed(office, to, what, Action::Instantiate { contract, code_hash, salt, data, proof }).await?;
     Ok(contract)
 }
 
-async fn succeed(office: &Office, what: &str, action: Action) -> Result<(), Stuck> {
-    let (outcome, proven, _) = office.order(office.command(Office::OWNER, action)).await;
+async fn succeed(office: &Office, to: &Served, what: &str, action: Action) -> Result<(), Stuck> {
+    let (outcome, proven, _) = office.order(to, office.command(to, Office::OWNER, action)).await;
     match outcome.result {
         Ok(output) if !output.reverted() && proven => Ok(()),
         other => Err(stuck(format!("{what} failed: {other:?}"))),
@@ -244,26 +278,24 @@ async fn succeed(office: &Office, what: &str, action: Action) -> Result<(), Stuc
 
 /// Clients begin. Each takes its mark off when it is done.
 fn begin(office: &Arc<Office>) -> Vec<Arc<AtomicBool>> {
-    let mut busy = vec![];
+    let mut tasks: Vec<BoxFuture<'static, ()>> = vec![];
     for log in [Log::Chain, Log::Cluster] {
-        for client in 0..CLIENTS {
-            let mark = Arc::new(AtomicBool::new(true));
-            busy.push(mark.clone());
-            let serving = office.clone().serve(log, client);
-            office.sim.spawn(async move {
-                serving.await;
-                mark.store(false, Ordering::SeqCst);
-            });
-        }
+        tasks.extend((0..CLIENTS).map(|client| office.clone().serve(log, client).boxed()));
     }
-    let mark = Arc::new(AtomicBool::new(true));
-    busy.push(mark.clone());
-    let errands = office.clone().errands(0);
-    office.sim.spawn(async move {
-        errands.await;
-        mark.store(false, Ordering::SeqCst);
+    tasks.push(office.clone().errands(0).boxed());
+    if office.neighbour.is_some() {
+        tasks.extend((0..2).map(|end| office.clone().write(end).boxed()));
+    }
+    let begun = tasks.into_iter().map(|task| {
+        let mark = Arc::new(AtomicBool::new(true));
+        let done = mark.clone();
+        office.sim.spawn(async move {
+            task.await;
+            done.store(false, Ordering::SeqCst);
+        });
+        mark
     });
-    busy
+    begun.collect()
 }
 
 enum Step {
@@ -302,7 +334,12 @@ fn steps(plan: &Plan) -> Vec<(u64, Step)> {
     steps
 }
 
-async fn faults(sim: &Sim, plan: &Plan, chain: &Chain, cluster: &mut Cluster) -> Result<(), Stuck> {
+async fn faults(
+    sim: &Sim,
+    plan: &Plan,
+    chain: &Chain,
+    (cluster, mut neighbour): (&mut Cluster, Option<&mut Cluster>),
+) -> Result<(), Stuck> {
     let start = sim.now_ms();
     for (at_ms, step) in steps(plan) {
         sim.sleep_ms((start + at_ms).saturating_sub(sim.now_ms())).await;
@@ -314,12 +351,22 @@ async fn faults(sim: &Sim, plan: &Plan, chain: &Chain, cluster: &mut Cluster) ->
                 if one_way { sim.deafen(&side, &others).await } else { sim.partition(&[side.as_slice()]).await }
             }
             Step::Heal => sim.heal().await,
-            Step::Crash(Crash { log: Log::Chain, member, .. }) => chain.crash(member).await?,
-            Step::Crash(Crash { back: Return::FullDisk, member, .. }) => cluster.fill(member),
-            Step::Crash(Crash { back: Return::TornDisk, member, .. }) => cluster.tear(member).await,
-            Step::Crash(Crash { log: Log::Cluster, member, .. }) => cluster.crash(member).await,
+            Step::Crash(crash) => match (crash.log, neighbour.as_deref_mut()) {
+                (Log::Chain, _) => chain.crash(crash.member).await?,
+                (Log::Cluster, _) => break_down(&crash, cluster).await,
+                (Log::Neighbour, Some(neighbour)) => break_down(&crash, neighbour).await,
+                (Log::Neighbour, None) => {}
+            },
             Step::Clock(member, by_ms) => cluster.served.set_clock(member, by_ms),
-            Step::Return(back) => come_back(back, plan, chain, cluster).await?,
+            Step::Return(back) => {
+                for Crash { member, .. } in back.iter().filter(|crash| crash.log == Log::Chain) {
+                    chain.start_one(*member).await?;
+                }
+                come_back(&back, Log::Cluster, plan, cluster).await?;
+                if let Some(neighbour) = neighbour.as_deref_mut() {
+                    come_back(&back, Log::Neighbour, plan, neighbour).await?;
+                }
+            }
             Step::Turn(villain) => cluster.turn(villain)?,
             Step::Convict(Villain { member, .. }) => match plan.mistake {
                 Some(Mistake::Lenient) => cluster.replace(member).await?,
@@ -331,24 +378,30 @@ async fn faults(sim: &Sim, plan: &Plan, chain: &Chain, cluster: &mut Cluster) ->
     Ok(())
 }
 
-async fn come_back(back: Vec<Crash>, plan: &Plan, chain: &Chain, cluster: &mut Cluster) -> Result<(), Stuck> {
-    let (validators, workers): (Vec<_>, Vec<_>) = back.into_iter().partition(|crash| crash.log == Log::Chain);
-    for crash in validators {
-        chain.start_one(crash.member).await?;
+/// A member's machine dies, or its disk is full.
+async fn break_down(crash: &Crash, cluster: &mut Cluster) {
+    match crash.back {
+        Return::FullDisk => cluster.fill(crash.member),
+        Return::TornDisk => cluster.tear(crash.member).await,
+        Return::Disk | Return::OldDisk | Return::Another => cluster.crash(crash.member).await,
     }
+}
+
+/// The workers of one cluster come back.
+async fn come_back(back: &[Crash], log: Log, plan: &Plan, cluster: &mut Cluster) -> Result<(), Stuck> {
     let mut again = vec![];
-    for Crash { member, back, .. } in workers {
+    for Crash { member, back, .. } in back.iter().filter(|crash| crash.log == log) {
         match back {
-            Return::Another => cluster.replace(member).await?,
+            Return::Another => cluster.replace(*member).await?,
             Return::OldDisk => {
-                cluster.roll_back(member);
-                again.push(member);
+                cluster.roll_back(*member);
+                again.push(*member);
             }
             Return::FullDisk => {
-                cluster.make_room(member).await;
-                again.push(member);
+                cluster.make_room(*member).await;
+                again.push(*member);
             }
-            Return::Disk | Return::TornDisk => again.push(member),
+            Return::Disk | Return::TornDisk => again.push(*member),
         }
     }
     if plan.mistake == Some(Mistake::LostEntry) {
@@ -364,15 +417,15 @@ async fn come_back(back: Vec<Crash>, plan: &Plan, chain: &Chain, cluster: &mut C
 /// Lets all come to rest after the faults: what is under way is finished, and all members move on.
 async fn settle(office: &Office, plan: &Plan, busy: &[Arc<AtomicBool>]) {
     let (sim, history) = (&office.sim, &office.history);
-    let before = [Log::Chain, Log::Cluster].map(|log| history.heights(log).0);
+    let logs = || Log::all(plan.neighbour).into_iter();
+    let before: Vec<u64> = logs().map(|log| history.heights(log).0).collect();
     history.add(sim.now_ms(), Event::Healed);
     sim.sleep_ms(plan.calm_ms).await;
     office.quiet.store(true, Ordering::SeqCst);
     history.add(sim.now_ms(), Event::Quiet);
     for _ in 0..2 * BOUND_MS / 250 {
-        let moved =
-            [Log::Chain, Log::Cluster].into_iter().zip(before).all(|(log, old)| history.heights(log).1 > old + 1);
-        if moved && busy.iter().all(|mark| !mark.load(Ordering::SeqCst)) && level(office) {
+        let moved = logs().zip(&before).all(|(log, old)| history.heights(log).1 > old + 1);
+        if moved && busy.iter().all(|mark| !mark.load(Ordering::SeqCst)) && level(office) && office.all_delivered() {
             return;
         }
         sim.sleep_ms(250).await;
@@ -396,10 +449,10 @@ fn level(office: &Office) -> bool {
 }
 
 /// Writes into the history what every member's state tells.
-fn compare(office: &Office, cluster: &Cluster) -> Result<(), Stuck> {
+fn compare<'a>(office: &'a Office, clusters: impl Iterator<Item = &'a Cluster> + Clone) -> Result<(), Stuck> {
     let now = office.sim.now_ms();
-    let owned = office.accounts.iter().chain(cluster.accounts()).map(Account::id);
-    let accounts: Vec<AccountId> = owned.chain([pot(CLUSTER)]).collect();
+    let owned = office.accounts.iter().chain(clusters.clone().flat_map(Cluster::accounts)).map(Account::id);
+    let accounts: Vec<AccountId> = owned.chain(clusters.map(|cluster| pot(cluster.served.id))).collect();
     let extrinsics = office.extrinsics.lock();
     for (node, member) in office.chain.all()?.iter().zip(0u32..) {
         let events = audit::audit(node, member, &accounts, &extrinsics)?;
@@ -409,7 +462,7 @@ fn compare(office: &Office, cluster: &Cluster) -> Result<(), Stuck> {
         tokens(office, replica, member)?;
         office.callbacks(replica, member);
     }
-    Ok(())
+    office.count_letters()
 }
 
 /// What one replica tells of the token.

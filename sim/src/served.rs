@@ -2,16 +2,17 @@
 
 use crate::{
     chain::{Stuck, stuck},
+    cluster::CLUSTER,
     copies::Released,
     lies,
-    plan::MEMBERS,
+    plan::{Log, MEMBERS},
 };
 use codec::DecodeAll;
 use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
 use phala_consensus::Sim;
 use phala_primitives::{
-    Block, EntryHeader, Finality, Hash, PublicKey,
+    Block, ClusterId, EntryHeader, Finality, Hash, PublicKey,
     misbehaviour::{Claim, Misbehaviour, WrongResult},
 };
 use phala_replica::Replica;
@@ -33,6 +34,8 @@ type Told = (PublicKey, Claim, [u8; 64]);
 /// What clients see of a cluster.
 #[derive(Default)]
 pub(crate) struct Served {
+    /// Its number.
+    pub(crate) id: ClusterId,
     replicas: Mutex<BTreeMap<usize, Arc<Replica>>>,
     members: Mutex<BTreeMap<u64, Vec<PublicKey>>>,
     /// The newest keys, for the reader.
@@ -56,6 +59,16 @@ pub(crate) struct Served {
 }
 
 impl Served {
+    /// A cluster that does not answer yet.
+    pub(crate) fn of(id: ClusterId) -> Self {
+        Self { id, ..Self::default() }
+    }
+
+    /// What its log is called.
+    pub(crate) fn log(&self) -> Log {
+        if self.id == CLUSTER { Log::Cluster } else { Log::Neighbour }
+    }
+
     /// A replica can be asked from now on.
     pub(crate) fn open(&self, member: usize, identity: PublicKey, replica: Arc<Replica>) {
         self.identities.lock().insert(member, identity);

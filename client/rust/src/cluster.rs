@@ -9,6 +9,7 @@
 
 use crate::{
     Account, Chain, Contract,
+    hedging::Hedging,
     link::{ANSWER, exchange, http, seal_for},
     roster::{Replica, Roster},
 };
@@ -137,6 +138,7 @@ pub struct Cluster {
     seals: Mutex<BTreeMap<PublicKey, Arc<Seal>>>,
     epochs: Mutex<BTreeMap<u64, Arc<Vec<PublicKey>>>>,
     preferred: AtomicUsize,
+    pub(crate) hedging: Hedging,
     /// Answers of late that others contradict.
     pub(crate) contradicted: Mutex<Vec<Answered>>,
     /// How many replicas have to agree on what contracts answer, and when the chain was asked.
@@ -162,6 +164,7 @@ impl Cluster {
             seals: Mutex::default(),
             epochs: Mutex::default(),
             preferred: AtomicUsize::new(usize::from(first)),
+            hedging: Hedging::default(),
             contradicted: Mutex::default(),
             audits: Mutex::default(),
             height: AtomicU64::new(height),
@@ -438,6 +441,7 @@ impl Cluster {
 
     /// Asks the replicas, the one that answered last first, until one gives an answer that verifies.
     pub(crate) async fn ask(&self, ask: Ask<'_>) -> Result<(AccountId, Answer), Coded> {
+        self.hedging.begun();
         self.ask_rounds(ask, None).await
     }
 
@@ -468,9 +472,9 @@ impl Cluster {
         Err(last)
     }
 
-    /// Asks one replica after the other: the next when one fails, or is silent for [`SILENCE`]. The first answer that
-    /// verifies wins, or an error that another replica would give, too; otherwise it is the last error. `None`: there
-    /// is nobody to ask.
+    /// Asks one replica after the other: the next when one fails, or is silent for [`SILENCE`] and [`Hedging`] allows it.
+    /// The first answer that verifies wins, or an error that another replica would give, too; otherwise it is the last
+    /// error. `None`: there is nobody to ask.
     async fn ask_all(
         &self,
         replicas: &[Replica],
@@ -487,30 +491,29 @@ impl Cluster {
         let first = self.preferred.load(Ordering::Relaxed);
         let mut order: Vec<_> = (0..replicas.len()).map(|step| first.wrapping_add(step) % replicas.len()).collect();
         order.sort_by_key(|index| asked.is_some() && replicas.get(*index).map(|replica| &replica.worker) == asked);
-        let mut next = order.into_iter().filter_map(|index| Some((index, replicas.get(index)?))).map(
-            |(index, replica)| async move {
-                (index, self.ask_replica(replica, ask).await.map(|answer| (replica.worker, answer)))
-            },
-        );
-        let mut asked: FuturesUnordered<_> = next.next().into_iter().collect();
-        let mut last = None;
-        while !asked.is_empty() {
-            match tokio::time::timeout(SILENCE, asked.next()).await {
-                Ok(Some((index, Ok(answer)))) => {
-                    self.preferred.store(index, Ordering::Relaxed);
-                    return Some(Ok(answer));
-                }
-                Ok(Some((_, Err(error)))) if !others_may_know(&error) => {
-                    return Some(Err(error));
-                }
-                Ok(Some((_, Err(error)))) => last = Some(Err(error)),
-                Ok(None) => {}
-                Err(_) if asked.len() >= at_once => continue,
-                Err(_) => {}
+        let mut next = order.into_iter().filter_map(|index| Some((index, replicas.get(index)?))).peekable();
+        let since = Instant::now();
+        let (mut silent, mut asked, mut last, mut one_more) = (vec![], FuturesUnordered::new(), None, true);
+        loop {
+            if one_more && let Some((index, replica)) = next.next() {
+                silent.push(replica.worker);
+                asked.push(async move { (index, replica.worker, self.ask_replica(replica, ask).await) });
             }
-            asked.extend(next.next());
+            one_more = match tokio::time::timeout(SILENCE, asked.next()).await {
+                Ok(Some((index, worker, Ok(answer)))) => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return Some(Ok((worker, answer)));
+                }
+                Ok(Some((_, _, Err(error)))) if !others_may_know(&error) => return Some(Err(error)),
+                Ok(Some((_, worker, Err(error)))) => {
+                    silent.retain(|one| *one != worker);
+                    last = Some(Err(error));
+                    true
+                }
+                Ok(None) => return last,
+                Err(_) => asked.len() < at_once && next.peek().is_some() && self.hedging.may(&silent, since),
+            };
         }
-        last
     }
 
     pub(crate) async fn ask_replica(&self, replica: &Replica, ask: Ask<'_>) -> Result<Answer, Coded> {
@@ -547,6 +550,7 @@ impl Cluster {
             _ => ANSWER,
         };
         let response = exchange(&self.http, replica, envelope, patience).await?;
+        self.hedging.heard(replica.worker, Instant::now());
         Ok((pending.open(&response)?, *pending.request_id()))
     }
 

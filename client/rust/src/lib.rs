@@ -39,6 +39,7 @@ mod contract;
 mod events;
 mod extrinsic;
 mod follow;
+mod hedging;
 mod keys;
 mod link;
 mod node;

@@ -125,17 +125,27 @@ impl Session {
         if self.only.is_some() {
             return Ok((worker, first.await?));
         }
-        let failed = match timeout(SILENCE, &mut first).await {
-            Ok(Ok(answer)) => return Ok((worker, answer)),
-            Ok(Err(error)) if !elsewhere(&error) => return Err(error),
-            Ok(Err(error)) => {
+        self.cluster.hedging.begun();
+        let answer = loop {
+            let answer = timeout(SILENCE, &mut first).await.ok();
+            if connection.heard_since(asked) {
+                self.cluster.hedging.heard(worker, Instant::now());
+            }
+            if answer.is_some() || self.cluster.hedging.may(&[worker], asked) {
+                break answer;
+            }
+        };
+        let failed = match answer {
+            Some(Ok(answer)) => return Ok((worker, answer)),
+            Some(Err(error)) if !elsewhere(&error) => return Err(error),
+            Some(Err(error)) => {
                 // It has lost the chain, and answers nothing until it finds it again.
                 if error.known() == Some(Code::StaleHead) {
                     connection.give_up();
                 }
                 Some(error)
             }
-            Err(_) => None,
+            None => None,
         };
         let others = pin!(self.cluster.ask_others(ask, &worker));
         if let Some(error) = failed {

@@ -13,7 +13,7 @@ use phala_primitives::{
     limits::MAX_INBOX,
     storage,
 };
-use phala_replica::{Replica, Ticket, bridge::MAX_TAKEN};
+use phala_replica::{Replica, Ticket};
 use std::{sync::Arc, time::Duration};
 
 /// How often it is looked whether there is something to carry.
@@ -140,23 +140,14 @@ impl Bridge {
 
     /// The chain's messages from a number on, as many as one command takes.
     async fn letters(&self, from: u64, until: u64) -> Result<Vec<Inbound>, Coded> {
-        let (mut messages, mut bytes) = (vec![], 0);
-        let parcels = self.replica.takes_parcels()?;
+        let mut batch = self.replica.batch(MAX_BYTES)?;
         for number in from..until {
             let letter: Option<Letter> = self.chain.read(&storage::letter(self.cluster, number)).await?;
-            let Some(Letter { message, .. }) = letter else { break };
-            bytes += message.encoded_size();
-            let late = matches!(message, Inbound::Parcel { .. }) && !parcels;
-            if late || (!messages.is_empty() && bytes > MAX_BYTES) {
-                break;
-            }
-            let last = message.is_call();
-            messages.push(message);
-            if last || messages.len() >= MAX_TAKEN {
+            if !letter.is_some_and(|letter| batch.push(letter.message)) {
                 break;
             }
         }
-        Ok(messages)
+        Ok(batch.messages)
     }
 
     /// Brings the chain what the cluster has for it.

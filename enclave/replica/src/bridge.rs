@@ -38,7 +38,7 @@ use phala_state::Snapshot;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Most messages of the chain that one command takes.
-pub const MAX_TAKEN: usize = 64;
+pub(crate) const MAX_TAKEN: usize = 64;
 /// Most messages to the chain that one command forgets.
 const MAX_FORGOTTEN: u64 = 256;
 /// Heights whose traffic is remembered: more than the state that an entry names may be behind.
@@ -55,6 +55,31 @@ pub struct Traffic {
     pub first: u64,
     /// What came in, less what went out: the sum of the ledger.
     pub total: Balance,
+}
+
+/// The next messages of the chain, as many as one command takes: it ends with a call, and holds no message of another
+/// contract while that could not go back.
+#[derive(Default)]
+pub struct Batch {
+    /// In their order.
+    pub messages: Vec<Inbound>,
+    bytes: usize,
+    max_bytes: usize,
+    parcels: bool,
+}
+
+impl Batch {
+    /// Takes the next message, if there is room for it. Returns whether there may be room for another.
+    pub fn push(&mut self, message: Inbound) -> bool {
+        self.bytes = self.bytes.saturating_add(message.encoded_size());
+        let late = matches!(message, Inbound::Parcel { .. }) && !self.parcels;
+        if late || (!self.messages.is_empty() && self.bytes > self.max_bytes) {
+            return false;
+        }
+        let last = message.is_call();
+        self.messages.push(message);
+        !last && self.messages.len() < MAX_TAKEN
+    }
 }
 
 /// Messages for the chain with all that it needs to believe them.
@@ -253,6 +278,11 @@ impl Replica {
     /// How far the traffic with the chain has got.
     pub fn traffic(&self) -> Traffic {
         *self.executor.traffic()
+    }
+
+    /// For the next messages of the chain, of at most so many bytes, or for one.
+    pub fn batch(&self, max_bytes: usize) -> Result<Batch, Coded> {
+        Ok(Batch { max_bytes, parcels: self.takes_parcels()?, ..Batch::default() })
     }
 
     /// Whether this member should do the next thing of this number now. Members take turns of `turn_ms`.

@@ -36,6 +36,11 @@ fn truth() -> History {
             at(95, Event::Called { member, number, times: u64::from(number == 0) });
         }
     }
+    for (log, sent, got) in [(Log::Cluster, 3, 2), (Log::Neighbour, 2, 3)] {
+        for member in 0..MEMBERS as u32 {
+            at(95, Event::Letters { log, member, sent, got, amiss: 0 });
+        }
+    }
     for (log, fee) in [(Log::Chain, 1), (Log::Cluster, 0)] {
         let outcome = if log == Log::Chain { Hash::ZERO } else { OUTCOME };
         at(15, Event::Sent { log, number: 0, from: 0, to: 1, amount: 30 });
@@ -88,6 +93,20 @@ fn a_callback_that_is_missing_or_ran_twice_is_found() {
         };
         assert_eq!(with(lie), [InvariantId::Callback], "{of} called {said} times");
     }
+}
+
+#[test]
+fn a_letter_that_is_lost_or_comes_twice_or_too_early_is_found() {
+    let lost = |event: &mut Event| match event {
+        Event::Letters { log: Log::Neighbour, member: 1, got, .. } => std::mem::replace(got, 2) == 3,
+        _ => false,
+    };
+    assert_eq!(with(lost), [InvariantId::Letter]);
+    let twice = |event: &mut Event| match event {
+        Event::Letters { log: Log::Cluster, member: 2, amiss, .. } => std::mem::replace(amiss, 1) == 0,
+        _ => false,
+    };
+    assert_eq!(with(twice), [InvariantId::Letter]);
 }
 
 #[test]
