@@ -119,6 +119,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         network: Network,
     },
+    /// Have a contract go to another cluster, as its deployer. It is read all the time; commands wait until it is there.
+    #[command(
+        after_help = "Examples:\n  phala move ADDRESS --to 1 --suri //Alice\n  phala move ADDRESS --call-off --suri //Alice      it stays where it is, if it is not yet there"
+    )]
+    Move(crate::commands::moves::Options),
     /// Have clients believe what a contract answers only if so many replicas agree, as its deployer. Meant for queries
     /// whose answer depends on the state alone: what is random or fetched differs from one to the other.
     #[command(after_help = "Example:\n  phala audit ADDRESS 2 --suri //Alice")]

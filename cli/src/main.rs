@@ -73,6 +73,7 @@ async fn run(command: Command, output: Output) -> Result<ExitCode> {
         Command::Testkit => commands::testkit::serve()?,
         Command::Deploy(options) => commands::contract::deploy(&options, output).await?,
         Command::Upgrade(options) => commands::upgrade::upgrade(&options, output).await?,
+        Command::Move(options) => commands::moves::run(&options, output).await?,
         Command::Audit { address, replicas, signer, network } => {
             commands::upgrade::audit(&address, replicas, &signer, &network, output).await?;
         }

@@ -232,6 +232,11 @@ impl Book {
             Event::Letters { log, member, sent, got, amiss } => {
                 self.letters.insert((log, member), [sent, got, amiss]);
             }
+            Event::Counted { log, acknowledged, counted } if acknowledged != counted => {
+                let detail = format!("{acknowledged} calls were done, and the contract in {log:?} counted {counted}");
+                self.violated(InvariantId::Once, detail);
+            }
+            Event::Counted { .. } => {}
             Event::Supply { log, member, total } => {
                 self.supplies.insert((log, member), total);
             }

@@ -79,6 +79,8 @@ pub(crate) struct Office {
     pub(crate) asked: Mutex<Vec<()>>,
     /// The contracts that write to each other, of this cluster and of the second.
     pub(crate) writers: Mutex<[AccountId; 2]>,
+    /// The contract that wanders between them, and how many calls of it were done.
+    pub(crate) nomad: Mutex<(AccountId, u64)>,
     pub(crate) quiet: AtomicBool,
 }
 

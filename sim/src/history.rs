@@ -180,6 +180,16 @@ pub enum Event {
         /// How many of those it got did not follow upon the one before.
         amiss: u64,
     },
+    /// What the contract that wanders between the clusters has counted, as a client was told, or as a member's state tells at
+    /// the end.
+    Counted {
+        /// The log of the cluster that it is in.
+        log: Log,
+        /// How many calls the client was told to be done, this one included.
+        acknowledged: u64,
+        /// How many the contract counted.
+        counted: u64,
+    },
     /// How much there is in all, by a member's own account of it.
     Supply {
         /// Which log's ledger.

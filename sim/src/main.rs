@@ -102,10 +102,11 @@ fn run_twice(seed: u64, plan: &Plan, once: bool) -> Report {
 /// Prints a report, and for a bad one what is wrong and the shortest plan that goes wrong the same way. Returns whether
 /// all is well.
 fn print(name: &str, plan: &Plan, report: &Report) -> bool {
-    let Report { seed, chain, cluster, transfers, commands, reads, by_reader, letters, digest, violations } = report;
+    let Report { seed, chain, cluster, transfers, commands, reads, by_reader, letters, moves, digest, violations } =
+        report;
     let verdict = if violations.is_empty() { "ok" } else { "VIOLATED" };
     println!(
-        "seed {seed} {name}: chain {chain}, cluster {cluster}, {transfers} transfers, {commands} commands, {reads} reads ({by_reader} by the reader), {letters} letters, {digest}, {verdict}"
+        "seed {seed} {name}: chain {chain}, cluster {cluster}, {transfers} transfers, {commands} commands, {reads} reads ({by_reader} by the reader), {letters} letters, {moves} moves, {digest}, {verdict}"
     );
     let Some(first) = violations.first() else { return true };
     for violation in violations.iter().take(SHOWN) {

@@ -64,6 +64,8 @@ pub struct Report {
     pub by_reader: usize,
     /// Letters that came, of those that contracts of two clusters wrote to each other.
     pub letters: u64,
+    /// How often a contract went from one cluster to the other.
+    pub moves: usize,
     /// Everything that happened, as one hash: the same seed and plan give the same.
     pub digest: String,
     /// Invariants that did not hold.
@@ -101,6 +103,7 @@ pub fn run(seed: u64, plan: &Plan) -> Report {
         commands: acknowledged(Log::Cluster),
         reads: seen.iter().filter(|(_, event)| matches!(event, Event::Read { .. })).count(),
         letters: letters(&seen),
+        moves: moves(&seen),
         by_reader: seen.iter().filter(|(_, event)| matches!(event, Event::Read { since_ms: 0, .. })).count(),
         digest: hex::encode(&digest.0[..16]),
         violations,
@@ -112,6 +115,14 @@ fn letters(seen: &[Seen]) -> u64 {
     seen.iter()
         .filter_map(|(_, event)| if let Event::Letters { member: 0, got, .. } = event { Some(got) } else { None })
         .sum()
+}
+
+/// How often the contract that wanders was first told to count in another cluster than before.
+fn moves(seen: &[Seen]) -> usize {
+    let places =
+        seen.iter().filter_map(|(_, event)| if let Event::Counted { log, .. } = event { Some(log) } else { None });
+    let places: Vec<_> = places.collect();
+    places.windows(2).filter(|pair| pair[0] != pair[1]).count()
 }
 
 /// The shortest plan that can be made of this one by leaving things out, under which the invariant still does not hold.
@@ -183,6 +194,7 @@ async fn scenario(sim: &Sim, seed: u64, plan: &Plan, history: &History) -> Resul
         errand: Mutex::default(),
         asked: Mutex::default(),
         writers: Mutex::default(),
+        nomad: Mutex::default(),
         quiet: AtomicBool::new(false),
     });
     deploy(&office).await?;
@@ -285,6 +297,7 @@ fn begin(office: &Arc<Office>) -> Vec<Arc<AtomicBool>> {
     tasks.push(office.clone().errands(0).boxed());
     if office.neighbour.is_some() {
         tasks.extend((0..2).map(|end| office.clone().write(end).boxed()));
+        tasks.extend([office.clone().count().boxed(), office.clone().wander().boxed()]);
     }
     let begun = tasks.into_iter().map(|task| {
         let mark = Arc::new(AtomicBool::new(true));
@@ -425,7 +438,12 @@ async fn settle(office: &Office, plan: &Plan, busy: &[Arc<AtomicBool>]) {
     history.add(sim.now_ms(), Event::Quiet);
     for _ in 0..2 * BOUND_MS / 250 {
         let moved = logs().zip(&before).all(|(log, old)| history.heights(log).1 > old + 1);
-        if moved && busy.iter().all(|mark| !mark.load(Ordering::SeqCst)) && level(office) && office.all_delivered() {
+        if moved
+            && busy.iter().all(|mark| !mark.load(Ordering::SeqCst))
+            && level(office)
+            && office.all_delivered()
+            && office.has_settled()
+        {
             return;
         }
         sim.sleep_ms(250).await;
@@ -462,7 +480,7 @@ fn compare<'a>(office: &'a Office, clusters: impl Iterator<Item = &'a Cluster> +
         tokens(office, replica, member)?;
         office.callbacks(replica, member);
     }
-    office.count_letters()
+    office.take_stock()
 }
 
 /// What one replica tells of the token.

@@ -15,6 +15,12 @@
 //! receiving cluster can read: it is sealed to the key that this cluster had the chain publish ([`Order::Mailbox`]). The
 //! chain sees to it that a cluster speaks for contracts that are placed in it only, and moves the money along. What
 //! cannot be delivered, or fails there, goes back in the same way ([`Order::SendBack`], [`Inbound::SentBack`]).
+//!
+//! **A contract moves** to another cluster in steps that the chain orders: the one cluster lets it rest and packs it
+//! ([`Inbound::Leave`], [`Order::Package`]); the other gets all of it ([`Inbound::Arrive`], [`Order::Arrived`]), upon
+//! which the chain gives it its new place; the one lets go of it ([`Inbound::Left`], [`Order::LetGo`]), and it works again
+//! ([`Inbound::Begin`]). It is read in the one until it lets go, and in the other from its arrival on; nowhere in between
+//! can it change, so both tell the same. Until its arrival the move can be called off ([`Inbound::CalledOff`]).
 
 use crate::{AccountId, Balance, ClusterId, Hash, blake2_256};
 use codec::{Decode, DecodeWithMemTracking, Encode, MaxEncodedLen};
@@ -121,6 +127,52 @@ pub enum Inbound {
         /// The event's fields in SCALE.
         data: Vec<u8>,
     },
+    /// A contract of the cluster is to go to another one: it rests from now on, and is packed. See [`Package`].
+    #[codec(index = 6)]
+    Leave {
+        /// The contract.
+        contract: AccountId,
+        /// Which of its moves this is.
+        number: u32,
+        /// The cluster that it goes to.
+        to: ClusterId,
+        /// The key to which what is for that cluster is sealed.
+        mailbox: [u8; 32],
+    },
+    /// A contract is to come from another cluster.
+    #[codec(index = 7)]
+    Arrive {
+        /// Where from.
+        from: ClusterId,
+        /// What is known of it.
+        package: Package,
+    },
+    /// The other cluster has all of a contract that was to leave: it is that cluster's from now on.
+    #[codec(index = 8)]
+    Left {
+        /// The contract.
+        contract: AccountId,
+        /// Which of its moves this is.
+        number: u32,
+    },
+    /// The other cluster has let go of a contract that came: it works here from now on.
+    #[codec(index = 9)]
+    Begin {
+        /// The contract.
+        contract: AccountId,
+        /// Which of its moves this is.
+        number: u32,
+        /// What it owned there.
+        amount: Balance,
+    },
+    /// A contract stays where it was, and works there again. Both clusters are told.
+    #[codec(index = 10)]
+    CalledOff {
+        /// The contract.
+        contract: AccountId,
+        /// Which of its moves this was.
+        number: u32,
+    },
 }
 
 impl Inbound {
@@ -137,7 +189,12 @@ impl Inbound {
             }
             Self::Call { from, value, .. } => (from, *value),
             Self::Parcel { from, parcel, .. } => (from, parcel.value),
-            Self::Event { contract, .. } => (contract, 0),
+            Self::Begin { contract, amount, .. } => (contract, *amount),
+            Self::Event { contract, .. }
+            | Self::Leave { contract, .. }
+            | Self::Left { contract, .. }
+            | Self::CalledOff { contract, .. } => (contract, 0),
+            Self::Arrive { package, .. } => (&package.contract, 0),
         }
     }
 }
@@ -152,6 +209,18 @@ pub struct Parcel {
     /// Money that goes along.
     pub value: Balance,
     /// Selector and arguments, padded and sealed: at most `MAX_SEALED` bytes.
+    pub sealed: Vec<u8>,
+}
+
+/// A contract on its way to another cluster, as everyone can see it. What it consists of, the members of that cluster
+/// fetch from those of the one that it leaves; what is sealed here tells them how, and what it has to be.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, DecodeWithMemTracking, TypeInfo)]
+pub struct Package {
+    /// The contract.
+    pub contract: AccountId,
+    /// Which of its moves this is.
+    pub number: u32,
+    /// Sealed to the cluster that it is for: at most `MAX_SEALED` bytes.
     pub sealed: Vec<u8>,
 }
 
@@ -170,6 +239,11 @@ pub enum Undelivered {
     Failed,
     /// It was delivered; this is what the receiver paid its sender, who could not reach it there.
     Change,
+    /// The contract is on its way to another cluster, or has gone there.
+    Moving {
+        /// Which contract.
+        contract: AccountId,
+    },
 }
 
 /// A message into a cluster as the chain stores it.
@@ -237,15 +311,32 @@ pub enum Order {
         /// X25519.
         key: [u8; 32],
     },
+    /// Tell the other cluster of a contract that leaves for it.
+    #[codec(index = 5)]
+    Package(Package),
+    /// All of a contract that was to come is here: it is this cluster's from now on.
+    #[codec(index = 6)]
+    Arrived {
+        /// Which of the contract's moves this is.
+        number: u32,
+    },
+    /// Tell the other cluster that a contract that left works there from now on, and bring it what the contract owned.
+    #[codec(index = 7)]
+    LetGo {
+        /// Which of the contract's moves this is.
+        number: u32,
+        /// How much. It has left the cluster's ledger.
+        amount: Balance,
+    },
 }
 
 impl Order {
     /// Money that leaves the cluster with it.
     pub fn money(&self) -> Balance {
         match self {
-            Self::Withdraw { amount, .. } | Self::SendBack { amount, .. } => *amount,
+            Self::Withdraw { amount, .. } | Self::SendBack { amount, .. } | Self::LetGo { amount, .. } => *amount,
             Self::Parcel(parcel) => parcel.value,
-            Self::Dispatch { .. } | Self::Mailbox { .. } => 0,
+            Self::Dispatch { .. } | Self::Mailbox { .. } | Self::Package(_) | Self::Arrived { .. } => 0,
         }
     }
 }

@@ -92,6 +92,8 @@ codes! {
     2054 TooManyHooks "the contract has as many hooks as it may" => "Close one: a single hook serves all paths below its own.";
     2055 BadHookAnswer "the contract's answer to the HTTP request is no HTTP response" => "Let the message return `pink::HookResponse` with a status of 200 to 599.";
     2060 OldVersion "the contract runs this version of its code already, or a newer one" => "Nothing: an older upgrade never takes a newer one back.";
+    2061 ContractMoving "the contract is on its way to another cluster and is only read until it is there" => "Send it again in a while; clients of this project wait by themselves.";
+    2062 ContractMoved "the contract is in another cluster" => "Ask the chain where it is: clients of this project do so by themselves.";
     3001 NoQuorum "the cluster did not decide in time; the command may still be executed" => "Ask for the command's outcome by its id, or send the same command again: it executes at most once.";
     3002 NotReady "the replica is not ready" => "/readyz says what it waits for.";
     3003 StorageFailed "the replica cannot write to its disk" => "Free space or mend the disk; the other replicas go on.";

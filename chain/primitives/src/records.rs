@@ -194,12 +194,26 @@ pub struct ContractRecord {
     pub upgradable: bool,
     /// How many replicas have to agree on the answer to a query before clients believe it; 1: no other is asked.
     pub audit: u32,
+    /// How often it was to move to another cluster.
+    pub moves: u32,
+    /// The cluster that it is moving to, if it is.
+    pub moving: Option<ClusterId>,
 }
 
 impl ContractRecord {
     /// A contract with the code that it is created with.
     pub fn new(cluster: ClusterId, code_hash: Hash, deployer: AccountId, upgradable: bool) -> Self {
-        Self { cluster, code_hash, deployer, present_code: code_hash, version: 0, upgradable, audit: 1 }
+        Self {
+            cluster,
+            code_hash,
+            deployer,
+            present_code: code_hash,
+            version: 0,
+            upgradable,
+            audit: 1,
+            moves: 0,
+            moving: None,
+        }
     }
 }
 

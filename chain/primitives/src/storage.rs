@@ -85,6 +85,12 @@ pub fn contract(address: &AccountId) -> Vec<u8> {
     map("Clusters", "Contracts", address)
 }
 
+/// `Clusters::Leaving`: of a contract that has a new place, the cluster that has not let go of it yet, and the number of
+/// the move, as `(ClusterId, u32)`.
+pub fn leaving(address: &AccountId) -> Vec<u8> {
+    map("Clusters", "Leaving", address)
+}
+
 /// `Clusters::Policies`: a [`crate::policy::ClusterPolicy`].
 pub fn policy(cluster: ClusterId) -> Vec<u8> {
     map("Clusters", "Policies", &cluster)

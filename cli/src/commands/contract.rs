@@ -224,8 +224,7 @@ pub(crate) async fn send(options: &Call, output: Output) -> Result<ExitCode> {
     let bar = output.spinner("waiting for the cluster");
     let size = data.len();
     let progress = |there: usize| bar.set_message(format!("sending: {} of {} KiB", there >> 10, size >> 10));
-    let cluster = contract.cluster();
-    let executed = cluster.call_with(contract.address(), data.clone(), value, options.gas, progress).await;
+    let executed = contract.pay_with(data.clone(), value, options.gas, progress).await;
     bar.finish_and_clear();
     let executed = executed?;
     let returned = match executed.outcome.result.clone() {
@@ -236,7 +235,7 @@ pub(crate) async fn send(options: &Call, output: Output) -> Result<ExitCode> {
     let place =
         format!("entry {}, gas {}, receipt verified", executed.receipt.header.height, executed.outcome.gas_used);
     output.say(output.paint(Tone::Dim, &place));
-    let anchored = anchored(options.anchor, contract.cluster().anchor_command(&executed.receipt), output).await?;
+    let anchored = anchored(options.anchor, contract.home().anchor_command(&executed.receipt), output).await?;
     let receipt = options.receipt.then(|| receipt_json(&executed, anchored.as_ref()));
     Ok(show(&decoded, returned.reverted(), receipt, output))
 }

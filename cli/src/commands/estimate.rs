@@ -20,7 +20,7 @@ use std::{process::ExitCode, sync::Arc};
 pub(crate) async fn run(options: &Call, output: Output) -> Result<ExitCode> {
     let value = parse_pha(&options.value)?;
     let Ready { abi, contract, data } = prepare(options).await?;
-    let tried = contract.cluster().rehearse(contract.address(), None, data.clone(), value, options.gas).await?;
+    let tried = contract.home().rehearse(contract.address(), None, data.clone(), value, options.gas).await?;
     say(&tried, Some(&abi), output);
     let gas = tried.outcome.gas_used;
     output.say(output.paint(Tone::Dim, &format!("gas {gas} of {}; nothing was sent", options.gas)));
@@ -66,7 +66,7 @@ pub(crate) async fn explain(contract: &Contract, data: Vec<u8>, value: Balance, 
     if !matches!(error.known(), Some(Code::OutOfGas | Code::Trapped)) {
         return error;
     }
-    let tried = contract.cluster().rehearse(contract.address(), None, data, value, MAX_COMMAND_GAS).await;
+    let tried = contract.home().rehearse(contract.address(), None, data, value, MAX_COMMAND_GAS).await;
     let Ok(tried) = tried else { return error };
     if error.known() == Some(Code::Trapped) {
         say(&tried, None, output);

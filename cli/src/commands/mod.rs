@@ -12,6 +12,7 @@ pub(crate) mod doctor;
 pub(crate) mod estimate;
 pub(crate) mod logs;
 pub(crate) mod money;
+pub(crate) mod moves;
 pub(crate) mod parts;
 pub(crate) mod test;
 pub(crate) mod testkit;

@@ -111,6 +111,7 @@ pub(crate) async fn show(address: &str, network: &Network, output: Output) -> Re
         "address": address.to_string(), "cluster": record.cluster, "deployer": record.deployer.to_string(),
         "code_hash": record.present_code.to_string(), "first_code_hash": record.code_hash.to_string(),
         "version": record.version, "upgradable": record.upgradable, "audit": record.audit,
+        "moving_to": record.moving,
     });
     let audit = match record.audit {
         0 | 1 => "the replica that is asked is believed".into(),
@@ -120,9 +121,13 @@ pub(crate) async fn show(address: &str, network: &Network, output: Output) -> Re
         true => output.paint(Tone::Warn, "yes, by the deployer, until `phala freeze`"),
         false => output.paint(Tone::Good, "no"),
     };
+    let cluster = match record.moving {
+        Some(to) => format!("{}, {}", record.cluster, output.paint(Tone::Warn, &format!("on its way to {to}"))),
+        None => record.cluster.to_string(),
+    };
     let text = format!(
-        "address     {address}\ncluster     {}\ndeployer    {}\ncode        {}\nversion     {}\nupgradable  {may_change}\nqueries     {audit}",
-        record.cluster, record.deployer, record.present_code, record.version
+        "address     {address}\ncluster     {cluster}\ndeployer    {}\ncode        {}\nversion     {}\nupgradable  {may_change}\nqueries     {audit}",
+        record.deployer, record.present_code, record.version
     );
     output.data(&json, text);
     Ok(())

@@ -133,6 +133,11 @@ impl Call {
         Self::new(CLUSTERS, 31, address)
     }
 
+    /// Has a contract that the caller deployed go to another cluster, or, with none, stay where it is after all.
+    pub fn move_contract(address: &AccountId, to: Option<ClusterId>) -> Self {
+        Self::new(CLUSTERS, 33, (address, to))
+    }
+
     /// Moves money into a cluster, to an account or contract there.
     pub fn deposit(cluster: ClusterId, to: &AccountId, amount: Balance) -> Self {
         Self::new(CLUSTERS, 10, (cluster, to, amount))

@@ -260,6 +260,17 @@ impl Chain {
         self.contract(address).await?.ok_or_else(|| Coded::new(Code::NoContract, address.to_string()))
     }
 
+    /// The key to which what other clusters send to this one is sealed, once it has published one.
+    pub async fn mailbox(&self, cluster: ClusterId) -> Result<Option<PublicKey>, Coded> {
+        self.read(&storage::mailbox(cluster)).await
+    }
+
+    /// The cluster that has not let go yet of a contract which has a new place.
+    pub async fn leaving(&self, address: &AccountId) -> Result<Option<ClusterId>, Coded> {
+        let leaving: Option<(ClusterId, u32)> = self.read(&storage::leaving(address)).await?;
+        Ok(leaving.map(|(cluster, _)| cluster))
+    }
+
     /// The record of a code.
     pub async fn code(&self, hash: &Hash) -> Result<Option<CodeRecord>, Coded> {
         self.read(&storage::code(hash)).await

@@ -181,6 +181,11 @@ impl Cluster {
         &self.chain
     }
 
+    /// With which it is asked.
+    pub(crate) fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
+    }
+
     /// The account for which it is asked.
     pub fn account(&self) -> AccountId {
         self.credentials.certificate().body.account

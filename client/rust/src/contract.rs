@@ -4,11 +4,15 @@ use crate::{
     Account, Call, Chain, Cluster,
     cluster::{Answered, Executed},
 };
+use parking_lot::Mutex;
 use phala_primitives::{
     AccountId, Balance, Code, Coded, Hash, blake2_256, limits::MAX_CODE, records::contract_address,
 };
 use phala_session::Credentials;
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// How a contract is deployed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,16 +32,22 @@ impl From<u64> for Terms {
     }
 }
 
-/// One contract, reached through its cluster.
+/// How long a call waits for a contract that moves to another cluster, and how often it is tried again.
+const MOVE: Duration = Duration::from_secs(180);
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// One contract, reached through its cluster. When it moves to another, it is asked there.
 #[derive(Clone, Debug)]
 pub struct Contract {
     cluster: Arc<Cluster>,
     address: AccountId,
+    /// Where it has gone.
+    moved: Arc<Mutex<Option<Arc<Cluster>>>>,
 }
 
 impl Contract {
     pub(crate) fn new(cluster: Arc<Cluster>, address: AccountId) -> Self {
-        Self { cluster, address }
+        Self { cluster, address, moved: Arc::default() }
     }
 
     /// Finds a contract by its address.
@@ -45,7 +55,7 @@ impl Contract {
     /// Errors: `NoContract` if the chain has none.
     pub async fn find(chain: Arc<Chain>, address: AccountId, credentials: Arc<Credentials>) -> Result<Self, Coded> {
         let record = chain.placed(&address).await?;
-        Ok(Self { cluster: Cluster::connect(chain, record.cluster, credentials).await?, address })
+        Ok(Self::new(Cluster::connect(chain, record.cluster, credentials).await?, address))
     }
 
     /// Its address.
@@ -53,14 +63,41 @@ impl Contract {
         self.address
     }
 
-    /// The cluster that runs it.
+    /// The cluster that it was found in.
     pub fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
     }
 
+    /// The cluster that runs it now, as far as this client has noticed.
+    pub fn home(&self) -> Arc<Cluster> {
+        self.moved.lock().as_ref().unwrap_or(&self.cluster).clone()
+    }
+
+    /// Goes after a contract that a cluster says has gone. Whether the chain says so, too, by now.
+    async fn go_after(&self, from: &Cluster) -> Result<bool, Coded> {
+        let record = from.chain().placed(&self.address).await?;
+        if record.cluster == from.id() {
+            return Ok(false);
+        }
+        let to = Cluster::connect(from.chain().clone(), record.cluster, from.credentials().clone()).await?;
+        *self.moved.lock() = Some(to);
+        Ok(true)
+    }
+
     /// Asks it; `data` is selector and arguments.
     pub async fn query(&self, data: Vec<u8>) -> Result<Answered, Coded> {
-        self.cluster.query(self.address, data).await
+        let begun = Instant::now();
+        loop {
+            let home = self.home();
+            match home.query(self.address, data.clone()).await {
+                Err(error) if error.known() == Some(Code::ContractMoved) && begun.elapsed() < MOVE => {
+                    if !self.go_after(&home).await? {
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// Calls it with the right to change its state, and waits for the outcome.
@@ -68,11 +105,36 @@ impl Contract {
         self.pay(data, 0, gas_limit).await
     }
 
-    /// Calls it with money of the account in the cluster, which comes back if the call fails.
+    /// Calls it with money of the account in the cluster, which comes back if the call fails. While the contract moves to
+    /// another cluster, waits for up to three minutes; the money is that of the account in the cluster that calls it.
     ///
-    /// Errors in the outcome, besides the contract's: `TooLittle`.
+    /// Errors in the outcome, besides the contract's: `TooLittle`, `ContractMoving`.
     pub async fn pay(&self, data: Vec<u8>, value: Balance, gas_limit: u64) -> Result<Executed, Coded> {
-        self.cluster.call_with(self.address, data, value, gas_limit, |_| {}).await
+        self.pay_with(data, value, gas_limit, |_| {}).await
+    }
+
+    /// The same; `progress` is told how many bytes of a large input are there, see [`Cluster::call_with`].
+    pub async fn pay_with(
+        &self,
+        data: Vec<u8>,
+        value: Balance,
+        gas_limit: u64,
+        progress: impl Fn(usize),
+    ) -> Result<Executed, Coded> {
+        let begun = Instant::now();
+        loop {
+            let home = self.home();
+            let executed = home.call_with(self.address, data.clone(), value, gas_limit, &progress).await?;
+            // What was refused has done nothing, so a new command may be sent.
+            let refused = executed.outcome.result.as_ref().err().and_then(Coded::known);
+            let moves = matches!(refused, Some(Code::ContractMoving | Code::ContractMoved));
+            if !moves || begun.elapsed() >= MOVE {
+                return Ok(executed);
+            }
+            if refused == Some(Code::ContractMoving) || !self.go_after(&home).await? {
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
     }
 
     /// Deploys a contract: what the chain lacks of code and contract in one extrinsic by `account`, the code to the

@@ -130,6 +130,10 @@ fn calls_are_those_of_the_runtime() {
             Call::upgrade_contract(&bob, &hash),
             RuntimeCall::Clusters(pallet_clusters::Call::upgrade_contract { address: bob, code_hash: hash }),
         ),
+        (
+            Call::move_contract(&bob, Some(6)),
+            RuntimeCall::Clusters(pallet_clusters::Call::move_contract { address: bob, to: Some(6) }),
+        ),
         (Call::freeze_contract(&bob), RuntimeCall::Clusters(pallet_clusters::Call::freeze_contract { address: bob })),
         (
             Call::deposit(6, &bob, PHA),

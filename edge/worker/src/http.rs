@@ -24,7 +24,7 @@ use crate::{
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{Query, State, WebSocketUpgrade, ws},
+    extract::{Path, Query, State, WebSocketUpgrade, ws},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{any, get, post},
@@ -35,7 +35,7 @@ use futures::{
     stream::{SplitSink, SplitStream},
 };
 use phala_primitives::{
-    Code, Coded,
+    AccountId, Code, Coded,
     limits::{MAX_MESSAGE, MAX_SESSION_REQUEST},
 };
 use phala_replica::Answer;
@@ -74,6 +74,7 @@ pub(crate) fn router(status: Arc<Status>) -> Router {
         .route("/v1/session", get(session))
         .route("/v1/entries", get(entries))
         .route("/v1/copy", post(copy))
+        .route("/v1/parts/{contract}/{number}/{index}", get(part))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -371,6 +372,21 @@ async fn copy(State(status): State<Arc<Status>>, question: Bytes) -> Response {
         }
         Ok(Err(error)) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
         Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
+/// Gives a member of another cluster a part of a contract that goes there. Only such a member can read it.
+async fn part(
+    State(status): State<Arc<Status>>,
+    Path((contract, number, index)): Path<(String, u32, u32)>,
+) -> Response {
+    let Some(service) = status.service() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    let Ok(contract) = contract.parse::<AccountId>() else { return StatusCode::BAD_REQUEST.into_response() };
+    let Ok(_turn) = status.copying.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    let replica = service.replica().clone();
+    match blocking(move || replica.part_of(&contract, number, index)).await {
+        Ok(bytes) => octets(bytes).into_response(),
+        Err(error) => (StatusCode::GONE, error.to_string()).into_response(),
     }
 }
 

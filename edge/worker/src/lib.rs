@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod app;
+mod arrivals;
 mod barrier;
 mod blame;
 mod bridge;

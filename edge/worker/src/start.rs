@@ -2,6 +2,7 @@
 
 use crate::{
     app::LogApp,
+    arrivals,
     blame::Blame,
     bridge::{self, Bridge},
     copies::{self, Files, Sources},
@@ -176,6 +177,7 @@ impl Start {
             known: Mutex::default(),
         };
         let _carrying = AbortOnDrop(tokio::spawn(bridge::carry(bridge)));
+        let _fetching = AbortOnDrop(tokio::spawn(arrivals::fetch(chain.clone(), opened.replica.clone())));
         let (service, ticking) = self.service(chain, keys, opened, Some(log));
         let policy = follow_policy(chain.clone(), self.cluster, service.clone());
         let _following_policy = AbortOnDrop(tokio::spawn(policy));

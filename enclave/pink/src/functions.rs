@@ -2,7 +2,7 @@
 
 use crate::{
     Cache, CacheOp, Callback, Effect, Hook, Outside, Parts,
-    keys::{self, Secret},
+    keys::{self, Secrets},
     types::{
         HttpError, HttpRequest, HttpResult, MAX_HOOK_GAS, MAX_HOOK_PATH, MAX_HTTP_HEADERS, MAX_HTTP_REQUESTS,
         MAX_HTTP_TIMEOUT_MS, MAX_LOG, MAX_REQUEST, MAX_TAG, MessageError, SigType, StorageQuotaExceeded, WithdrawError,
@@ -45,8 +45,7 @@ mod gas {
 
 /// The extension of a worker's engine.
 pub struct Pink {
-    /// The cluster's key for contracts.
-    root: Secret,
+    secrets: Secrets,
     worker: PublicKey,
     outside: Arc<dyn Outside>,
     cache: Arc<Cache>,
@@ -55,11 +54,12 @@ pub struct Pink {
 impl Pink {
     /// An extension for the contracts of a cluster, whose key for contracts is `root`.
     pub fn new(root: [u8; 32], worker: PublicKey, outside: Arc<dyn Outside>, cache: Arc<Cache>) -> Self {
-        Self { root: Zeroizing::new(root), worker, outside, cache }
+        Self { secrets: Secrets::new(root), worker, outside, cache }
     }
 
-    fn secret(&self, contract: &AccountId) -> Secret {
-        keys::contract_secret(&self.root, contract)
+    /// The secret of the contract that calls, which it keeps wherever it goes.
+    fn secret(&self, scope: &mut dyn Scope) -> Result<Zeroizing<[u8; 32]>, Refusal> {
+        Ok(scope.secret()?.unwrap_or_else(|| self.secrets.of(&scope.contract())))
     }
 }
 
@@ -187,7 +187,7 @@ impl Pink {
 
     fn derive(&self, salt: &[u8], scope: &mut dyn Scope) -> Result<Reply, Refusal> {
         scope.charge(gas::DERIVE)?;
-        now(&*keys::sr25519_key(&self.secret(&scope.contract()), salt))
+        now(&*keys::sr25519_key(&self.secret(scope)?, salt))
     }
 
     fn cache(&self, function: u32, input: &[u8], scope: &mut dyn Scope) -> Result<Reply, Refusal> {
@@ -247,7 +247,8 @@ impl Pink {
         if scope.is_command() {
             let (block, number) = (scope.block(), scope.number());
             let place = (block.height, block.index, number);
-            return now(&keys::random(&self.secret(&scope.contract()), place, length));
+            // Of this cluster: elsewhere there is an entry of the same height.
+            return now(&keys::random(&self.secrets.of(&scope.contract()), place, length));
         }
         let mut bytes = vec![0; usize::from(length)];
         self.outside.random(&mut bytes);
@@ -271,10 +272,11 @@ fn perhaps(effect: &Effect, scope: &mut dyn Scope) -> Result<(), Refusal> {
     }
 }
 
-/// A name for a request or timer that no other in this cluster has.
+/// A name for a request or timer that no other has, in this cluster or one that its contract came from.
 fn name(scope: &mut dyn Scope) -> u64 {
-    let (block, number) = (scope.block(), scope.number());
-    let hash = blake2_256(&("phala/job/v1", block.height, block.index, number).encode()).0;
+    let (block, contract, number) = (scope.block(), scope.contract(), scope.number());
+    let place = (block.time_ms, block.height, block.index, number);
+    let hash = blake2_256(&("phala/job/v2", contract, place).encode()).0;
     let [a, b, c, d, e, f, g, h, ..] = hash;
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }

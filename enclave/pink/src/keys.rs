@@ -27,9 +27,20 @@ fn derive(from: &[u8; 32], info: &[u8]) -> Secret {
     key
 }
 
-/// The secret of a contract, from the cluster's key for contracts.
-pub(crate) fn contract_secret(root: &[u8; 32], contract: &AccountId) -> Secret {
-    derive(root, &("phala/contract-secret/v1", contract).encode())
+/// Secrets of the contracts that began in a cluster.
+#[derive(Clone)]
+pub struct Secrets(Secret);
+
+impl Secrets {
+    /// From the cluster's key for contracts.
+    pub fn new(root: [u8; 32]) -> Self {
+        Self(Zeroizing::new(root))
+    }
+
+    /// The secret of a contract.
+    pub fn of(&self, contract: &AccountId) -> Zeroizing<[u8; 32]> {
+        derive(&self.0, &("phala/contract-secret/v1", contract).encode())
+    }
 }
 
 /// The sr25519 key of a contract and salt, as its 64 bytes.

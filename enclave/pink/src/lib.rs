@@ -36,6 +36,7 @@ mod types;
 pub use cache::{Cache, CacheLimits};
 pub use effect::{CacheOp, Callback, Effect, Hook};
 pub use functions::Pink;
+pub use keys::Secrets;
 pub use map::{MapError, MapResult, Parts, Results, outcome, returned};
 pub use outside::Outside;
 pub use table::{Answer, FUNCTIONS, Function};

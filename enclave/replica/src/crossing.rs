@@ -3,6 +3,7 @@
 use crate::{
     bridge::MAX_TAKEN,
     execute::{Executor, Stop, done, full, refused},
+    layout::ROUTES,
     logs,
     money::after_withdrawal,
     parcels,
@@ -50,12 +51,19 @@ impl Executor {
             layer.credit(to, amount)?;
             amounts = amounts.saturating_add(amount);
             if let Inbound::SentBack { to, number, why, .. } = message {
+                if let Undelivered::Moving { contract } = why {
+                    // Where it is now, the chain is asked for the next message.
+                    layer.set(&ROUTES, contract.as_ref().to_vec(), None);
+                }
                 let (level, text) = parcels::news(*number, *why);
                 logs::line(layer, to, block, level, text)?;
             }
         }
         traffic.took(layer, inbox, amounts);
         *self.traffic() = traffic;
+        for message in messages {
+            self.moves(layer, block, message)?;
+        }
         let mut gas = MESSAGE_GAS.saturating_mul(messages.len() as u64);
         let text = |why: &Coded, from: &AccountId| format!("message {number} of the chain, by {from}, failed: {why}");
         match last {
@@ -124,6 +132,9 @@ impl Executor {
                     }
                     Err(error) if error.known() == Some(Code::NoContract) => {
                         (outcome.gas_used, Undelivered::NoContract)
+                    }
+                    Err(error) if matches!(error.known(), Some(Code::ContractMoving | Code::ContractMoved)) => {
+                        (outcome.gas_used, Undelivered::Moving { contract: parcel.contract })
                     }
                     _ => (outcome.gas_used, Undelivered::Failed),
                 }

@@ -15,14 +15,16 @@
 //!    contract runs, and the code must be here; from now on the contract runs it, on the state that it has;
 //! 7. `Inbox`, `Withdraw`, `Acknowledge`: traffic with the chain, see [`crate::crossing`];
 //! 8. `Policy`: what the chain says that contracts may use counts from the next command on, if it is newer;
-//!    `Route`, `Mailbox`: the way of messages to other clusters, see [`crate::parcels`];
+//!    `Route`, `Mailbox`: the way of messages to other clusters, see [`crate::parcels`]; `Import`: a part of a contract
+//!    that comes from one, see [`crate::arrivals`];
 //! 9. `Barrier`: nothing;
 //! 10. the outcome is stored. If it is an error, or the contract reverted, nothing else is;
 //! 11. once the timers and commands so far have used [`MAX_ENTRY_GAS`], the rest is left alone, as if the entry did not
 //!     hold it: it waits in the pools to be ordered again.
 //!
 //! Then, whether or not there were commands: at most two batches of outcomes that are older than commands may live are
-//! removed, at most [`SWEEP`] values of contracts that ended, and some parts of a code that never came whole.
+//! removed, at most [`SWEEP`] values of contracts that ended, and some parts of a code that never came whole; and some of
+//! a contract that leaves is packed, see [`crate::departures`].
 //!
 //! A new contract whose address once belonged to one that ended has a storage space of its own.
 
@@ -41,7 +43,7 @@ use codec::{DecodeAll, Encode};
 use parking_lot::{Mutex, MutexGuard};
 use phala_keys::Mailbox;
 use phala_light::LightClient;
-use phala_pink::{CacheOp, Callback, Effect, HookRequest, HttpError, HttpResult};
+use phala_pink::{CacheOp, Callback, Effect, HookRequest, HttpError, HttpResult, Secrets};
 use phala_primitives::{
     AccountId, ClusterId, ClusterPolicy, Code, Coded, EntryHeader, Fact, Hash, PublicKey, blake2_256,
     limits::{MAX_COMMAND_LIFE_MS, MAX_ENTRY_COMMANDS, MAX_ENTRY_GAS},
@@ -153,6 +155,8 @@ pub(crate) struct Executor {
     traffic: Mutex<Traffic>,
     /// What seals and opens messages between contracts.
     pub(crate) post: Post,
+    /// From which the secrets of contracts are made that began here.
+    pub(crate) secrets: Secrets,
 }
 
 impl Executor {
@@ -162,10 +166,19 @@ impl Executor {
         validators: Vec<PublicKey>,
         engine: Engine,
         (jobs, traffic): (Jobs, Traffic),
-        mailbox: Mailbox,
+        (mailbox, secrets): (Mailbox, Secrets),
     ) -> Self {
         let post = Post::new(genesis, cluster, mailbox);
-        Self { cluster, engine, genesis, validators, jobs: Mutex::new(jobs), traffic: Mutex::new(traffic), post }
+        Self {
+            cluster,
+            engine,
+            genesis,
+            validators,
+            jobs: Mutex::new(jobs),
+            traffic: Mutex::new(traffic),
+            post,
+            secrets,
+        }
     }
 
     /// Traffic with the chain.
@@ -215,6 +228,7 @@ impl Executor {
         }
         forget(layer, header.time_ms)?;
         upload::sweep(layer, header.time_ms)?;
+        self.pack(layer, header.height)?;
         let removals = sweep(layer)?;
         Ok(Effects { changes: layer.take(), removals, done, cache: layer.take_cache(), reached })
     }
@@ -256,6 +270,9 @@ impl Executor {
             Action::Barrier => Ok(done(0)),
             Action::Route { contract, place, mailbox } => self.route(layer, block, contract, place, mailbox.as_ref()),
             Action::Mailbox => self.open_mailbox(layer),
+            Action::Import { contract, number, index, bytes, path } => {
+                self.import(layer, (*contract, *number), *index, (bytes, path))
+            }
             Action::UploadPart { code_hash, part, bytes, proof } => {
                 self.upload_part(layer, block, code_hash, (*part, bytes), (proof, command.gas_limit))
             }
@@ -299,6 +316,7 @@ impl Executor {
     /// Brings a contract an HTTP request; what it returns is the outcome.
     fn hook(&self, layer: &Arc<Layer>, block: BlockInfo, contract: AccountId, request: &[u8]) -> Result<Outcome, Stop> {
         let read = HookRequest::decode_all(&mut &*request).map_err(|_| refused(Code::Malformed, "an HTTP request"))?;
+        self.expect_works(layer, &contract)?;
         let hooks = hooks::of(layer, &contract)?;
         let hook = hooks::find(&hooks, &read.path).ok_or_else(|| refused(Code::NoHook, ""))?;
         let outcome = self.on_behalf(layer, block, contract, (hook.selector, hook.gas), request)?;
@@ -328,7 +346,7 @@ impl Executor {
         (selector, gas_limit): ([u8; 4], u64),
         arguments: &[u8],
     ) -> Result<Option<Outcome>, Coded> {
-        let Some(record) = layer.contract(&contract)?.filter(|record| record.code.is_some()) else { return Ok(None) };
+        let Some(record) = layer.contract(&contract)?.filter(Contract::works) else { return Ok(None) };
         let invocation = Invocation {
             mode: Mode::Command { gas_limit },
             entry: Entry::Call,
@@ -390,7 +408,7 @@ impl Executor {
                     let message = Message { from: contract, to, input, value };
                     self.post.post(layer, &mut self.traffic(), block, message)?;
                 }
-                Effect::LogReader { who, allowed } => logs::set_reader(layer, &contract, who.as_ref(), allowed),
+                Effect::LogReader { who, allowed } => logs::set_reader(layer, &contract, who.as_ref(), allowed)?,
                 Effect::OpenHook(hook) => hooks::open(layer, &contract, hook)?,
                 Effect::CloseHook { path } => hooks::close(layer, &contract, &path)?,
                 job => jobs.take(layer, contract, job, block.time_ms),
@@ -506,7 +524,7 @@ impl Executor {
     }
 
     /// Checks a code and keeps it.
-    fn store(&self, layer: &Layer, hash: Hash, code: &[u8], gas_used: u64) -> Result<Outcome, Stop> {
+    pub(crate) fn store(&self, layer: &Layer, hash: Hash, code: &[u8], gas_used: u64) -> Result<Outcome, Stop> {
         match self.engine.validate(code) {
             Ok(_) => layer.set(&CODE, hash.as_ref().to_vec(), Some(code.to_vec())),
             Err(error) if error.code() == Code::Internal => {
@@ -541,7 +559,8 @@ impl Executor {
         if record.present_code != *code_hash {
             return Err(refused(Code::BadProof, "the chain decided on other code"));
         }
-        let present = layer.contract(contract)?.filter(|present| present.code.is_some());
+        self.expect_works(layer, contract)?;
+        let present = layer.contract(contract)?.filter(Contract::works);
         let present = present.ok_or_else(|| refused(Code::NoContract, contract.to_string()))?;
         if record.version <= present.version {
             let detail = format!("version {} where {} runs", record.version, present.version);
@@ -582,6 +601,7 @@ impl Executor {
         let Mode::Command { gas_limit } = invocation.mode else {
             return Err(Stop::Fault(Coded::new(Code::Internal, "an entry holds commands only")));
         };
+        self.expect_works(layer, &contract)?;
         let failed = |failure: Failure| match failure.is_fault() {
             true => Err(Stop::Fault(failure.coded())),
             false => Ok(Outcome { result: Err(failure.coded()), gas_used: failure.gas_used }),
@@ -644,9 +664,10 @@ fn apply(layer: &Layer, execution: &Execution, account: &AccountId) -> Result<()
             Some(contract) if contract.code.is_some() => Contract { code, ..contract },
             // The version stays: what the chain decided for the one before is not for this one.
             Some(Contract { generation, version, .. }) => {
-                Contract { code, generation: generation.saturating_add(1), owner: *account, version }
+                let generation = generation.saturating_add(1);
+                Contract { generation, version, ..Contract::new(code, *account) }
             }
-            None => Contract { code, generation: 0, owner: *account, version: 0 },
+            None => Contract::new(code, *account),
         };
         layer.set_contract(address, contract);
     }
@@ -660,14 +681,20 @@ fn apply(layer: &Layer, execution: &Execution, account: &AccountId) -> Result<()
     for address in &execution.terminated {
         // One that was made and ended within the command was never stored.
         let Some(contract) = layer.contract(address)? else { continue };
-        push(layer, &ENDED, &contract.space(address))?;
+        end_space(layer, &contract.space(address))?;
+        end_space(layer, &contract.readers(address))?;
         layer.set_contract(address, Contract { code: None, ..contract });
     }
     Ok(())
 }
 
-fn lost(what: &str) -> Coded {
+pub(crate) fn lost(what: &str) -> Coded {
     Coded::new(Code::Internal, format!("the state has lost {what}"))
+}
+
+/// Has a space emptied, in time.
+pub(crate) fn end_space(layer: &Layer, space: &Space) -> Result<(), Coded> {
+    push(layer, &ENDED, space)
 }
 
 /// Appends to a queue in the state.

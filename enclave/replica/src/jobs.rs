@@ -323,6 +323,29 @@ impl Jobs {
         }
     }
 
+    /// Takes out all that waits of a contract.
+    pub(crate) fn pack(&mut self, layer: &Layer, contract: &AccountId) -> (Vec<Wanted>, Vec<Timer>) {
+        let Some(Own { requests, timers }) = self.contracts.remove(contract) else { return Default::default() };
+        let requests = requests.into_iter().filter_map(|id| self.answered(layer, id));
+        let requests = requests.map(|wanted| (*wanted).clone()).collect();
+        (requests, timers.into_iter().filter_map(|id| self.remove_timer(layer, id)).collect())
+    }
+
+    /// Puts a request of a contract back that was taken out. Whoever performed it before, nobody was told.
+    pub(crate) fn unpack_request(&mut self, layer: &Layer, wanted: Wanted, now_ms: u64) {
+        let wanted = Wanted { asked_ms: now_ms, ..wanted };
+        layer.write(&REQUESTS, &wanted.id.to_be_bytes(), &wanted);
+        self.keep_request(wanted);
+    }
+
+    /// Puts a timer back that was taken out. One with a period leaves out the calls that it missed.
+    pub(crate) fn unpack_timer(&mut self, layer: &Layer, timer: Timer, now_ms: u64) {
+        let due_ms = if timer.period_ms > 0 { timer.next_ms(now_ms) } else { timer.due_ms };
+        let timer = Timer { due_ms, late: false, ..timer };
+        layer.write(&TIMERS, &timer.id.to_be_bytes(), &timer);
+        self.keep_timer(timer);
+    }
+
     /// Forgets all of a contract that has ended.
     pub(crate) fn end(&mut self, layer: &Layer, contract: &AccountId) {
         let Some(Own { requests, timers }) = self.contracts.remove(contract) else { return };

@@ -23,8 +23,6 @@ pub(crate) static BATCHES: LazyLock<Space> = LazyLock::new(|| space("batches"));
 pub(crate) static ENDED: LazyLock<Space> = LazyLock::new(|| space("ended"));
 /// [`LogState`](crate::logs::LogState) by contract; the records lie in a space of each contract's own.
 pub(crate) static LOGS: LazyLock<Space> = LazyLock::new(|| space("logs"));
-/// Who besides the owner may read a contract's log.
-pub(crate) static LOG_READERS: LazyLock<Space> = LazyLock::new(|| space("log-readers"));
 /// [`Wanted`](crate::jobs::Wanted) by its id.
 pub(crate) static REQUESTS: LazyLock<Space> = LazyLock::new(|| space("requests"));
 /// [`Timer`](crate::jobs::Timer) by its id.
@@ -45,6 +43,13 @@ pub(crate) static PARCELS_WAITING: LazyLock<Space> = LazyLock::new(|| space("par
 pub(crate) static ROUTES: LazyLock<Space> = LazyLock::new(|| space("routes"));
 /// Keys to which parcels are sealed, by cluster; the own one, once the chain was told.
 pub(crate) static MAILBOXES: LazyLock<Space> = LazyLock::new(|| space("mailboxes"));
+/// Contracts that leave for other clusters, and those that come: all [`Departure`](crate::departures::Departure)s and all
+/// [`Arrival`](crate::arrivals::Arrival)s, each under the empty key.
+pub(crate) static DEPARTURES: LazyLock<Space> = LazyLock::new(|| space("departures"));
+/// See [`DEPARTURES`].
+pub(crate) static ARRIVALS: LazyLock<Space> = LazyLock::new(|| space("arrivals"));
+/// Secrets of contracts that have come from another cluster, by address.
+pub(crate) static SECRETS: LazyLock<Space> = LazyLock::new(|| space("secrets"));
 /// The cluster's policy, under the empty key.
 pub(crate) static POLICY: LazyLock<Space> = LazyLock::new(|| space("policy"));
 /// Codes that come in parts: all [`Upload`](crate::upload::Upload)s, under the empty key.
@@ -73,9 +78,39 @@ pub(crate) struct Contract {
     pub(crate) owner: AccountId,
     /// Which of the versions that the chain decided it runs, or ran last.
     pub(crate) version: u32,
+    /// Whether it works here.
+    pub(crate) standing: Standing,
+    /// Whether it came from another cluster, with a secret of its own.
+    pub(crate) foreign: bool,
+}
+
+/// How a contract stands in a cluster that has all of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub(crate) enum Standing {
+    /// It does what it is commanded.
+    Works,
+    /// It is about to go to another cluster, and is only read.
+    Leaves,
+    /// It came from another cluster, which has not let go of it, and is only read.
+    Waits,
 }
 
 impl Contract {
+    /// A contract that works, where none was before.
+    pub(crate) fn new(code: Option<Hash>, owner: AccountId) -> Self {
+        Self { code, generation: 0, owner, version: 0, standing: Standing::Works, foreign: false }
+    }
+
+    /// Whether it can be commanded.
+    pub(crate) fn works(&self) -> bool {
+        self.code.is_some() && self.standing == Standing::Works
+    }
+
+    /// Where it is said who besides its owner may read its log.
+    pub(crate) fn readers(&self, address: &AccountId) -> Space {
+        blake2_256(&("phala/space/v1/log-readers", address, self.generation).encode()).0
+    }
+
     /// Where its storage lies. A contract that is made anew where one ended sees nothing of the old one's.
     pub(crate) fn space(&self, address: &AccountId) -> Space {
         blake2_256(&("phala/space/v1/contract", address, self.generation).encode()).0

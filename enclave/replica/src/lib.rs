@@ -38,12 +38,14 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod arrivals;
 mod block;
 pub mod bridge;
 mod check;
 mod cipher;
 mod copies;
 mod crossing;
+mod departures;
 mod entry;
 pub mod execute;
 pub mod hooks;
@@ -65,6 +67,7 @@ mod trail;
 mod upload;
 mod world;
 
+pub use arrivals::Coming;
 pub use copies::{Answer, LONGEST_MS, Newcomer, Offer};
 pub use journal::{EntryLog, MemoryLog};
 pub use pool::{MAX_POOL_BYTES, MAX_POOL_COMMANDS, MAX_POOL_PER_ACCOUNT, MAX_POOL_PER_HOOK};

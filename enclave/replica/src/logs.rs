@@ -3,7 +3,7 @@
 
 use crate::{
     Replica,
-    layout::{CONTRACTS, Contract, LOG_READERS, LOGS, read, state_error},
+    layout::{CONTRACTS, Contract, LOGS, Standing, read, state_error},
     world::Layer,
 };
 use codec::{Decode, Encode};
@@ -29,7 +29,7 @@ const DEBUG: u8 = 4;
 const MAX_DEBUG: usize = 16 << 10;
 
 /// Numbers of a contract's log: the first record that is there, the next, and the bytes of all; and its events so far.
-#[derive(Clone, Copy, Default, Encode, Decode)]
+#[derive(Clone, Copy, Default, Debug, Encode, Decode)]
 pub(crate) struct LogState {
     first: u64,
     next: u64,
@@ -44,12 +44,9 @@ struct Kept {
     record: LogRecord,
 }
 
-fn space(contract: &AccountId) -> Space {
+/// Where a contract's records lie, by number.
+pub(crate) fn space(contract: &AccountId) -> Space {
     blake2_256(&("phala/space/v1/log", contract).encode()).0
-}
-
-fn reader(contract: &AccountId, who: Option<&AccountId>) -> Vec<u8> {
-    (contract, who).encode()
 }
 
 /// Takes over what an execution said. `contract` is the one that was called.
@@ -88,12 +85,31 @@ pub(crate) fn line(
 }
 
 /// Opens or closes a contract's log to an account or, if `who` is `None`, everyone.
-pub(crate) fn set_reader(layer: &Layer, contract: &AccountId, who: Option<&AccountId>, allowed: bool) {
-    layer.set(&LOG_READERS, reader(contract, who), allowed.then(Vec::new));
+pub(crate) fn set_reader(
+    layer: &Layer,
+    contract: &AccountId,
+    who: Option<&AccountId>,
+    allowed: bool,
+) -> Result<(), Coded> {
+    if let Some(record) = layer.contract(contract)? {
+        layer.set(&record.readers(contract), who.encode(), allowed.then(Vec::new));
+    }
+    Ok(())
 }
 
-/// Appends a record and forgets the oldest beyond the limits.
+/// Forgets all that a contract said.
+pub(crate) fn end(layer: &Layer, contract: &AccountId) -> Result<(), Coded> {
+    let Some(log) = layer.read::<LogState>(&LOGS, contract.as_ref())? else { return Ok(()) };
+    (log.first..log.next).for_each(|number| layer.set(&space(contract), number.to_be_bytes().to_vec(), None));
+    layer.set(&LOGS, contract.as_ref().to_vec(), None);
+    Ok(())
+}
+
+/// Appends a record and forgets the oldest beyond the limits. A contract that leaves is as it was.
 fn append(layer: &Layer, contract: &AccountId, block: BlockInfo, said: Said) -> Result<(), Coded> {
+    if layer.contract(contract)?.is_some_and(|record| record.standing == Standing::Leaves) {
+        return Ok(());
+    }
     let space = space(contract);
     let mut log: LogState = layer.read(&LOGS, contract.as_ref())?.unwrap_or_default();
     let record = LogRecord { number: log.next, height: block.height, time_ms: block.time_ms, said };
@@ -122,8 +138,8 @@ impl Replica {
         let snapshot = self.state.snapshot();
         let missing = || Coded::new(Code::NoContract, contract.to_string());
         let record: Contract = read(&snapshot, &CONTRACTS, contract.as_ref())?.ok_or_else(missing)?;
-        let allowed = |who| {
-            let found = snapshot.contains(&LOG_READERS, &reader(contract, who));
+        let allowed = |who: Option<&AccountId>| {
+            let found = snapshot.contains(&record.readers(contract), &who.encode());
             found.map_err(|error| state_error(&error))
         };
         if record.owner == *account || allowed(Some(account))? || allowed(None)? {

@@ -101,6 +101,7 @@ pub(crate) fn news(number: u64, why: Undelivered) -> (u8, String) {
         Undelivered::Money => "the money could not be moved",
         Undelivered::NoContract => "there is no such contract",
         Undelivered::Failed => "the contract failed or refused",
+        Undelivered::Moving { .. } => "the contract is moving to another cluster",
     };
     (logs::ERROR, format!("message {number} was not delivered: {why}"))
 }
@@ -149,6 +150,25 @@ impl Post {
         queue.next = queue.next.saturating_add(1);
         layer.write(&QUEUES, &of(&message.from), &queue);
         Ok(())
+    }
+
+    /// Takes back the messages of a contract for which no way was known, with their money, in their order.
+    pub(crate) fn unpost(&self, layer: &Layer, traffic: &mut Traffic, from: &AccountId) -> Result<Vec<Message>, Coded> {
+        let (mut queue, mut messages) = (queue(layer, from)?, vec![]);
+        while queue.first < queue.next {
+            let message = take(layer, from, &mut queue)?;
+            traffic.stay(layer, from, message.value)?;
+            layer.credit(from, message.value)?;
+            messages.push(message);
+        }
+        if !messages.is_empty() {
+            let mut waiting = waiting(layer)?;
+            waiting.heads.retain(|(of, _)| of != from);
+            waiting.messages = waiting.messages.saturating_sub(messages.len() as u64);
+            layer.write(&PARCELS_WAITING, &[], &waiting);
+            layer.write(&QUEUES, &of(from), &queue);
+        }
+        Ok(messages)
     }
 
     /// Seals a message and sends it off.
@@ -271,6 +291,31 @@ impl Post {
         input: &[u8],
     ) -> Result<Vec<u8>, Coded> {
         self.mailbox.seal(key, &self.name(self.cluster, number, from, parcel), input)
+    }
+
+    /// Seals what another cluster is to know of a contract that leaves for it.
+    pub(crate) fn seal_package(
+        &self,
+        key: &PublicKey,
+        to: ClusterId,
+        contract: (&AccountId, u32),
+        manifest: &[u8],
+    ) -> Result<Vec<u8>, Coded> {
+        self.mailbox.seal(key, &self.package_name(self.cluster, to, contract), manifest)
+    }
+
+    /// Opens what this cluster is to know of a contract that comes.
+    pub(crate) fn open_package(
+        &self,
+        from: ClusterId,
+        contract: (&AccountId, u32),
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, Coded> {
+        self.mailbox.open(&self.package_name(from, self.cluster, contract), sealed)
+    }
+
+    fn package_name(&self, from: ClusterId, to: ClusterId, (contract, number): (&AccountId, u32)) -> Vec<u8> {
+        ("phala/package/v1", self.genesis, from, to, contract, number).encode()
     }
 
     /// What is in a parcel for this cluster.

@@ -70,7 +70,7 @@ impl Replica {
         }
         let snapshot = self.kept.find(query.root, || self.state.snapshot(), now_ms);
         let snapshot = snapshot.ok_or_else(|| Coded::new(Code::WrongState, format!("of height {}", query.height)))?;
-        let world = Arc::new(Layer::new(snapshot));
+        let world = Arc::new(Layer::for_queries(snapshot));
         let most = world.policy()?.query_ms;
         let part = Part {
             account: query.account,

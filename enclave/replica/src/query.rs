@@ -4,6 +4,7 @@ use crate::{
     Replica, Ticket,
     block::open_block,
     check::Key,
+    departures::gone,
     execute::Ordered,
     layout::{Done, Note, OUTCOMES, read, state_error},
     world::Layer,
@@ -25,7 +26,7 @@ impl Replica {
     /// thread for as long as the contract runs.
     ///
     /// Errors: `NotReady` if the replica is in no epoch, has stopped, or is below the height that the query asks for
-    /// (see [`Replica::reached`]); `StaleState` if its state is older than the query allows; otherwise those of the contract.
+    /// (see [`Replica::reached`]); `StaleState` if its state is older than the query allows; `ContractMoved`; otherwise those of the contract.
     pub fn query(
         &self,
         account: AccountId,
@@ -80,7 +81,8 @@ impl Replica {
             let detail = format!("{} ms old, {most} ms are allowed", now_ms.saturating_sub(time_ms));
             return Err(Coded::new(Code::StaleState, detail));
         }
-        let world = Arc::new(Layer::new(snapshot));
+        let world = Arc::new(Layer::for_queries(snapshot));
+        gone(&world, &query.contract)?;
         let invocation = Invocation {
             mode: Mode::Query { ticks: self.ticks(world.policy()?.query_ms) },
             entry: Entry::Call,

@@ -9,7 +9,7 @@
 
 use crate::{
     Replica,
-    execute::{reply_gas, reply_too_dear},
+    execute::{Stop, reply_gas, reply_too_dear},
     layout::{CODE, Note},
     logs,
     world::Layer,
@@ -61,6 +61,15 @@ impl Replica {
             block: BlockInfo { height: height.saturating_add(1), time_ms, index: NOWHERE },
             cluster: self.entries.cluster,
         };
+        if let Err(stop) = self.executor.expect_works(&layer, &rehearsal.contract) {
+            return match stop {
+                Stop::Refused(error) => {
+                    let outcome = Outcome { result: Err(error), gas_used: 0 };
+                    Ok(Answer::Rehearsed(Rehearsed { outcome, said: vec![], height }))
+                }
+                Stop::Fault(error) => Err(error),
+            };
+        }
         let (outcome, events, effects, debug) = match self.engine.execute(layer, invocation) {
             Ok(done) => {
                 let gas_used = done.gas_used.saturating_add(reply_gas(&done.data));

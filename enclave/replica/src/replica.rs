@@ -26,7 +26,7 @@ use futures::{channel::oneshot, future::BoxFuture};
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use phala_keys::ClusterKeys;
-use phala_pink::Cache;
+use phala_pink::{Cache, Secrets};
 use phala_primitives::{
     AccountId, AccountSignature, Block, ClusterId, Code, Coded, EntryHeader, Executed, Finality, Hash, Position,
     PublicKey, Shape, Verdict, blake2_256, limits::MAX_ENTRY, records::Seal,
@@ -157,7 +157,7 @@ impl Replica {
         let values = keys.epochs().filter_map(|epoch| Some((epoch, *keys.state_value(epoch)?.expose())));
         let state_keys = StateKeys::new(*keys.state_path().expose(), *keys.state_commit().expose(), values);
         let state = State::open(state, state_keys).map_err(|error| state_error(&error))?;
-        let mailbox = keys.mailbox();
+        let (mailbox, secrets) = (keys.mailbox(), Secrets::new(*keys.contracts().expose()));
         let cipher = Arc::new(LogCipher::new(cluster, &keys)?);
         let snapshot = state.snapshot();
         let jobs = Jobs::load(&snapshot, Note::read(snapshot.note())?.time_ms)?;
@@ -174,7 +174,7 @@ impl Replica {
             entries: Entries { cluster, cipher, checker: Checker::new(genesis, cluster, certificates) },
             epoch: RwLock::default(),
             credentials: Mutex::default(),
-            executor: Executor::new(genesis, cluster, validators, engine.clone(), (jobs, traffic), mailbox),
+            executor: Executor::new(genesis, cluster, validators, engine.clone(), (jobs, traffic), (mailbox, secrets)),
             memory,
             engine,
             cache,
@@ -561,6 +561,9 @@ impl Replica {
         }
         self.copies.lock().executed(header, finality, || self.state.snapshot())?;
         self.memory.vouch(header, finality);
+        if self.is_packing(&self.state.snapshot())? {
+            self.urge();
+        }
         self.answer(&Final::new(header, finality, &decoded.commands, root), &effects.done, effects.reached);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The state as contracts see it: a snapshot, and what the entry under way has changed so far.
 
 use crate::{
-    layout::{CODE, CONTRACTS, Contract, LOGS, POLICY, decode, state_error},
+    layout::{CODE, CONTRACTS, Contract, LOGS, POLICY, SECRETS, decode, state_error},
     logs::LogState,
 };
 use codec::{Decode, Encode};
@@ -11,9 +11,12 @@ use phala_primitives::{AccountId, Balance, ClusterPolicy, Coded, Hash};
 use phala_state::{Changes, Snapshot, Space};
 use phala_vm::{Limits, World, WorldError};
 use std::collections::BTreeMap;
+use zeroize::Zeroizing;
 
 /// A snapshot with changes on top. The changes grow between executions only.
 pub(crate) struct Layer {
+    /// Whether it is for queries: they see contracts that only stand here, too.
+    reads: bool,
     base: Snapshot,
     changes: RwLock<Changes>,
     /// Contracts that were looked up.
@@ -25,9 +28,19 @@ pub(crate) struct Layer {
 }
 
 impl Layer {
+    /// For commands.
     pub(crate) fn new(base: Snapshot) -> Self {
+        Self::of(base, false)
+    }
+
+    /// For queries.
+    pub(crate) fn for_queries(base: Snapshot) -> Self {
+        Self::of(base, true)
+    }
+
+    fn of(base: Snapshot, reads: bool) -> Self {
         let (changes, contracts) = (RwLock::default(), RwLock::default());
-        Self { base, changes, contracts, policy: RwLock::default(), cache: RwLock::default() }
+        Self { reads, base, changes, contracts, policy: RwLock::default(), cache: RwLock::default() }
     }
 
     pub(crate) fn base(&self) -> &Snapshot {
@@ -128,7 +141,8 @@ impl World for Layer {
     }
 
     fn code_hash(&self, contract: &AccountId) -> Result<Option<Hash>, WorldError> {
-        Ok(self.contract(contract).map_err(failed)?.and_then(|contract| contract.code))
+        let found = self.contract(contract).map_err(failed)?;
+        Ok(found.filter(|found| self.reads || found.works()).and_then(|found| found.code))
     }
 
     fn balance(&self, account: &AccountId) -> Result<Balance, WorldError> {
@@ -145,6 +159,13 @@ impl World for Layer {
 
     fn root(&self) -> Option<Hash> {
         Some(self.base.applied().root)
+    }
+
+    fn secret(&self, contract: &AccountId) -> Result<Option<Zeroizing<[u8; 32]>>, WorldError> {
+        if !self.contract(contract).map_err(failed)?.is_some_and(|found| found.foreign) {
+            return Ok(None);
+        }
+        Ok(self.read(&SECRETS, contract.as_ref()).map_err(failed)?.map(Zeroizing::new))
     }
 
     fn limits(&self) -> Result<Limits, WorldError> {

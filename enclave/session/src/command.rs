@@ -145,6 +145,20 @@ pub enum Action {
         /// The last part.
         last: Vec<u8>,
     },
+    /// Brings a part of a contract that comes from another cluster. Only members of the cluster may.
+    #[codec(index = 24)]
+    Import {
+        /// The contract.
+        contract: AccountId,
+        /// Which of its moves this is.
+        number: u32,
+        /// Number of the part, from 0.
+        index: u32,
+        /// The part.
+        bytes: Vec<u8>,
+        /// Its proof: hashes from the part up to the root that the other cluster has vouched for.
+        path: Vec<Hash>,
+    },
     /// Gives a contract the code that the chain names for it. Anyone may bring it: the deployer decided on the chain.
     #[codec(index = 7)]
     Upgrade {
@@ -175,6 +189,7 @@ impl Action {
             | Self::Barrier
             | Self::Route { .. }
             | Self::Mailbox
+            | Self::Import { .. }
             | Self::UploadPart { .. }
             | Self::InputPart { .. } => None,
         }
@@ -191,6 +206,7 @@ impl Action {
                 | Self::Barrier
                 | Self::Route { .. }
                 | Self::Mailbox
+                | Self::Import { .. }
         )
     }
 }
@@ -211,6 +227,9 @@ impl fmt::Debug for Action {
             Self::Barrier => f.write_str("Barrier"),
             Self::Route { contract, .. } => write!(f, "Route {{ {contract} }}"),
             Self::Mailbox => f.write_str("Mailbox"),
+            Self::Import { contract, index, bytes, .. } => {
+                write!(f, "Import {{ {contract}, {index}, {} bytes }}", bytes.len())
+            }
             Self::UploadPart { code_hash, part, bytes, .. } => {
                 write!(f, "UploadPart {{ {code_hash}, {part}, {} bytes }}", bytes.len())
             }

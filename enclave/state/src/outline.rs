@@ -165,13 +165,13 @@ pub(crate) fn paths_of(piece: u16) -> (Path, Path) {
     (path(first, 0), path(first | ((1 << (16 - BITS)) - 1), 255))
 }
 
-/// A value as it lies in a state.
+/// A value of a state. Where it lies follows from its space and key.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Item {
     /// Its space.
     pub space: Space,
-    /// Its path.
-    pub path: Path,
+    /// Its key.
+    pub key: Vec<u8>,
     /// The value.
     pub value: Vec<u8>,
 }

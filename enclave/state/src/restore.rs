@@ -5,7 +5,7 @@
 //! is no state, and [`State::open`] refuses it.
 
 use crate::{
-    Applied, Durability, Item, Outline, State, StateError, StateKeys,
+    Applied, Durability, Item, Outline, Path, State, StateError, StateKeys,
     store::{Meta, Write, altered},
 };
 use phala_primitives::Hash;
@@ -43,19 +43,23 @@ impl Restore {
         let (keys, now) = (self.state.keys(), self.state.snapshot());
         let (mut writes, mut size) = (vec![], 0u64);
         for (piece, items) in pieces {
-            let leaf = |item: &Item| (item.path, keys.commitment(&item.space, &item.path, &item.value));
-            let leaves: Vec<_> = items.iter().map(leaf).collect();
+            let leaf = |write: &Write<'_>| {
+                let value = write.value.map_or(&[][..], |(_, value)| value);
+                (write.path, keys.commitment(&write.space, &write.path, value))
+            };
+            let put: Vec<_> = items.iter().map(|item| item.write(keys)).collect();
+            let leaves: Vec<_> = put.iter().map(leaf).collect();
             if !self.outline.admits(*piece, &leaves) {
                 return Err(altered("a piece of a state is not the one of its outline"));
             }
-            let kept = |old: &Item| items.binary_search_by(|new| new.path.cmp(&old.path)).is_ok();
-            let gone = now.piece(*piece)?.into_iter().filter(|old| !kept(old));
-            writes.extend(gone.map(|old| Write::remove(old.space, old.path)));
-            writes.extend(items.iter().map(|item| Write {
-                space: item.space,
-                path: item.path,
-                value: Some(&item.value),
-            }));
+            let kept = |path: &Path| put.binary_search_by(|new| new.path.cmp(path)).is_ok();
+            for old in now.piece(*piece)? {
+                let path = keys.path(&old.space, &old.key);
+                if !kept(&path) {
+                    writes.push(Write::remove(old.space, path));
+                }
+            }
+            writes.extend(put);
             size += items.iter().map(|item| item.value.len() as u64).sum::<u64>();
         }
         let unsynced = self.unsynced.fetch_add(size, Ordering::Relaxed).saturating_add(size);

@@ -14,6 +14,7 @@ use phala_primitives::{Code, Hash};
 use redb::{Database, ReadOnlyTable, ReadableDatabase, StorageBackend, TableDefinition};
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -30,8 +31,10 @@ pub type Changes = BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>;
 /// Memory for pages of the database.
 const CACHE: usize = 24 << 20;
 /// Changes when what is stored does.
-const FORMAT: u32 = 4;
-/// Space and value by path.
+const FORMAT: u32 = 5;
+/// Format of files without key epochs.
+const WITHOUT_EPOCHS: u32 = 3;
+/// [`Row`] by path.
 const VALUES: TableDefinition<'static, [u8; 32], &'static [u8]> = TableDefinition::new("values");
 const NODES: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("nodes");
 const META: TableDefinition<'static, (), &'static [u8]> = TableDefinition::new("meta");
@@ -163,15 +166,34 @@ pub struct Commit {
     pub durability: Durability,
 }
 
-/// One value that changed, as it lies in a state.
+/// One value that changed.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
-pub struct Change {
-    /// Its space.
-    pub space: Space,
-    /// Its path.
-    pub path: Path,
-    /// What it is now; `None` if it is gone.
-    pub value: Option<Vec<u8>>,
+pub enum Change {
+    /// It is there now.
+    Set(Item),
+    /// It is gone.
+    Remove {
+        /// Its space.
+        space: Space,
+        /// Its path.
+        path: Path,
+    },
+}
+
+impl Change {
+    fn write(&self, keys: &StateKeys) -> Write<'_> {
+        match self {
+            Self::Set(item) => item.write(keys),
+            Self::Remove { space, path } => Write::remove(*space, *path),
+        }
+    }
+}
+
+impl Item {
+    /// What puts it there.
+    pub(crate) fn write(&self, keys: &StateKeys) -> Write<'_> {
+        Write::of(keys, &self.space, &self.key, Some(&self.value))
+    }
 }
 
 #[derive(Clone, Encode, Decode)]
@@ -200,19 +222,48 @@ impl Meta {
 pub(crate) struct Write<'a> {
     pub(crate) space: Space,
     pub(crate) path: Path,
-    /// `None` removes it.
-    pub(crate) value: Option<&'a [u8]>,
+    /// Its key and itself; `None` removes it.
+    pub(crate) value: Option<(&'a [u8], &'a [u8])>,
 }
 
-impl Write<'_> {
+impl<'a> Write<'a> {
+    fn of(keys: &StateKeys, space: &Space, key: &'a [u8], value: Option<&'a [u8]>) -> Self {
+        Self { space: *space, path: keys.path(space, key), value: value.map(|value| (key, value)) }
+    }
+
     pub(crate) fn remove(space: Space, path: Path) -> Self {
         Self { space, path, value: None }
     }
 }
 
-/// Takes a row of the values apart.
-fn space_and_value(row: &[u8]) -> Result<(&Space, &[u8]), StateError> {
-    row.split_first_chunk().ok_or_else(|| altered("a value is cut"))
+/// A row of the values: space, length of the key (u16, little endian), key, value. The key is there for whoever goes
+/// through a space, such as to take it to another cluster, where its paths are others.
+struct Row<'a> {
+    space: &'a Space,
+    key: &'a [u8],
+    value: &'a [u8],
+}
+
+impl<'a> Row<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, StateError> {
+        let parts = || {
+            let (space, rest) = bytes.split_first_chunk()?;
+            let (length, rest) = rest.split_first_chunk()?;
+            let (key, value) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+            Some(Self { space, key, value })
+        };
+        parts().ok_or_else(|| altered("a value is cut"))
+    }
+
+    fn write(&self, row: &mut Vec<u8>) -> Result<(), StateError> {
+        let length = u16::try_from(self.key.len()).map_err(|_| StateError::Tree("a key is too long".into()))?;
+        row.clear();
+        row.extend_from_slice(self.space);
+        row.extend_from_slice(&length.to_le_bytes());
+        row.extend_from_slice(self.key);
+        row.extend_from_slice(self.value);
+        Ok(())
+    }
 }
 
 /// The state at one height. Cheap to share, safe to read from many threads; it keeps the pages of its height from
@@ -262,7 +313,7 @@ impl Snapshot {
     }
 
     fn at(&self, path: &Path) -> Result<Option<Vec<u8>>, StateError> {
-        self.0.values.get(path)?.map(|row| Ok(space_and_value(row.value())?.1.to_vec())).transpose()
+        self.0.values.get(path)?.map(|row| Ok(Row::read(row.value())?.value.to_vec())).transpose()
     }
 
     /// What the state looks like from afar.
@@ -275,9 +326,9 @@ impl Snapshot {
         let (first, last) = paths_of(piece);
         let mut items = vec![];
         for row in self.0.values.range(first..=last)? {
-            let (path, stored) = row?;
-            let (space, value) = space_and_value(stored.value())?;
-            items.push(Item { space: *space, path: path.value(), value: value.to_vec() });
+            let (_, stored) = row?;
+            let Row { space, key, value } = Row::read(stored.value())?;
+            items.push(Item { space: *space, key: key.to_vec(), value: value.to_vec() });
         }
         Ok(items)
     }
@@ -309,6 +360,26 @@ impl Snapshot {
         Ok(paths)
     }
 
+    /// Values of a space that come after a path, or from the first, with their paths, in the order of these: until they
+    /// have so many bytes, but one at least.
+    pub fn items(&self, space: &Space, after: Option<&Path>, bytes: usize) -> Result<Vec<(Path, Item)>, StateError> {
+        let from =
+            after.map_or(Bound::Included(of_space(space, &[0; 32])), |path| Bound::Excluded(of_space(space, path)));
+        let (mut items, mut size) = (vec![], 0);
+        for row in self.0.paths.range::<[u8; 64]>((from, Bound::Included(of_space(space, &[255; 32]))))? {
+            let mut path = [0; 32];
+            path.copy_from_slice(&row?.0.value()[32..]);
+            let stored = self.0.values.get(&path)?.ok_or_else(|| altered("a value is missing"))?;
+            let Row { space, key, value } = Row::read(stored.value())?;
+            size += key.len() + value.len();
+            if size > bytes && !items.is_empty() {
+                break;
+            }
+            items.push((path, Item { space: *space, key: key.to_vec(), value: value.to_vec() }));
+        }
+        Ok(items)
+    }
+
     /// The values at [`Snapshot::paths`].
     pub fn values(&self, space: &Space, limit: usize) -> Result<Vec<Vec<u8>>, StateError> {
         let mut values = vec![];
@@ -330,7 +401,7 @@ impl Snapshot {
 
     fn commitment(&self, path: &[u8; 32]) -> Result<Option<[u8; 32]>, StateError> {
         let Some(row) = self.0.values.get(path)? else { return Ok(None) };
-        let (space, value) = space_and_value(row.value())?;
+        let Row { space, value, .. } = Row::read(row.value())?;
         Ok(Some(self.0.keys.commitment(space, path, value)))
     }
 
@@ -366,7 +437,7 @@ impl State {
     /// As [`State::open`], but it may be one that is not restored to its end.
     pub(crate) fn open_any(backend: impl StorageBackend, keys: StateKeys) -> Result<Self, StateError> {
         if superblock::is_without_epochs(&backend)? {
-            return Err(StateError::Format(FORMAT - 1));
+            return Err(StateError::Format(WITHOUT_EPOCHS));
         }
         let sealed = Arc::new(Sealed::open(backend, &keys)?);
         let plain = Plain(sealed.clone());
@@ -442,11 +513,7 @@ impl State {
     /// Applies one entry and returns the new root. On an error nothing has changed.
     pub fn commit(&self, commit: Commit) -> Result<Hash, StateError> {
         let Commit { height, digest, changes, removals, note, durability } = commit;
-        let changed = changes.iter().map(|((space, key), value)| Write {
-            space: *space,
-            path: self.keys.path(space, key),
-            value: value.as_deref(),
-        });
+        let changed = changes.iter().map(|((space, key), value)| Write::of(&self.keys, space, key, value.as_deref()));
         let removed = removals.iter().map(|(space, path)| Write::remove(*space, *path));
         let follows = |last: u64| if last == 0 { height > 0 } else { last.checked_add(1) == Some(height) };
         self.replace(changed.chain(removed), durability, |before, version, root| {
@@ -459,12 +526,11 @@ impl State {
 
     /// What a commit would change, for [`State::advance`] elsewhere.
     pub fn changes(&self, commit: &Commit) -> Vec<Change> {
-        let changed = commit.changes.iter().map(|((space, key), value)| Change {
-            space: *space,
-            path: self.keys.path(space, key),
-            value: value.clone(),
+        let changed = commit.changes.iter().map(|((space, key), value)| match value {
+            Some(value) => Change::Set(Item { space: *space, key: key.clone(), value: value.clone() }),
+            None => Change::Remove { space: *space, path: self.keys.path(space, key) },
         });
-        let removed = commit.removals.iter().map(|(space, path)| Change { space: *space, path: *path, value: None });
+        let removed = commit.removals.iter().map(|(space, path)| Change::Remove { space: *space, path: *path });
         changed.chain(removed).collect()
     }
 
@@ -478,13 +544,9 @@ impl State {
         durability: Durability,
     ) -> Result<(), StateError> {
         // A value that changed twice has one place in the tree.
-        let last: BTreeMap<Path, &Change> = changes.iter().map(|change| (change.path, change)).collect();
-        let writes = last.values().map(|change| Write {
-            space: change.space,
-            path: change.path,
-            value: change.value.as_deref(),
-        });
-        self.replace(writes, durability, |before, version, root| {
+        let writes = changes.iter().map(|change| change.write(&self.keys));
+        let last: BTreeMap<Path, Write<'_>> = writes.map(|write| (write.path, write)).collect();
+        self.replace(last.into_values(), durability, |before, version, root| {
             if before.applied.height >= to.height {
                 return Err(StateError::Height { applied: before.applied.height, got: to.height });
             }
@@ -547,10 +609,8 @@ impl State {
         let mut row = vec![];
         for Write { space, path, value } in writes {
             match value {
-                Some(value) => {
-                    row.clear();
-                    row.extend_from_slice(&space);
-                    row.extend_from_slice(value);
+                Some((key, value)) => {
+                    Row { space: &space, key, value }.write(&mut row)?;
                     if values.insert(path, row.as_slice())?.is_none() {
                         paths.insert(of_space(&space, &path), ())?;
                     }
@@ -563,7 +623,7 @@ impl State {
                     paths.remove(of_space(&space, &path))?;
                 }
             }
-            let leaf = value.map(|value| self.keys.commitment(&space, &path, value).to_vec());
+            let leaf = value.map(|(_, value)| self.keys.commitment(&space, &path, value).to_vec());
             leaves.push((KeyHash(path), leaf));
         }
         if leaves.is_empty() {

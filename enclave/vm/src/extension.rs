@@ -5,6 +5,7 @@
 
 use crate::{BlockInfo, Fork, Limits};
 use phala_primitives::{AccountId, Balance, Code, Hash};
+use zeroize::Zeroizing;
 
 /// Functions that the host adds to those of the common interface. One extension serves all contracts of an engine.
 pub trait Extension: Send + Sync + 'static {
@@ -42,6 +43,8 @@ pub trait Scope {
     /// Takes money of the contract out of the world; what becomes of it is for an effect to say. `false`: it has too
     /// little, or would be left with dust.
     fn pay_out(&mut self, amount: Balance) -> Result<bool, Refusal>;
+    /// The contract's secret, if it has one of its own, because it began elsewhere.
+    fn secret(&mut self) -> Result<Option<Zeroizing<[u8; 32]>>, Refusal>;
     /// How many events the contract has emitted before this execution, and the head of the chain of their hashes.
     fn events(&mut self) -> Result<(u64, Hash), Refusal>;
     /// Leaves something to be done if the execution counts.

@@ -4,6 +4,7 @@ use crate::{Effect, Limits, WorldError};
 use codec::Encode;
 use phala_primitives::{AccountId, Balance, ClusterId, Hash};
 use std::collections::{BTreeMap, BTreeSet};
+use zeroize::Zeroizing;
 
 /// State of a cluster before an execution. It must not change while an execution holds it.
 pub trait World: Send + Sync + 'static {
@@ -34,6 +35,11 @@ pub trait World: Send + Sync + 'static {
     /// What an execution may use that starts from this state.
     fn limits(&self) -> Result<Limits, WorldError> {
         Ok(Limits::default())
+    }
+
+    /// The secret of a contract that has one of its own, because it began elsewhere.
+    fn secret(&self, _contract: &AccountId) -> Result<Option<Zeroizing<[u8; 32]>>, WorldError> {
+        Ok(None)
     }
 
     /// How many events a contract has emitted before this execution, and the head of the chain of their hashes.

@@ -41,6 +41,9 @@ fn truth() -> History {
             at(95, Event::Letters { log, member, sent, got, amiss: 0 });
         }
     }
+    for log in [Log::Cluster, Log::Neighbour] {
+        at(96, Event::Counted { log, acknowledged: 7, counted: 7 });
+    }
     for (log, fee) in [(Log::Chain, 1), (Log::Cluster, 0)] {
         let outcome = if log == Log::Chain { Hash::ZERO } else { OUTCOME };
         at(15, Event::Sent { log, number: 0, from: 0, to: 1, amount: 30 });
@@ -107,6 +110,17 @@ fn a_letter_that_is_lost_or_comes_twice_or_too_early_is_found() {
         _ => false,
     };
     assert_eq!(with(twice), [InvariantId::Letter]);
+}
+
+#[test]
+fn a_call_that_a_move_lost_or_repeated_is_found() {
+    for said in [6, 8] {
+        let lie = |event: &mut Event| match event {
+            Event::Counted { log: Log::Neighbour, counted, .. } => std::mem::replace(counted, said) != said,
+            _ => false,
+        };
+        assert_eq!(with(lie), [InvariantId::Once]);
+    }
 }
 
 #[test]

@@ -50,6 +50,7 @@ mod load;
 mod main_job;
 mod members;
 mod money;
+mod moves;
 mod namespaces;
 mod oracle;
 mod parts;

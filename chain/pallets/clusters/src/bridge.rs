@@ -84,7 +84,7 @@ impl<T: Config> Pallet<T> {
         bridge.inbox.next.saturating_sub(bridge.taken)
     }
 
-    fn has_room(cluster: ClusterId) -> Result<(), Error<T>> {
+    pub(crate) fn has_room(cluster: ClusterId) -> Result<(), Error<T>> {
         ensure!(Self::waiting(cluster) < MAX_INBOX, Error::<T>::InboxFull);
         Ok(())
     }
@@ -97,6 +97,7 @@ impl<T: Config> Pallet<T> {
     ) -> Result<(), DispatchError> {
         ensure!(Clusters::<T>::contains_key(cluster), Error::<T>::NoCluster);
         ensure!(amount >= MIN_BALANCE, Error::<T>::TooSmall);
+        ensure!(Self::home_of(cluster, &to) == cluster, Error::<T>::NoContract);
         Self::has_room(cluster)?;
         Self::fill_pot(&from, cluster, amount)?;
         let number = Self::append(cluster, Inbound::Deposit { to, amount });
@@ -161,7 +162,7 @@ impl<T: Config> Pallet<T> {
                 };
                 let result = with_storage_layer(pay);
                 if result.is_err() {
-                    Self::append(cluster, Inbound::Returned { to: from, amount, number });
+                    Self::give_back(cluster, Inbound::Returned { to: from, amount, number });
                 }
                 Self::deposit_event(Event::Withdrawn { cluster, number, from, to: account(to), amount, result });
             }
@@ -173,7 +174,7 @@ impl<T: Config> Pallet<T> {
                 let (to, value) = (parcel.cluster, parcel.value);
                 let refused = Self::forward(cluster, number, from, parcel).err();
                 if let Some(why) = refused {
-                    Self::append(cluster, Inbound::SentBack { to: from, amount: value, number, why });
+                    Self::give_back(cluster, Inbound::SentBack { to: from, amount: value, number, why });
                 }
                 Self::deposit_event(Event::ParcelSent { cluster, number, from, to, refused });
             }
@@ -183,10 +184,15 @@ impl<T: Config> Pallet<T> {
                     Self::move_money(cluster, home, amount)
                 });
                 if result.is_ok() {
-                    Self::append(home, Inbound::SentBack { to, amount, number: parcel, why });
+                    Self::give_back(home, Inbound::SentBack { to, amount, number: parcel, why });
                 }
                 Self::deposit_event(Event::ParcelSentBack { cluster, number, to: home, result });
             }
+            Order::Package(package) if package.contract == from => Self::pass_on(cluster, package),
+            // A cluster that is broken as a whole.
+            Order::Package(_) => {}
+            Order::Arrived { number } => Self::arrived(cluster, from, number),
+            Order::LetGo { number, amount } => Self::let_go(cluster, from, number, amount),
             Order::Mailbox { key } => {
                 Mailboxes::<T>::insert(cluster, key);
                 Self::deposit_event(Event::MailboxOpened { cluster, key });
@@ -194,9 +200,18 @@ impl<T: Config> Pallet<T> {
         }
     }
 
+    /// Puts into a cluster's inbox what comes back to an account of it, with money that lies in its pot. If the account is
+    /// a contract that has moved, both go to where it is now.
+    fn give_back(cluster: ClusterId, message: Inbound) {
+        let (account, amount) = message.money();
+        let present = Self::home_of(cluster, account);
+        let moved = with_storage_layer(|| Self::move_money(cluster, present, amount));
+        Self::append(if moved.is_ok() { present } else { cluster }, message);
+    }
+
     /// Moves money from one cluster's pot to another's, which is open: what it cannot be without would else be missing
     /// to those in the cluster.
-    fn move_money(from: ClusterId, to: ClusterId, amount: Balance) -> Result<(), DispatchError> {
+    pub(crate) fn move_money(from: ClusterId, to: ClusterId, amount: Balance) -> Result<(), DispatchError> {
         if amount > 0 && from != to {
             let open = T::Currency::balance(&account(pot(to))) >= T::Currency::minimum_balance();
             ensure!(open, DispatchError::Token(TokenError::BelowMinimum));
@@ -210,6 +225,8 @@ impl<T: Config> Pallet<T> {
         let placed = Contracts::<T>::get(from).is_some_and(|record| record.cluster == cluster);
         ensure!(placed && parcel.sealed.len() <= MAX_SEALED, Undelivered::Sender);
         let to = parcel.cluster;
+        let contract = parcel.contract;
+        ensure!(Self::home_of(to, &contract) == to, Undelivered::Moving { contract });
         let room = Self::waiting(to) < MAX_INBOX / 2;
         ensure!(Clusters::<T>::contains_key(to) && room, Undelivered::NoRoom);
         with_storage_layer(|| Self::move_money(cluster, to, parcel.value)).map_err(|_| Undelivered::Money)?;

@@ -7,6 +7,8 @@
 //! [`create_contract`](Call::create_contract) gives a contract its cluster and its address. Code that a contract was
 //! created with stays. The code of a contract that was created as upgradable can be replaced ([`upgrade`]).
 //!
+//! A contract can go to another cluster: see [`moves`].
+//!
 //! # Policy
 //! Who created a cluster, or root, sets what its contracts may use: [`set_policy`](Call::set_policy).
 //!
@@ -19,9 +21,11 @@
 mod anchor;
 mod blame;
 pub mod bridge;
+mod contracts;
 mod epochs;
 mod limits;
 mod members;
+mod moves;
 mod policy;
 mod upgrade;
 mod watches;
@@ -40,7 +44,7 @@ pub mod pallet {
     use crate::{
         bridge::DispatchFee,
         epochs::Rejoined,
-        limits::{MAX_SALT, SPAN},
+        limits::SPAN,
         watches::{Filter, Kind, Watch},
         weights::{PAYMENT, POOL, REJOIN, SMALL, delivery_weight},
     };
@@ -49,17 +53,14 @@ pub mod pallet {
         traits::{
             Contains,
             fungible::{Inspect, Mutate, MutateHold},
-            tokens::Precision,
         },
     };
     use frame_system::pallet_prelude::*;
     use phala_primitives::{
         AccountId, Balance, ClusterId, ClusterPolicy, Hash,
         bridge::{BridgeRecord, Letter, Outbound, Undelivered},
-        limits::MAX_CODE,
         records::{
-            self, Anchor, Checkpoint, ClusterRecord, CodeRecord, ContractRecord, ConvictionRecord, Member, Offence,
-            Plan,
+            Anchor, Checkpoint, ClusterRecord, CodeRecord, ContractRecord, ConvictionRecord, Member, Offence, Plan,
         },
     };
     use sp_runtime::AccountId32;
@@ -172,6 +173,14 @@ pub mod pallet {
     /// Messages into clusters that these are not known to have taken, by number.
     #[pallet::storage]
     pub type Inbox<T> = StorageDoubleMap<_, Blake2_128Concat, ClusterId, Blake2_128Concat, u64, Letter, OptionQuery>;
+
+    /// Contracts that have a new place, and number of the move, of which the cluster that they leave has not let go.
+    #[pallet::storage]
+    pub type Leaving<T> = StorageMap<_, Blake2_128Concat, AccountId, (ClusterId, u32)>;
+
+    /// How many contracts are on their way out of a cluster or into it.
+    #[pallet::storage]
+    pub type Moves<T> = StorageMap<_, Blake2_128Concat, ClusterId, u32, ValueQuery>;
 
     /// X25519 keys to which parcels for clusters are sealed.
     #[pallet::storage]
@@ -425,6 +434,10 @@ pub mod pallet {
         AuditSet { address: AccountId, replicas: u32 },
         /// A contract's code is fixed for ever.
         ContractFrozen { address: AccountId },
+        /// A contract is on its way to another cluster; to none, if it stays after all.
+        ContractMoving { address: AccountId, to: Option<ClusterId> },
+        /// A contract has another cluster from now on.
+        ContractMoved { address: AccountId, cluster: ClusterId },
     }
 
     #[pallet::error]
@@ -513,6 +526,14 @@ pub mod pallet {
         TooManyWatches,
         /// The contract does not watch this.
         NoWatch,
+        /// The contract is on its way to another cluster already, or is there.
+        Moving,
+        /// The contract is not on its way anywhere.
+        NotMoving,
+        /// As many contracts as may are on their way out of the cluster, or into the other.
+        TooManyMoves,
+        /// The cluster has not published the key to which what goes there is sealed.
+        NoMailbox,
     }
 
     #[pallet::hooks]
@@ -579,29 +600,14 @@ pub mod pallet {
         #[pallet::call_index(2)]
         #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(3, 3)))]
         pub fn upload_code(origin: OriginFor<T>, code_hash: Hash, size: u32) -> DispatchResult {
-            let owner = ensure_signed(origin)?;
-            ensure!(size > 0 && size as usize <= MAX_CODE, Error::<T>::CodeSize);
-            ensure!(!Code::<T>::contains_key(code_hash), Error::<T>::CodeExists);
-            let deposit =
-                T::CodeDepositPerByte::get().saturating_mul(size.into()).saturating_add(T::CodeDeposit::get());
-            T::Currency::hold(&HoldReason::CodeDeposit.into(), &owner, deposit)?;
-            Code::<T>::insert(code_hash, CodeRecord { owner: AccountId(owner.clone().into()), size, deposit });
-            Self::deposit_event(Event::CodeUploaded { code_hash, owner, size });
-            Ok(())
+            Self::do_upload_code(ensure_signed(origin)?, code_hash, size)
         }
 
         /// Gives up a code that no contract was created with, and returns its deposit.
         #[pallet::call_index(3)]
         #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(4, 3)))]
         pub fn remove_code(origin: OriginFor<T>, code_hash: Hash) -> DispatchResult {
-            let owner = ensure_signed(origin)?;
-            let record = Code::<T>::get(code_hash).ok_or(Error::<T>::NoCode)?;
-            ensure!(record.owner.as_ref() == AsRef::<[u8]>::as_ref(&owner), Error::<T>::NotOwner);
-            ensure!(CodeUsers::<T>::get(code_hash) == 0, Error::<T>::CodeInUse);
-            T::Currency::release(&HoldReason::CodeDeposit.into(), &owner, record.deposit, Precision::BestEffort)?;
-            Code::<T>::remove(code_hash);
-            Self::deposit_event(Event::CodeRemoved { code_hash, owner });
-            Ok(())
+            Self::do_remove_code(ensure_signed(origin)?, code_hash)
         }
 
         /// Gives a contract its cluster and its address, see `phala_primitives::records::contract_address`. Its code can
@@ -615,18 +621,7 @@ pub mod pallet {
             salt: Vec<u8>,
             upgradable: bool,
         ) -> DispatchResult {
-            let deployer = ensure_signed(origin)?;
-            ensure!(salt.len() <= MAX_SALT, Error::<T>::SaltTooLong);
-            ensure!(Clusters::<T>::contains_key(cluster), Error::<T>::NoCluster);
-            ensure!(Code::<T>::contains_key(code_hash), Error::<T>::NoCode);
-            let account = AccountId(deployer.clone().into());
-            let address = records::contract_address(&account, cluster, &code_hash, &salt);
-            ensure!(!Contracts::<T>::contains_key(address), Error::<T>::ContractExists);
-            Contracts::<T>::insert(address, ContractRecord::new(cluster, code_hash, account, upgradable));
-            CodeUsers::<T>::mutate(code_hash, |users| *users = users.saturating_add(1));
-            Population::<T>::mutate(cluster, |contracts| *contracts = contracts.saturating_add(1));
-            Self::deposit_event(Event::ContractCreated { address, cluster, code_hash, deployer });
-            Ok(())
+            Self::do_create_contract(ensure_signed(origin)?, cluster, code_hash, &salt, upgradable)
         }
 
         /// Moves money of the caller into a cluster, to an account or contract there.
@@ -767,6 +762,14 @@ pub mod pallet {
         #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(1, 1)))]
         pub fn set_audit(origin: OriginFor<T>, address: AccountId, replicas: u32) -> DispatchResult {
             Self::do_set_audit(ensure_signed(origin)?, address, replicas)
+        }
+
+        /// Has a contract go to another cluster, or, with none, stay where it is after all, see [`crate::moves`]. The caller
+        /// is its deployer.
+        #[pallet::call_index(33)]
+        #[pallet::weight(SMALL.saturating_add(T::DbWeight::get().reads_writes(7, 5)))]
+        pub fn move_contract(origin: OriginFor<T>, address: AccountId, to: Option<ClusterId>) -> DispatchResult {
+            Self::do_move(ensure_signed(origin)?, address, to)
         }
 
         /// Fixes the code of a contract for ever.

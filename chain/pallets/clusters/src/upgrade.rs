@@ -55,7 +55,7 @@ impl<T: Config> Pallet<T> {
         Ok(record)
     }
 
-    fn deployed(caller: &AccountId32, address: &AccountId) -> Result<ContractRecord, Error<T>> {
+    pub(crate) fn deployed(caller: &AccountId32, address: &AccountId) -> Result<ContractRecord, Error<T>> {
         let record = Contracts::<T>::get(address).ok_or(Error::<T>::NoContract)?;
         ensure!(record.deployer.as_ref() == AsRef::<[u8]>::as_ref(caller), Error::<T>::NotDeployer);
         Ok(record)

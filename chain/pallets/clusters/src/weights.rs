@@ -21,8 +21,8 @@ pub(crate) const SMALL: Weight = Weight::from_parts(30_000_000, 0);
 pub(crate) fn delivery_weight(messages: &[Outbound]) -> Weight {
     messages.iter().take(MAX_DELIVERED).fold(DELIVER, |all, message| {
         all.saturating_add(match message.order {
-            Order::Withdraw { .. } | Order::Parcel(_) | Order::SendBack { .. } => PAYMENT,
-            Order::Mailbox { .. } => SMALL,
+            Order::Withdraw { .. } | Order::Parcel(_) | Order::SendBack { .. } | Order::LetGo { .. } => PAYMENT,
+            Order::Mailbox { .. } | Order::Package(_) | Order::Arrived { .. } => SMALL,
             Order::Dispatch { .. } => MAX_DISPATCH_WEIGHT.set_proof_size(0),
         })
     })

@@ -63,7 +63,7 @@ pub(super) fn certified(header: &EntryHeader, start: u8, signers: usize) -> Fina
 pub(super) fn certified_by(header: &EntryHeader, mut keys: Vec<SigningKey>, signers: usize) -> Finality {
     let (epoch, digest) = (header.epoch, header.digest());
     let mut certificate = Certificate { epoch, view: 5, parent_view: 4, digest, votes: vec![] };
-    let message = certificate.message(&cluster_namespace(&Hash([7; 32]), 0));
+    let message = certificate.message(&cluster_namespace(&Hash([7; 32]), header.cluster));
     keys.sort_by_key(|key| key.verifying_key().to_bytes());
     certificate.votes =
         keys.iter().take(signers).enumerate().map(|(i, key)| (i as u16, key.sign(&message).to_bytes())).collect();

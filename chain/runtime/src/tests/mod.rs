@@ -4,6 +4,7 @@ mod blame;
 mod bridge;
 mod clusters;
 mod members;
+mod moves;
 mod parcels;
 mod registry;
 mod terms;

@@ -14,7 +14,7 @@ use phala_primitives::{
 };
 
 /// Two clusters of //Alice, the second of one worker; 10 PHA are in the first.
-fn with_two(test: impl FnOnce(Plain)) {
+pub(super) fn with_two(test: impl FnOnce(Plain)) {
     with_cluster(|| {
         let contract = contract();
         assert_ok!(register(&worker(4), &key(4, 0)));
@@ -32,12 +32,12 @@ fn order(from: Plain, parcel: Parcel) -> Outbound {
     Outbound { from, order: Order::Parcel(parcel) }
 }
 
-fn inbox(cluster: ClusterId) -> Vec<Inbound> {
+pub(super) fn inbox(cluster: ClusterId) -> Vec<Inbound> {
     let all = 0..Bridges::<Runtime>::get(cluster).inbox.next;
     all.filter_map(|number| Some(Inbox::<Runtime>::get(cluster, number)?.message)).collect()
 }
 
-fn in_pots() -> (Balance, Balance) {
+pub(super) fn in_pots() -> (Balance, Balance) {
     (free(&pot(0)) - EXISTENTIAL_DEPOSIT, free(&pot(1)) - EXISTENTIAL_DEPOSIT)
 }
 
@@ -94,12 +94,13 @@ fn what_cannot_go_on_comes_back_and_stops_nothing() {
 fn what_a_cluster_did_not_take_goes_back_even_to_a_full_inbox() {
     with_two(|from| {
         Bridges::<Runtime>::mutate(1, |bridge| bridge.inbox.next = MAX_INBOX);
+        let to = plain("//Bob");
         let back = |cluster| {
-            let order = Order::SendBack { cluster, to: from, amount: PHA, number: 5, why: Undelivered::Failed };
+            let order = Order::SendBack { cluster, to, amount: PHA, number: 5, why: Undelivered::Failed };
             Outbound { from, order }
         };
         deliver_next(&[back(1), back(7), back(1)]);
-        let message = Inbound::SentBack { to: from, amount: PHA, number: 5, why: Undelivered::Failed };
+        let message = Inbound::SentBack { to, amount: PHA, number: 5, why: Undelivered::Failed };
         assert_eq!(inbox(1), [message.clone(), message]);
         assert_eq!(in_pots(), (8 * PHA, 2 * PHA));
         assert_eq!(record().outbox.next, 3);
@@ -114,7 +115,7 @@ fn no_money_comes_to_a_cluster_whose_pot_is_not_open() {
         deliver_next(&[order(from, parcel(2, PHA)), order(from, parcel(2, 0))]);
         let Some(Inbound::SentBack { amount: PHA, why: Undelivered::Money, .. }) = inbox(0).pop() else { panic!() };
         assert_eq!((inbox(2).len(), free(&pot(2)), in_pots()), (1, 0, (10 * PHA, 0)));
-        assert_ok!(Clusters::deposit(alice(), 2, from, PHA));
+        assert_ok!(Clusters::deposit(alice(), 2, plain("//Bob"), PHA));
         deliver_next(&[order(from, parcel(2, PHA))]);
         assert_eq!((inbox(2).len(), free(&pot(2))), (3, 2 * PHA + EXISTENTIAL_DEPOSIT));
     });

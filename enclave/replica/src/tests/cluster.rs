@@ -140,13 +140,27 @@ impl User {
     }
 
     pub(super) fn command(&self, id: u8, action: Action, gas_limit: u64, deadline_ms: u64) -> SignedCommand {
+        self.command_to(CLUSTER, id, action, gas_limit, deadline_ms)
+    }
+
+    pub(super) fn command_to(
+        &self,
+        cluster: ClusterId,
+        id: u8,
+        action: Action,
+        gas_limit: u64,
+        deadline_ms: u64,
+    ) -> SignedCommand {
         let genesis = Chain::genesis();
         let (id, value) = ([id; 16], 0);
-        self.credentials.sign(Command { id, genesis, cluster: CLUSTER, action, value, gas_limit, deadline_ms })
+        self.credentials.sign(Command { id, genesis, cluster, action, value, gas_limit, deadline_ms })
     }
 }
 
 pub(super) struct Cluster {
+    pub(super) id: ClusterId,
+    /// With the secrets of the cluster's contracts, if it is not the only one.
+    engine: Option<Engine>,
     pub(super) chain: Chain,
     pub(super) replicas: Vec<Arc<Replica>>,
     pub(super) identities: Vec<SigningKey>,
@@ -163,7 +177,27 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Four replicas in epoch 1.
     pub(super) fn new() -> Self {
-        let mut cluster = Self {
+        let mut cluster = Self::stopped(CLUSTER);
+        cluster.start();
+        cluster.enter(Anchor::default());
+        cluster
+    }
+
+    /// The same of one of several clusters.
+    pub(super) fn of(id: ClusterId) -> Self {
+        let mut cluster = Self::stopped(id);
+        let root = *cluster.keys_of(id).contracts().expose();
+        let pink = Pink::new(root, [9; 32], Arc::new(Nowhere), Arc::default());
+        cluster.engine = Some(Engine::with_extension(Capacity::default(), Arc::new(pink)).unwrap());
+        cluster.start();
+        cluster.enter(Anchor::default());
+        cluster
+    }
+
+    fn stopped(id: ClusterId) -> Self {
+        Self {
+            id,
+            engine: None,
             chain: Chain::new(),
             replicas: vec![],
             identities: vec![],
@@ -175,10 +209,7 @@ impl Cluster {
             service: DevKeyService::generate(&mut SystemRng),
             view: 0,
             starts: 0,
-        };
-        cluster.start();
-        cluster.enter(Anchor::default());
-        cluster
+        }
     }
 
     /// What the key service gives to another cluster.
@@ -196,18 +227,18 @@ impl Cluster {
 
     /// Tells a replica the keys of the epochs from the last that it knows up to this one.
     pub(super) fn teach(&self, replica: &Replica, epoch: u64) {
-        replica.learn(&self.keys(CLUSTER, replica.newest_keys() + 1, epoch)).unwrap();
+        replica.learn(&self.keys(self.id, replica.newest_keys() + 1, epoch)).unwrap();
     }
 
     pub(super) fn open(&self, at: usize, identity: &SigningKey) -> Result<Replica, Coded> {
         let config = Config {
             genesis: Chain::genesis(),
-            cluster: CLUSTER,
+            cluster: self.id,
             identity: Arc::new(identity.clone()),
             validators: self.chain.validators(),
-            keys: self.keys(CLUSTER, oldest_epoch(&self.disks[at], self.logs[at].as_ref())?, self.epoch),
+            keys: self.keys(self.id, oldest_epoch(&self.disks[at], self.logs[at].as_ref())?, self.epoch),
             certificates: Arc::new(CertificateCache::new(100)),
-            engine: ENGINES[at % 2].clone(),
+            engine: self.engine.clone().unwrap_or_else(|| ENGINES[at % 2].clone()),
             cache: Arc::default(),
             tick_ms: 100,
         };
@@ -247,7 +278,7 @@ impl Cluster {
     }
 
     pub(super) fn certificate(&self, block: &Block) -> Certificate {
-        let namespace = cluster_namespace(&Chain::genesis(), CLUSTER);
+        let namespace = cluster_namespace(&Chain::genesis(), self.id);
         certify(&self.identities, &namespace, self.epoch, block.digest(), 3)
     }
 
@@ -280,7 +311,7 @@ impl Cluster {
         let (at, block) = self.propose(leader);
         assert_eq!(self.judge(at, &block), [Verdict::Accept; 4]);
         self.finalize(&block);
-        open_block(&block, CLUSTER).unwrap()
+        open_block(&block, self.id).unwrap()
     }
 
     /// Sends a command to one replica and has another order it.
@@ -297,7 +328,7 @@ impl Cluster {
         let Answer::Command { outcome, receipt } = answer else { panic!("another kind of answer") };
         let members = self.members();
         assert!(members.contains(&receipt.identity));
-        receipt.verify(&Chain::genesis(), CLUSTER, &members, &receipt.identity, &command.hash(), &outcome).unwrap();
+        receipt.verify(&Chain::genesis(), self.id, &members, &receipt.identity, &command.hash(), &outcome).unwrap();
         (outcome, *receipt)
     }
 
@@ -333,8 +364,8 @@ impl Cluster {
     /// Address, code hash and proof of a contract that the chain has placed here.
     pub(super) fn place(&self, deployer: &User, code: &[u8], salt: &[u8]) -> (AccountId, Hash, Fact) {
         let code_hash = blake2_256(code);
-        let address = contract_address(&deployer.id(), CLUSTER, &code_hash, salt);
-        let record = ContractRecord::new(CLUSTER, code_hash, deployer.id(), true);
+        let address = contract_address(&deployer.id(), self.id, &code_hash, salt);
+        let record = ContractRecord::new(self.id, code_hash, deployer.id(), true);
         (address, code_hash, self.chain.contract(&address, &record))
     }
 

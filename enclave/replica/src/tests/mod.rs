@@ -6,6 +6,7 @@ mod inputs;
 mod jobs;
 mod log;
 mod money;
+mod moves;
 mod parcels;
 mod policy;
 mod pool;

@@ -27,7 +27,7 @@ impl Post {
         let number = self.record.inbox.next;
         self.record.inbox.push_inbound(message);
         let letter = Letter { message: message.clone(), head: self.record.inbox };
-        cluster.chain.set(storage::letter(CLUSTER, number), &letter);
+        cluster.chain.set(storage::letter(cluster.id, number), &letter);
         number
     }
 
@@ -39,7 +39,7 @@ impl Post {
 
     /// The proof for messages up to the newest.
     pub(super) fn proof(&self, cluster: &Cluster) -> Fact {
-        cluster.chain.fact(&storage::letter(CLUSTER, self.record.inbox.next - 1), 3)
+        cluster.chain.fact(&storage::letter(cluster.id, self.record.inbox.next - 1), 3)
     }
 
     /// Takes a delivery as the chain would, but for the certificate.

@@ -13,6 +13,15 @@ type Parts = (Vec<EntryHeader>, Finality, Vec<phala_state::Change>);
 /// What a broken member does to them.
 type Change = dyn Fn(&mut Parts);
 
+/// The first value that is set.
+fn set(changes: &mut [phala_state::Change]) -> &mut phala_state::Item {
+    let mut items = changes.iter_mut().filter_map(|change| match change {
+        phala_state::Change::Set(item) => Some(item),
+        phala_state::Change::Remove { .. } => None,
+    });
+    items.next().unwrap()
+}
+
 fn deploy(cluster: &mut Cluster, user: &User) -> AccountId {
     cluster.deploy(user, 1, &flipper(), &[&NEW[..], &[0]].concat())
 }
@@ -115,8 +124,8 @@ fn a_reader_believes_no_broken_member() {
     let changes: [(&Change, Code); 7] = [
         (&|(_, _, changes)| changes.clear(), Code::OtherHistory),
         (&|(_, _, changes)| drop(changes.pop()), Code::OtherHistory),
-        (&|(_, _, changes)| changes[0].value = Some(vec![7]), Code::OtherHistory),
-        (&|(_, _, changes)| changes[0].path[31] ^= 1, Code::OtherHistory),
+        (&|(_, _, changes)| set(changes).value.push(7), Code::OtherHistory),
+        (&|(_, _, changes)| set(changes).key.push(7), Code::OtherHistory),
         (&|(headers, ..)| headers.truncate(1), Code::BadFinality),
         (&|(headers, ..)| headers[0].time_ms += 1, Code::BadFinality),
         (&|(headers, ..)| headers.last_mut().unwrap().executed.state_root.0[0] ^= 1, Code::BadFinality),

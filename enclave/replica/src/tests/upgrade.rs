@@ -75,7 +75,7 @@ fn an_upgrade_keeps_the_state_and_an_older_one_changes_nothing() {
     assert_eq!(code(&send(&mut cluster, &user, action)), Some(Code::NoContract));
 
     let stored = cluster.replicas[0].state.snapshot().get(&CONTRACTS, contract.as_ref()).unwrap().unwrap();
-    let expected = Contract { code: Some(old), generation: 0, owner: user.id(), version: 2 };
+    let expected = Contract { version: 2, ..Contract::new(Some(old), user.id()) };
     assert_eq!(decode::<Contract>(&stored).unwrap(), expected);
 }
 

@@ -9,6 +9,7 @@ use crate::{
 };
 use phala_primitives::{AccountId, Balance, Code, Hash};
 use wasmtime::Linker;
+use zeroize::Zeroizing;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     define! { linker;
@@ -100,6 +101,11 @@ impl Scope for Calling<'_, '_, '_> {
         self.0.charge(gas::TRANSFER)?;
         let contract = self.contract();
         Ok(self.0.machine()?.overlay.pay_out(contract, amount).map_err(Stop::from)?)
+    }
+
+    fn secret(&mut self) -> std::result::Result<Option<Zeroizing<[u8; 32]>>, Refusal> {
+        let contract = self.contract();
+        Ok(self.0.machine()?.overlay.world().secret(&contract).map_err(Stop::from)?)
     }
 
     fn events(&mut self) -> std::result::Result<(u64, Hash), Refusal> {
