@@ -31,7 +31,7 @@ fn every_kind_of_trouble_keeps_every_invariant() {
         let again = format!("phala-sim run --seed {} --plan {}", report.seed, trouble.name());
         assert!(report.violations.is_empty(), "{again}: {:#?}", report.violations);
         assert!(report.chain > 10 && report.cluster > 25, "hardly anything happened: {again}: {report:?}");
-        let asked = report.transfers > 2 && report.commands > 8 && report.reads > 2 && report.by_reader > 2;
+        let asked = report.transfers > 2 && report.commands > 8 && report.reads > 2 && report.by_reader > 1;
         assert!(asked, "hardly anything was asked for: {again}: {report:?}");
         let two = *trouble == Trouble::Neighbours;
         let wrote = if two { report.letters > 5 && report.moves > 0 } else { report.letters == 0 };
