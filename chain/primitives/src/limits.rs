@@ -44,6 +44,9 @@ pub const MAX_DELIVERED: usize = 64;
 pub const MAX_REST: u64 = MAX_OUTBOX + MAX_INBOX;
 /// Longest data of a call of a contract from the chain, in bytes.
 pub const MAX_CALL_DATA: usize = 16 << 10;
+/// Most contracts that are on their way out of, or into, one cluster. For each, at most one message that nobody asked for
+/// waits in the outbox.
+pub const MAX_MOVES: u32 = 32;
 /// Longest input of a message between contracts, in bytes, and what it becomes at most: padded, with key and tag.
 pub const MAX_PARCEL: usize = 16 << 10;
 /// See [`MAX_PARCEL`].

@@ -32,7 +32,7 @@ use phala_pink::Effect;
 use phala_primitives::{
     AccountId, Balance, Code, Coded, EntryHeader, Fact, Finality, Hash,
     bridge::{BridgeRecord, Crossing, Head, Inbound, Letter, Order, Outbound},
-    limits::{MAX_DELIVERED, MAX_OUTBOX, MAX_OUTBOX_OF_SENDER, MAX_REST},
+    limits::{MAX_DELIVERED, MAX_MOVES, MAX_OUTBOX, MAX_OUTBOX_OF_SENDER, MAX_REST},
 };
 use phala_state::Snapshot;
 use std::collections::{BTreeMap, VecDeque};
@@ -130,9 +130,9 @@ impl Traffic {
     }
 
     /// Whether one more message that nobody here asked for still leaves the outbox, with `queued` messages on their way
-    /// into it, as short as the chain wants it.
+    /// into it, as short as the chain wants it, whatever is to be said of contracts that move.
     pub(crate) fn can_return(&self, queued: u64) -> bool {
-        self.length().saturating_add(queued) < MAX_REST
+        self.length().saturating_add(queued) < MAX_REST.saturating_sub(MAX_MOVES.into())
     }
 
     /// Whether so many more messages of these senders fit.

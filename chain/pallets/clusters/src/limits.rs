@@ -1,7 +1,5 @@
 //! Bounds in number, size and time.
 
-/// Most contracts that are on their way out of, or into, one cluster.
-pub const MAX_MOVES: u32 = 32;
 /// Longest salt of a contract, in bytes.
 pub const MAX_SALT: usize = 64;
 /// Longest encoded [`AnchorProof`](crate::AnchorProof), in bytes.

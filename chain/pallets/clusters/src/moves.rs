@@ -13,15 +13,14 @@
 //! Invariant: at any time one cluster may let a contract work, and the other knows that it may not.
 //! Invariant: what arrives for an account of a cluster that is a contract with another place goes to that place.
 
-use crate::{
-    limits::MAX_MOVES,
-    pallet::{Clusters, Config, Contracts, Error, Event, Leaving, Mailboxes, Moves, Pallet, Population, Weights},
+use crate::pallet::{
+    Clusters, Config, Contracts, Error, Event, Leaving, Mailboxes, Moves, Pallet, Population, Weights,
 };
 use frame_support::{ensure, storage::with_storage_layer};
 use phala_primitives::{
     AccountId, Balance, ClusterId,
     bridge::{Inbound, Package},
-    limits::MAX_SEALED,
+    limits::{MAX_MOVES, MAX_SEALED},
     records::ContractRecord,
 };
 use sp_runtime::{AccountId32, DispatchResult};

@@ -11,7 +11,7 @@ use pallet_clusters::{AnchorProof, Bridges, Contracts, Error, Event, Leaving, Ma
 use phala_primitives::{
     ClusterId, EntryHeader, Executed,
     bridge::{Crossing, Inbound, Order, Outbound, Package, Parcel, Undelivered, pot},
-    limits::MAX_SEALED,
+    limits::{MAX_MOVES, MAX_SEALED},
 };
 
 const MAILBOX: [u8; 32] = [5; 32];
@@ -124,7 +124,7 @@ fn so_many_contracts_move_at_once_and_no_more() {
             assert_ok!(Clusters::create_contract(alice(), 0, code, vec![salt], false));
             phala_primitives::records::contract_address(&plain("//Alice"), 0, &code, &[salt])
         };
-        let all: Vec<_> = (1..=pallet_clusters::MAX_MOVES as u8 + 1).map(contract).collect();
+        let all: Vec<_> = (1..=MAX_MOVES as u8 + 1).map(contract).collect();
         let (last, rest) = all.split_last().unwrap();
         for contract in rest {
             assert_ok!(Clusters::move_contract(alice(), *contract, Some(1)));

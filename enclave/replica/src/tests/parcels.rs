@@ -6,7 +6,7 @@ use codec::Encode;
 use phala_primitives::{
     AccountId, Balance, ClusterId, Code, Fact, Hash, PHA,
     bridge::{Inbound, Order, Outbound, Parcel, Undelivered},
-    limits::{MAX_OUTBOX_OF_SENDER, MAX_PARCEL, MAX_REST, MAX_SEALED},
+    limits::{MAX_MOVES, MAX_OUTBOX_OF_SENDER, MAX_PARCEL, MAX_REST, MAX_SEALED},
     records::ContractRecord,
     storage,
 };
@@ -317,7 +317,7 @@ fn a_parcel_is_not_taken_while_it_could_not_go_back() {
     let sent = scene.deliver().into_iter().map(|message| parcel(&message).1).collect::<Vec<_>>();
     let message =
         |number: u64| Inbound::Parcel { cluster: CLUSTER, number, from: a, parcel: sent[number as usize].clone() };
-    let waits = MAX_REST - (scene.cluster.traffic().outbox.next - scene.cluster.traffic().first);
+    let waits = MAX_REST - u64::from(MAX_MOVES) - (scene.cluster.traffic().outbox.next - scene.cluster.traffic().first);
     let lengthen = |scene: &Scene, by: i64| {
         for replica in &scene.cluster.replicas {
             let mut traffic = replica.executor.traffic();
