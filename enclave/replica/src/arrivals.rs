@@ -197,18 +197,12 @@ impl Executor {
         layer.write(&LOGS, contract.as_ref(), &arrival.manifest.logs);
         logs::end(layer, contract)?;
         layer.set(&SECRETS, contract.as_ref().to_vec(), None);
-        layer.set_contract(contract, Contract { code: None, standing: Standing::Works, foreign: false, ..record });
+        layer.set_contract(contract, record.gone());
         Ok(())
     }
 
     fn end_arrival(&self, layer: &Layer, contract: &AccountId, number: u32) -> Result<Option<Arrival>, Coded> {
-        let mut all = arrivals(layer)?;
-        let Some(at) = all.iter().position(|one| one.contract == *contract && one.number == number) else {
-            return Ok(None);
-        };
-        let arrival = all.remove(at);
-        layer.write(&ARRIVALS, &[], &all);
-        Ok(Some(arrival))
+        layer.take_from(&ARRIVALS, |one: &Arrival| one.contract == *contract && one.number == number)
     }
 }
 

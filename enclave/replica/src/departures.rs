@@ -20,10 +20,10 @@
 
 use crate::{
     Replica,
-    execute::{Executor, Stop, end_space, lost},
+    execute::{Executor, Stop, end_space, lost, refused},
     hooks,
     jobs::{Timer, Wanted},
-    layout::{CODE, Contract, DEPARTURES, LOGS, MAILBOXES, ROUTES, SECRETS, Standing, read, state_error},
+    layout::{CODE, Contract, DEPARTURES, LOGS, MAILBOXES, ROUTES, SECRETS, Standing, state_error},
     logs::{self, LogState},
     parcels::Message,
     world::Layer,
@@ -130,6 +130,15 @@ pub(crate) struct Departure {
     packed: bool,
 }
 
+impl Departure {
+    /// All parts that were made, in their order.
+    fn made(&self, layer: &Layer) -> Result<Vec<Part>, Coded> {
+        let place = parts_of(&self.contract, self.number);
+        let part = |index: u32| layer.read(&place, &index.to_be_bytes())?.ok_or_else(|| lost("a part of a contract"));
+        (0..self.parts).map(part).collect()
+    }
+}
+
 /// Where the luggage of a contract lies, for one of its moves.
 pub(crate) fn luggage(contract: &AccountId, number: u32) -> Space {
     blake2_256(&("phala/space/v1/luggage", contract, number).encode()).0
@@ -150,16 +159,14 @@ pub(crate) fn space(kind: Kind, record: &Contract, contract: &AccountId, number:
     }
 }
 
-/// Refuses what is about a contract that has gone to another cluster.
-///
-/// Errors: `ContractMoved`.
-pub(crate) fn gone(layer: &Layer, contract: &AccountId) -> Result<(), Coded> {
+/// `ContractMoved`, of a contract that has gone to another cluster.
+pub(crate) fn gone(layer: &Layer, contract: &AccountId) -> Result<Option<Coded>, Coded> {
     if layer.contract(contract)?.is_none_or(|record| record.code.is_none())
         && let Some(cluster) = layer.read::<ClusterId>(&ROUTES, contract.as_ref())?
     {
-        return Err(Coded::new(Code::ContractMoved, format!("{contract} is in cluster {cluster}")));
+        return Ok(Some(Coded::new(Code::ContractMoved, format!("{contract} is in cluster {cluster}"))));
     }
-    Ok(())
+    Ok(None)
 }
 
 fn departures(layer: &Layer) -> Result<Vec<Departure>, Coded> {
@@ -258,14 +265,9 @@ impl Executor {
     /// Errors: `ContractMoving`, `ContractMoved`.
     pub(crate) fn expect_works(&self, layer: &Layer, contract: &AccountId) -> Result<(), Stop> {
         match layer.contract(contract)? {
-            Some(record) if record.code.is_some() && !record.works() => {
-                Err(Stop::Refused(Coded::new(Code::ContractMoving, contract.to_string())))
-            }
             Some(record) if record.works() => Ok(()),
-            _ => gone(layer, contract).map_err(|error| match error.known() {
-                Some(Code::ContractMoved) => Stop::Refused(error),
-                _ => Stop::Fault(error),
-            }),
+            Some(record) if record.code.is_some() => Err(refused(Code::ContractMoving, contract.to_string())),
+            _ => gone(layer, contract)?.map_or(Ok(()), |error| Err(Stop::Refused(error))),
         }
     }
 
@@ -299,11 +301,12 @@ impl Executor {
     }
 
     /// Makes some parts of a contract that rests, upon an entry of this height; with the last, the other cluster is told.
-    pub(crate) fn pack(&self, layer: &Layer, height: u64) -> Result<(), Coded> {
+    /// Returns whether there is more to make.
+    pub(crate) fn pack(&self, layer: &Layer, height: u64) -> Result<bool, Coded> {
         let mut all = departures(layer)?;
         // What rests since this very entry is not in the snapshot yet.
         let Some(departure) = all.iter_mut().find(|departure| !departure.packed && departure.since < height) else {
-            return Ok(());
+            return Ok(all.iter().any(|departure| !departure.packed));
         };
         let contract = departure.contract;
         let record = layer.contract(&contract)?.ok_or_else(|| lost("a contract that leaves"))?;
@@ -321,17 +324,12 @@ impl Executor {
             departure.next = end;
         }
         layer.write(&DEPARTURES, &[], &all);
-        Ok(())
+        Ok(all.iter().any(|departure| !departure.packed))
     }
 
     fn send_off(&self, layer: &Layer, departure: &Departure, record: &Contract) -> Result<(), Coded> {
         let Departure { contract, number, to, mailbox, parts, .. } = departure;
-        let place = parts_of(contract, *number);
-        let hash = |index: u32| -> Result<Hash, Coded> {
-            let part: Option<Part> = layer.read(&place, &index.to_be_bytes())?;
-            Ok(part.ok_or_else(|| lost("a part of a contract"))?.hash)
-        };
-        let hashes = (0..*parts).map(hash).collect::<Result<Vec<_>, _>>()?;
+        let hashes: Vec<_> = departure.made(layer)?.iter().map(|part| part.hash).collect();
         let manifest = Manifest {
             code: record.code.ok_or_else(|| lost("the code of a contract"))?,
             owner: record.owner,
@@ -377,7 +375,7 @@ impl Executor {
         end_space(layer, &luggage(contract, number))?;
         logs::end(layer, contract)?;
         layer.set(&SECRETS, contract.as_ref().to_vec(), None);
-        layer.set_contract(contract, Contract { code: None, standing: Standing::Works, foreign: false, ..record });
+        layer.set_contract(contract, record.gone());
         layer.write(&ROUTES, contract.as_ref(), &departure.to);
         layer.write(&MAILBOXES, &departure.to.encode(), &departure.mailbox);
         let amount = layer.owned(contract)?;
@@ -394,14 +392,12 @@ impl Executor {
     }
 
     fn end_departure(&self, layer: &Layer, contract: &AccountId, number: u32) -> Result<Option<Departure>, Coded> {
-        let mut all = departures(layer)?;
-        let Some(at) = all.iter().position(|one| one.contract == *contract && one.number == number) else {
-            return Ok(None);
-        };
-        let departure = all.remove(at);
-        layer.write(&DEPARTURES, &[], &all);
-        end_space(layer, &parts_of(contract, number))?;
-        Ok(Some(departure))
+        let of = |one: &Departure| one.contract == *contract && one.number == number;
+        let departure = layer.take_from(&DEPARTURES, of)?;
+        if departure.is_some() {
+            end_space(layer, &parts_of(contract, number))?;
+        }
+        Ok(departure)
     }
 
     /// Lets a contract work that has rested: it unpacks its luggage.
@@ -428,12 +424,6 @@ impl Executor {
 }
 
 impl Replica {
-    /// Whether a contract is being packed: entries are wanted, with commands or without.
-    pub(crate) fn is_packing(&self, snapshot: &Snapshot) -> Result<bool, Coded> {
-        let all: Option<Vec<Departure>> = read(snapshot, &DEPARTURES, &[])?;
-        Ok(all.is_some_and(|all| all.iter().any(|departure| !departure.packed)))
-    }
-
     /// A part of a contract that leaves, sealed for the members of the cluster that it goes to; for anyone who asks.
     ///
     /// Errors: `NotReady` if there is no such part here now.
@@ -445,13 +435,11 @@ impl Replica {
         let of = |one: &&Departure| one.contract == *contract && one.number == number && one.packed;
         let departure = all.iter().find(of).filter(|one| index < one.parts).ok_or_else(none)?;
         let record = layer.contract(contract)?.ok_or_else(none)?;
-        let place = parts_of(contract, number);
-        let made = |index: u32| -> Result<Part, Coded> {
-            layer.read(&place, &index.to_be_bytes())?.ok_or_else(|| lost("a part of a contract"))
-        };
-        let hashes = (0..departure.parts).map(|index| Ok(made(index)?.hash)).collect::<Result<Vec<_>, Coded>>()?;
+        let made = departure.made(&layer)?;
+        let begin = made.get(index as usize).ok_or_else(none)?.begin;
+        let hashes: Vec<_> = made.iter().map(|part| part.hash).collect();
         let path = merkle::Tree::new(&hashes).prove(index as usize).ok_or_else(none)?;
-        let (pieces, _) = part(layer.base(), (contract, number), &record, made(index)?.begin)?;
+        let (pieces, _) = part(layer.base(), (contract, number), &record, begin)?;
         let key = self.executor.package_key(&layer, &record, (contract, number))?;
         let (cipher, nonce, about) = cipher(&key, contract, number, index)?;
         let mut text = (pieces.encode(), path).encode();

@@ -93,6 +93,8 @@ pub(crate) struct Effects {
     pub(crate) cache: Vec<(AccountId, CacheOp)>,
     /// How many of the entry's commands it got to; those behind are as if they had not been in it.
     pub(crate) reached: usize,
+    /// Whether a contract is being packed: entries are wanted, with commands or without.
+    pub(crate) packing: bool,
 }
 
 /// Why a command has no effect: the command's own fault, or this replica's.
@@ -105,6 +107,15 @@ impl From<Coded> for Stop {
     /// Errors of the state and of the engine that are not explicitly the command's.
     fn from(error: Coded) -> Self {
         Self::Fault(error)
+    }
+}
+
+/// What was refused has that for its outcome; a fault of this replica's has none.
+pub(crate) fn outcome_of(result: Result<Outcome, Stop>) -> Result<Outcome, Coded> {
+    match result {
+        Ok(outcome) => Ok(outcome),
+        Err(Stop::Refused(error)) => Ok(Outcome { result: Err(error), gas_used: 0 }),
+        Err(Stop::Fault(error)) => Err(error),
     }
 }
 
@@ -228,9 +239,9 @@ impl Executor {
         }
         forget(layer, header.time_ms)?;
         upload::sweep(layer, header.time_ms)?;
-        self.pack(layer, header.height)?;
+        let packing = self.pack(layer, header.height)?;
         let removals = sweep(layer)?;
-        Ok(Effects { changes: layer.take(), removals, done, cache: layer.take_cache(), reached })
+        Ok(Effects { changes: layer.take(), removals, done, cache: layer.take_cache(), reached, packing })
     }
 
     fn command(&self, layer: &Arc<Layer>, block: BlockInfo, signed: &SignedCommand) -> Result<Outcome, Coded> {
@@ -279,11 +290,7 @@ impl Executor {
             Action::Hook { contract, request } => self.hook(layer, block, *contract, request),
             Action::Upgrade { contract, code_hash, proof } => self.upgrade(layer, contract, code_hash, proof),
         };
-        match result {
-            Ok(outcome) => Ok(outcome),
-            Err(Stop::Refused(error)) => Ok(Outcome { result: Err(error), gas_used: 0 }),
-            Err(Stop::Fault(error)) => Err(error),
-        }
+        outcome_of(result)
     }
 
     /// Calls back for timers that are due, as long as there is gas for them. Returns the gas used.
@@ -370,11 +377,7 @@ impl Executor {
         text: impl FnOnce(&Coded) -> String,
     ) -> Result<Outcome, Coded> {
         let (contract, block) = (invocation.contract, invocation.block);
-        let outcome = match self.run(layer, invocation) {
-            Ok(outcome) => outcome,
-            Err(Stop::Refused(error)) => Outcome { result: Err(error), gas_used: 0 },
-            Err(Stop::Fault(error)) => return Err(error),
-        };
+        let outcome = outcome_of(self.run(layer, invocation))?;
         let why = match &outcome.result {
             Ok(output) if !output.reverted() => return Ok(outcome),
             Ok(_) => Coded::from(Code::Reverted),

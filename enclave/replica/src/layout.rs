@@ -101,6 +101,11 @@ impl Contract {
         Self { code, generation: 0, owner, version: 0, standing: Standing::Works, foreign: false }
     }
 
+    /// What is kept of one that is in another cluster: how many there were.
+    pub(crate) fn gone(self) -> Self {
+        Self { code: None, standing: Standing::Works, foreign: false, ..self }
+    }
+
     /// Whether it can be commanded.
     pub(crate) fn works(&self) -> bool {
         self.code.is_some() && self.standing == Standing::Works

@@ -26,7 +26,8 @@ impl Replica {
     /// thread for as long as the contract runs.
     ///
     /// Errors: `NotReady` if the replica is in no epoch, has stopped, or is below the height that the query asks for
-    /// (see [`Replica::reached`]); `StaleState` if its state is older than the query allows; `ContractMoved`; otherwise those of the contract.
+    /// (see [`Replica::reached`]); `StaleState` if its state is older than the query allows; `ContractMoved`; otherwise
+    /// those of the contract.
     pub fn query(
         &self,
         account: AccountId,
@@ -82,7 +83,9 @@ impl Replica {
             return Err(Coded::new(Code::StaleState, detail));
         }
         let world = Arc::new(Layer::for_queries(snapshot));
-        gone(&world, &query.contract)?;
+        if let Some(error) = gone(&world, &query.contract)? {
+            return Err(error);
+        }
         let invocation = Invocation {
             mode: Mode::Query { ticks: self.ticks(world.policy()?.query_ms) },
             entry: Entry::Call,

@@ -9,7 +9,7 @@
 
 use crate::{
     Replica,
-    execute::{Stop, reply_gas, reply_too_dear},
+    execute::{outcome_of, reply_gas, reply_too_dear},
     layout::{CODE, Note},
     logs,
     world::Layer,
@@ -62,13 +62,8 @@ impl Replica {
             cluster: self.entries.cluster,
         };
         if let Err(stop) = self.executor.expect_works(&layer, &rehearsal.contract) {
-            return match stop {
-                Stop::Refused(error) => {
-                    let outcome = Outcome { result: Err(error), gas_used: 0 };
-                    Ok(Answer::Rehearsed(Rehearsed { outcome, said: vec![], height }))
-                }
-                Stop::Fault(error) => Err(error),
-            };
+            let outcome = outcome_of(Err(stop))?;
+            return Ok(Answer::Rehearsed(Rehearsed { outcome, said: vec![], height }));
         }
         let (outcome, events, effects, debug) = match self.engine.execute(layer, invocation) {
             Ok(done) => {

@@ -561,7 +561,7 @@ impl Replica {
         }
         self.copies.lock().executed(header, finality, || self.state.snapshot())?;
         self.memory.vouch(header, finality);
-        if self.is_packing(&self.state.snapshot())? {
+        if effects.packing {
             self.urge();
         }
         self.answer(&Final::new(header, finality, &decoded.commands, root), &effects.done, effects.reached);

@@ -70,6 +70,19 @@ impl Layer {
         self.set(space, key.to_vec(), Some(value.encode()));
     }
 
+    /// Takes the first that is wanted out of the list that a space holds under the empty key.
+    pub(crate) fn take_from<T: Encode + Decode>(
+        &self,
+        space: &Space,
+        wanted: impl FnMut(&T) -> bool,
+    ) -> Result<Option<T>, Coded> {
+        let mut all: Vec<T> = self.read(space, &[])?.unwrap_or_default();
+        let Some(at) = all.iter().position(wanted) else { return Ok(None) };
+        let taken = all.remove(at);
+        self.write(space, &[], &all);
+        Ok(Some(taken))
+    }
+
     /// What contracts may use from here on. Each execution asks, so it is read once.
     pub(crate) fn policy(&self) -> Result<ClusterPolicy, Coded> {
         if let Some(known) = *self.policy.read() {
