@@ -114,7 +114,7 @@ pub(crate) async fn measure(plan: Plan) -> Result<Failover> {
         }
     });
     let (mut killed, mut returned) = (vec![], vec![]);
-    for _ in 0..plan.kills {
+    for kill in 1..=plan.kills {
         tokio::time::sleep(CALM).await;
         let (leader, _) = net.leader().context("nobody leads")?;
         let since = Instant::now();
@@ -125,6 +125,8 @@ pub(crate) async fn measure(plan: Plan) -> Result<Failover> {
         net.restart_worker(leader).await?;
         tokio::time::sleep(CALM).await;
         returned.push(stood_still(&answers, since));
+        let last = |figures: &[f64]| figures.last().copied().unwrap_or_default();
+        eprintln!("kill {kill}: {:.0} ms, its return {:.0} ms", last(&killed), last(&returned));
     }
     load.abort();
     let _ = load.await;

@@ -2,13 +2,14 @@
 //! in commits as large as busy entries, and for each million there is what a command costs, what a commit waits for,
 //! what is written for a byte of change, and how much memory and disk it takes.
 //!
-//! As a replica does it, one commit in many is durable. Reads are of values that were written long ago, by chance.
+//! As with a replica, another thread writes to the disk what was committed, whenever it is much, and a commit waits when
+//! it is too much. Reads are of values that were written long ago, by chance.
 
 use crate::report::median;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 use phala_primitives::Hash;
-use phala_state::{Changes, Commit, Durability, FileBackend, State, StateKeys, StorageBackend};
+use phala_state::{Changes, Commit, FileBackend, State, StateError, StateKeys, StorageBackend};
 use serde::Serialize;
 use std::{
     fs::OpenOptions,
@@ -17,12 +18,15 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
+        mpsc::{SyncSender, sync_channel},
     },
     time::{Duration, Instant},
 };
 
-/// Commits between two durable ones.
-const DURABLE: u64 = 64;
+/// Memory that commits take, in bytes, from which on they are written to the disk, and when further ones wait. Those of a
+/// replica.
+const MUCH: usize = 24 << 20;
+const MOST: usize = 64 << 20;
 /// Bytes of a value; a key has 8.
 const VALUE: usize = 32;
 /// Reads after each step.
@@ -143,32 +147,22 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> Result<Figures> {
 fn grow(plan: Plan, path: &Path) -> Result<Figures> {
     let written = Arc::<AtomicU64>::default();
     let state = open(path, &written)?;
-    let (mut steps, mut times) = (Vec::<Step>::new(), vec![]);
-    let (mut count, mut height, mut since) = (0, 0, 0);
-    while count < plan.values {
-        let changes: Changes =
-            (count..count + plan.commands).map(value).map(|(key, value)| (([9; 32], key), Some(value))).collect();
-        (count, height) = (count + plan.commands, height + 1);
-        let durability = if height % DURABLE == 0 { Durability::Durable } else { Durability::Fast };
-        let digest = Hash([height as u8; 32]);
-        let begin = Instant::now();
-        state.commit(Commit { height, digest, changes, durability, ..Commit::default() })?;
-        times.push(begin.elapsed());
-        if count / plan.step > (count - plan.commands) / plan.step {
-            let now = written.load(Ordering::Relaxed);
-            let step = step(&state, path, count, std::mem::take(&mut times), plan.commands, now - since)?;
-            since = now;
-            eprintln!("{}", line(&step));
-            steps.push(step);
-        }
-    }
+    let steps = std::thread::scope(|scope| {
+        // What is asked for while it writes is not forgotten.
+        let (due, wanted) = sync_channel(1);
+        let settling = scope.spawn(|| wanted.into_iter().try_for_each(|()| state.settle(|| Ok::<_, StateError>(()))));
+        let steps = fill(plan, path, &state, &written, &due);
+        drop(due);
+        settling.join().map_err(|_| anyhow!("the thread that writes to the disk died"))??;
+        steps
+    })?;
     drop(state);
     let begin = Instant::now();
     drop(open(path, &written)?);
     let state_open_s = begin.elapsed().as_secs_f64();
     let (first, last) = steps.first().zip(steps.last()).context("there is a step")?;
     Ok(Figures {
-        state_values: count,
+        state_values: plan.values,
         state_command_growth: last.command_us / first.command_us,
         state_commit_ms_p99: last.commit_ms_p99,
         state_write_amplification: last.write_amplification,
@@ -176,6 +170,34 @@ fn grow(plan: Plan, path: &Path) -> Result<Figures> {
         state_open_s,
         state_steps: steps,
     })
+}
+
+/// Adds the values; `due` asks for what is in memory to be written.
+fn fill(plan: Plan, path: &Path, state: &State, written: &AtomicU64, due: &SyncSender<()>) -> Result<Vec<Step>> {
+    let (mut steps, mut times) = (Vec::<Step>::new(), vec![]);
+    let (mut count, mut height, mut since) = (0, 0, 0);
+    while count < plan.values {
+        let changes: Changes =
+            (count..count + plan.commands).map(value).map(|(key, value)| (([9; 32], key), Some(value))).collect();
+        (count, height) = (count + plan.commands, height + 1);
+        let digest = Hash([height as u8; 32]);
+        let begin = Instant::now();
+        if state.unsettled() >= MUCH {
+            // It may be asked for already.
+            let _ = due.try_send(());
+        }
+        state.make_room(MOST, || Ok::<_, StateError>(()))?;
+        state.commit(Commit { height, digest, changes, ..Commit::default() })?;
+        times.push(begin.elapsed());
+        if count / plan.step > (count - plan.commands) / plan.step {
+            let now = written.load(Ordering::Relaxed);
+            let step = step(state, path, count, std::mem::take(&mut times), plan.commands, now - since)?;
+            since = now;
+            eprintln!("{}", line(&step));
+            steps.push(step);
+        }
+    }
+    Ok(steps)
 }
 
 fn step(state: &State, path: &Path, count: u64, mut times: Vec<Duration>, commands: u64, written: u64) -> Result<Step> {

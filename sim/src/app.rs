@@ -142,7 +142,7 @@ impl Application for ReplicaApp {
             self.history.add(now, Event::Final { log, member, height: shape.height, digest: block.digest(), root });
             self.history.add(now, Event::Height { log, member, height: applied.height });
         }
-        let taken = taken.and_then(|()| self.replica.reseal().map(drop));
+        let taken = taken.and_then(|()| self.replica.settle()).and_then(|()| self.replica.reseal().map(drop));
         if let Err(error) = taken {
             if !self.served.may_fail(member) {
                 self.history.add(now, Event::Stuck { what: format!("replica {member} stopped: {error}") });

@@ -180,6 +180,7 @@ impl Reader {
         let members = self.served.members(Some(steps.epoch()));
         match replica.advance(&steps, &members) {
             Ok(height) => {
+                replica.settle().map_err(stuck)?;
                 let applied = replica.applied();
                 let (log, member, digest, root) = (Log::Cluster, READER, applied.digest, Some(applied.root));
                 self.history.add(self.sim.now_ms(), Event::Final { log, member, height, digest, root });

@@ -55,6 +55,8 @@ use zeroize::Zeroizing;
 pub(crate) const RECONNECT: Duration = Duration::from_millis(500);
 /// How often session keys are looked after.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// How often it is looked whether the state should go to the disk.
+const SETTLING: Duration = Duration::from_millis(200);
 /// Time between two steps in which old state is sealed anew, so that others get to the disk.
 const RESEAL_PAUSE: Duration = Duration::from_millis(20);
 /// Session certificates that a worker remembers as checked.
@@ -121,7 +123,8 @@ impl Start {
     pub(crate) async fn run(self, chain: &Arc<Chain>, keys: &Keys) -> Result<(), Coded> {
         let mut above = None;
         let (mut opened, record) = loop {
-            let disk = self.disk()?;
+            self.status.wait_for("its files");
+            let disk = self.disk().await?;
             self.status.wait_for("the cluster's keys");
             let since = phala_replica::oldest_epoch(&disk.state, disk.entries.as_ref())?;
             let Some((record, cluster_keys)) = self.admitted(chain, keys, since).await? else { return Ok(()) };
@@ -166,6 +169,7 @@ impl Start {
         let _ = tokio::time::timeout(COMPILING, &mut opened.compiling).await;
         self.status.wait_for("the cluster's consensus");
         let log = self.join(chain, keys, &record, &opened.replica).await?;
+        let _settling = AbortOnDrop(tokio::spawn(settle(opened.replica.clone())));
         let _resealing = AbortOnDrop(tokio::spawn(reseal(opened.replica.clone())));
         let _performing = AbortOnDrop(tokio::spawn(jobs::perform(opened.replica.clone(), opened.egress.clone())));
         let _keeping = AbortOnDrop(tokio::spawn(jobs::keep_time(opened.replica.clone())));
@@ -193,6 +197,7 @@ impl Start {
     async fn read_along(&self, chain: &Arc<Chain>, keys: &Keys, opened: Opened) -> Result<Reading, Coded> {
         self.status.wait_for("news of its cluster");
         let mut follower = Follower::new(self, chain, keys, opened.replica.clone());
+        let _settling = AbortOnDrop(tokio::spawn(settle(opened.replica.clone())));
         let _resealing = AbortOnDrop(tokio::spawn(reseal(opened.replica.clone())));
         let lost = self.record(chain, |record| !record.readers.contains(&self.worker()));
         let mut lost = pin!(lost);
@@ -304,17 +309,18 @@ impl Start {
     }
 
     /// The files of the cluster's state and log.
-    fn disk(&self) -> Result<Disk, Coded> {
+    async fn disk(&self) -> Result<Disk, Coded> {
+        let path = self.path("state");
+        let open = move || {
+            let mut options = OpenOptions::new();
+            let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+            // A replica of before may still be writing to it. Its lock goes with it.
+            file.lock()?;
+            FileBackend::new(file)
+        };
+        let opened = blocking(move || Ok(open())).await?;
+        let state = opened.map_err(|e| self.unusable("state", &e))?;
         let entries = Arc::new(EntryFile::open(&self.path("entries")).map_err(|e| self.unusable("entries", &e))?);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(self.path("state"))
-            .map_err(|e| self.unusable("state", &e))?;
-        let state = FileBackend::new(file).map_err(|e| self.unusable("state", &e))?;
         Ok(Disk { entries, state })
     }
 
@@ -715,6 +721,17 @@ async fn bring_policy(chain: &Chain, cluster: ClusterId, service: &Service) -> R
     // Its outcome shows when the state is looked at next.
     drop(replica.follow_policy(proof, now_ms())?.await);
     Ok(())
+}
+
+/// Has the state written to the disk, until the replica fails.
+async fn settle(replica: Arc<Replica>) {
+    loop {
+        let settling = replica.clone();
+        if blocking(move || settling.settle()).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(SETTLING).await;
+    }
 }
 
 /// Seals what the state holds from earlier epochs anew, a little at a time.

@@ -22,7 +22,7 @@ use crate::{
     Replica,
     cipher::{LogCipher, What},
     entry::MAX_LAG,
-    layout::{Note, state_error},
+    layout::Note,
 };
 use codec::{Decode, DecodeAll, Encode};
 use futures::channel::oneshot;
@@ -170,7 +170,7 @@ impl Copies {
             let headers = self.recent.iter().skip(at).map(|(_, header)| header.clone()).collect();
             let snapshot = self.recent.drain(..).nth(at).map(|(snapshot, _)| snapshot);
             let snapshot = snapshot.ok_or(Code::Internal)?;
-            let outline = snapshot.outline().map_err(|error| state_error(&error))?;
+            let outline = snapshot.outline()?;
             let offer = Offer { word: Word { headers, finality: finality.clone() }, outline };
             let (made_ms, used_ms) = (header.time_ms, header.time_ms);
             self.kept = Some(Copy { snapshot, offer, made_ms, used_ms });
@@ -274,7 +274,7 @@ impl Replica {
         drop(copies);
         let (mut pieces, mut size): (Vec<(u16, Vec<Item>)>, usize) = (vec![], 0);
         for piece in wanted {
-            let items = snapshot.piece(piece).map_err(|error| state_error(&error))?;
+            let items = snapshot.piece(piece)?;
             size += items.encoded_size();
             pieces.push((piece, items));
             if size >= ANSWER {
@@ -370,13 +370,13 @@ impl Newcomer {
 
     /// Begins, or goes on, to put the state together in a file of the host.
     pub fn restore(&self, offer: &Offer, file: impl StorageBackend) -> Result<Restore, Coded> {
-        Restore::open(file, self.state.clone(), offer.outline.clone()).map_err(|error| state_error(&error))
+        Restore::open(file, self.state.clone(), offer.outline.clone()).map_err(Coded::from)
     }
 
     /// Makes what was put together the state of a replica.
     pub fn finish(&self, offer: &Offer, restore: Restore) -> Result<(), Coded> {
         let header = offer.word.headers.first().ok_or(Code::Internal)?;
         let Anchor { height, digest } = header.anchor();
-        restore.finish(height, digest, Note::of(header).encode()).map_err(|error| state_error(&error))
+        restore.finish(height, digest, Note::of(header).encode()).map_err(Coded::from)
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     execute::{Executor, Stop, end_space, lost, refused},
     hooks,
     jobs::{Timer, Wanted},
-    layout::{CODE, Contract, DEPARTURES, LOGS, MAILBOXES, ROUTES, SECRETS, Standing, state_error},
+    layout::{CODE, Contract, DEPARTURES, LOGS, MAILBOXES, ROUTES, SECRETS, Standing},
     logs::{self, LogState},
     parcels::Message,
     world::Layer,
@@ -187,12 +187,12 @@ fn part(
         let of = space(kind, record, contract, number);
         let values: Vec<(Path, Vec<u8>, Vec<u8>)> = match (kind, record.code) {
             (Kind::Code, Some(hash)) if at.after.is_none() => {
-                let code = snapshot.get(&of, hash.as_ref()).map_err(|error| state_error(&error))?;
+                let code = snapshot.get(&of, hash.as_ref())?;
                 vec![([0; 32], hash.as_ref().to_vec(), code.ok_or_else(|| lost("a code"))?)]
             }
             (Kind::Code, _) => vec![],
             _ => {
-                let items = snapshot.items(&of, at.after.as_ref(), room).map_err(|error| state_error(&error))?;
+                let items = snapshot.items(&of, at.after.as_ref(), room)?;
                 items.into_iter().map(|(path, item)| (path, item.key, item.value)).collect()
             }
         };

@@ -33,7 +33,7 @@ use crate::{
     check::{Key, key},
     hooks,
     jobs::Jobs,
-    layout::{BATCHES, Batch, CODE, Contract, Done, ENDED, LARGE, OUTCOMES, QUEUES, Queue, state_error},
+    layout::{BATCHES, Batch, CODE, Contract, Done, ENDED, LARGE, OUTCOMES, QUEUES, Queue},
     logs,
     parcels::{Message, Post},
     upload::{self, CODES, INPUTS, Part},
@@ -746,7 +746,7 @@ fn sweep(layer: &Layer) -> Result<Vec<(Space, Path)>, Coded> {
     let space: Space = layer.read(&ENDED, &number)?.ok_or_else(|| lost("an ended contract"))?;
     // The contract may have ended in this entry, with writes of this entry before: those are not in the snapshot yet,
     // so its space leaves the queue only when an entry finds it empty.
-    let paths = layer.base().paths(&space, SWEEP).map_err(|error| state_error(&error))?;
+    let paths = layer.base().paths(&space, SWEEP)?;
     let written_now = layer.has_changes_in(&space);
     if paths.is_empty() && !written_now {
         layer.set(&ENDED, number.to_vec(), None);

@@ -18,7 +18,7 @@
 //! [`Action::Deliver`]: phala_session::Action::Deliver
 
 use crate::{
-    layout::{REQUESTS, TIMERS, decode, state_error},
+    layout::{REQUESTS, TIMERS, decode},
     world::Layer,
 };
 use codec::{Decode, Encode};
@@ -131,10 +131,10 @@ impl Jobs {
     /// What the state holds, after an entry of this time.
     pub(crate) fn load(snapshot: &Snapshot, time_ms: u64) -> Result<Self, Coded> {
         let mut jobs = Self::default();
-        for bytes in snapshot.values(&REQUESTS, MAX_JOBS).map_err(|error| state_error(&error))? {
+        for bytes in snapshot.values(&REQUESTS, MAX_JOBS)? {
             jobs.keep_request(decode(&bytes)?);
         }
-        for bytes in snapshot.values(&TIMERS, MAX_JOBS).map_err(|error| state_error(&error))? {
+        for bytes in snapshot.values(&TIMERS, MAX_JOBS)? {
             let timer: Timer = decode(&bytes)?;
             let due_ms = if timer.late { timer.due_ms } else { timer.next_ms(time_ms) };
             jobs.keep_timer(Timer { due_ms, ..timer });

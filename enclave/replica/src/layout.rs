@@ -4,7 +4,7 @@ use crate::check::Key;
 use codec::{Decode, DecodeAll, Encode};
 use phala_primitives::{AccountId, Code, Coded, EntryHeader, Hash, blake2_256, records::Seal};
 use phala_session::Outcome;
-use phala_state::{Snapshot, Space, StateError};
+use phala_state::{Snapshot, Space};
 use std::sync::LazyLock;
 
 fn space(name: &str) -> Space {
@@ -183,11 +183,6 @@ pub(crate) fn decode<T: Decode>(bytes: &[u8]) -> Result<T, Coded> {
 
 /// Reads a value of a state.
 pub(crate) fn read<T: Decode>(snapshot: &Snapshot, space: &Space, key: &[u8]) -> Result<Option<T>, Coded> {
-    let stored = snapshot.get(space, key).map_err(|error| state_error(&error))?;
+    let stored = snapshot.get(space, key)?;
     stored.map(|bytes| decode(&bytes)).transpose()
-}
-
-/// Errors of the state as they may be told.
-pub(crate) fn state_error(error: &StateError) -> Coded {
-    Coded::new(error.code(), error.to_string())
 }

@@ -63,6 +63,7 @@ mod recover;
 mod rehearse;
 mod rekey;
 mod replica;
+mod settle;
 mod trail;
 mod upload;
 mod world;

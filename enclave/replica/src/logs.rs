@@ -3,7 +3,7 @@
 
 use crate::{
     Replica,
-    layout::{CONTRACTS, Contract, LOGS, Standing, read, state_error},
+    layout::{CONTRACTS, Contract, LOGS, Standing, read},
     world::Layer,
 };
 use codec::{Decode, Encode};
@@ -140,7 +140,7 @@ impl Replica {
         let record: Contract = read(&snapshot, &CONTRACTS, contract.as_ref())?.ok_or_else(missing)?;
         let allowed = |who: Option<&AccountId>| {
             let found = snapshot.contains(&record.readers(contract), &who.encode());
-            found.map_err(|error| state_error(&error))
+            found.map_err(Coded::from)
         };
         if record.owner == *account || allowed(Some(account))? || allowed(None)? {
             return Ok(());

@@ -8,7 +8,7 @@
 
 use crate::{
     Replica,
-    layout::{CONTRACTS, Contract, LEDGER, decode, read, state_error},
+    layout::{CONTRACTS, Contract, LEDGER, decode, read},
     world::Layer,
 };
 use phala_primitives::{
@@ -58,7 +58,7 @@ pub(crate) fn after_withdrawal(owned: Balance, amount: Balance) -> Result<Balanc
 
 /// Sum of a ledger of at most `limit` accounts.
 fn sum(snapshot: &Snapshot, limit: usize) -> Result<Balance, Coded> {
-    let values = snapshot.values(&LEDGER, limit).map_err(|error| state_error(&error))?;
+    let values = snapshot.values(&LEDGER, limit)?;
     values.iter().try_fold(0, |sum: Balance, bytes| Ok(sum.saturating_add(decode(bytes)?)))
 }
 

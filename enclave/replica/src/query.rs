@@ -6,7 +6,7 @@ use crate::{
     check::Key,
     departures::gone,
     execute::Ordered,
-    layout::{Done, Note, OUTCOMES, read, state_error},
+    layout::{Done, Note, OUTCOMES, read},
     world::Layer,
 };
 use codec::{DecodeAll, Encode};
@@ -182,7 +182,7 @@ impl Replica {
         let (block, finality) = self.journal.read(done.height)?.ok_or_else(gone)?.block();
         let header = open_block(&block, self.entries.cluster).ok_or_else(gone)?;
         let commands = self.entries.decode(&header, &block).ok_or_else(gone)?;
-        let root = snapshot.root_at(done.height).map_err(|error| state_error(&error))?.ok_or_else(gone)?;
+        let root = snapshot.root_at(done.height)?.ok_or_else(gone)?;
         let ordered = commands.get(done.index as usize).filter(|o| o.hash == done.command).ok_or_else(gone)?;
         let entry = Final::new(&header, &finality, &commands, root);
         Ok(self.receipt(&entry, ordered, done.index, done.outcome))

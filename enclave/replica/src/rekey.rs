@@ -3,7 +3,7 @@
 use crate::{
     Replica,
     journal::{self, EntryLog},
-    layout::{Note, state_error},
+    layout::Note,
 };
 use phala_keys::ClusterKeys;
 use phala_primitives::{Code, Coded};
@@ -30,7 +30,7 @@ impl Replica {
         if let Some(newest) = keys.epochs().max()
             && let Some(value) = keys.state_value(newest)
         {
-            self.state.rekey(newest, value.expose()).map_err(|error| state_error(&error))?;
+            self.state.rekey(newest, value.expose())?;
         }
         Ok(())
     }
@@ -40,6 +40,6 @@ impl Replica {
     pub fn reseal(&self) -> Result<bool, Coded> {
         // Entries that lead on from here are of this epoch or a later one.
         let applied = Note::read(self.state.snapshot().note())?.epoch;
-        self.state.reseal(applied).map_err(|error| state_error(&error))
+        self.state.reseal(applied).map_err(Coded::from)
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     execute::{Executor, Ordered},
     jobs::{Jobs, Wanted},
     journal::Journal,
-    layout::{CODE, Note, state_error},
+    layout::{CODE, Note},
     part::Kept,
     pool::{Pending, Pool, Reply},
     query::Final,
@@ -43,10 +43,6 @@ use std::{
 
 /// Decoded entries that are kept between proposal and execution.
 const DECODED: NonZeroUsize = NonZeroUsize::new(16).unwrap();
-/// Most entries between durable commits of the state.
-const DURABLE_ENTRIES: u64 = 1024;
-/// Longest time between durable commits of the state, by the entries' clock, in milliseconds.
-const DURABLE_MS: u64 = 2_000;
 /// How often the pool is looked through for what is overdue, in milliseconds.
 const LOOK_MS: u64 = 250;
 /// How long an own command may wait for its execution, in milliseconds.
@@ -93,13 +89,6 @@ pub(crate) struct Decoded {
     commands: Vec<Ordered>,
 }
 
-/// When the state was last made durable, and the pool last looked through.
-#[derive(Default)]
-struct Times {
-    durable_ms: u64,
-    looked_ms: u64,
-}
-
 /// The id of a command of the cluster's own that is about this: there is one such command.
 pub(crate) fn command_id(about: &impl Encode) -> CommandId {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = blake2_256(&about.encode()).0;
@@ -127,7 +116,10 @@ pub struct Replica {
     decoded: Mutex<LruCache<Hash, Arc<Decoded>>>,
     /// Held while an entry is applied.
     pub(crate) applying: Mutex<()>,
-    times: Mutex<Times>,
+    /// Time of the last entry when the state was last written to the disk, in milliseconds.
+    pub(crate) settled_ms: Mutex<u64>,
+    /// When the pool was last looked through, in milliseconds.
+    looked_ms: Mutex<u64>,
     fault: RwLock<Option<Coded>>,
     forward: RwLock<Option<Forward>>,
     on_upload: RwLock<Option<OnUpload>>,
@@ -156,7 +148,7 @@ impl Replica {
         let Config { genesis, cluster, identity, validators, keys, certificates, engine, cache, tick_ms } = config;
         let values = keys.epochs().filter_map(|epoch| Some((epoch, *keys.state_value(epoch)?.expose())));
         let state_keys = StateKeys::new(*keys.state_path().expose(), *keys.state_commit().expose(), values);
-        let state = State::open(state, state_keys).map_err(|error| state_error(&error))?;
+        let state = State::open(state, state_keys)?;
         let (mailbox, secrets) = (keys.mailbox(), Secrets::new(*keys.contracts().expose()));
         let cipher = Arc::new(LogCipher::new(cluster, &keys)?);
         let snapshot = state.snapshot();
@@ -181,7 +173,8 @@ impl Replica {
             pool: Arc::default(),
             decoded: Mutex::new(LruCache::new(DECODED)),
             applying: Mutex::default(),
-            times: Mutex::default(),
+            settled_ms: Mutex::default(),
+            looked_ms: Mutex::default(),
             fault: RwLock::default(),
             forward: RwLock::default(),
             on_upload: RwLock::default(),
@@ -240,7 +233,7 @@ impl Replica {
 
     /// Code that contracts have, at most so many: to be compiled before they are called.
     pub fn codes(&self, limit: usize) -> Result<Vec<Vec<u8>>, Coded> {
-        self.state.snapshot().values(&CODE, limit).map_err(|error| state_error(&error))
+        self.state.snapshot().values(&CODE, limit).map_err(Coded::from)
     }
 
     /// Tells of code that came with a command, if the chain knows it.
@@ -537,6 +530,7 @@ impl Replica {
         }
         let decoded = self.decode(header, block).ok_or_else(|| wrong("does not decrypt"))?;
         let header = &decoded.header;
+        self.make_room()?;
         self.journal.append(header.height, block, finality)?;
         let layer = Arc::new(Layer::new(snapshot));
         let effects = self.executor.entry(&layer, header, &decoded.commands)?;
@@ -547,12 +541,12 @@ impl Replica {
             changes: effects.changes,
             removals: effects.removals,
             note: Note::of(header).encode(),
-            durability: self.durability(header)?,
+            durability: Durability::Fast,
         };
         let changes = self.trail.lock().is_wanted().then(|| self.state.changes(&commit));
         // Before anyone can see the state.
         self.memory.note(header.height, self.executor.traffic().crossing());
-        let root = self.state.commit(commit).map_err(|error| state_error(&error))?;
+        let root = self.state.commit(commit)?;
         for (contract, op) in &effects.cache {
             self.cache.apply(*contract, op, header.time_ms);
         }
@@ -566,19 +560,6 @@ impl Replica {
         }
         self.answer(&Final::new(header, finality, &decoded.commands, root), &effects.done, effects.reached);
         Ok(())
-    }
-
-    /// Whether this entry's commit waits for the disk.
-    pub(crate) fn durability(&self, header: &EntryHeader) -> Result<Durability, Coded> {
-        let mut times = self.times.lock();
-        let due = header.height.saturating_sub(self.state.durable_height()) >= DURABLE_ENTRIES
-            || header.time_ms.saturating_sub(times.durable_ms) >= DURABLE_MS;
-        if !due {
-            return Ok(Durability::Fast);
-        }
-        self.journal.sync()?;
-        times.durable_ms = header.time_ms;
-        Ok(Durability::Durable)
     }
 
     /// Takes the first `reached` of the entry's commands out of the pool and answers those who wait.
@@ -621,12 +602,12 @@ impl Replica {
 
     /// Gives up what is over and sends again what is overdue, if it was not done lately.
     fn look(&self, now_ms: u64) {
-        let mut times = self.times.lock();
-        if now_ms.saturating_sub(times.looked_ms) < LOOK_MS {
+        let mut looked = self.looked_ms.lock();
+        if now_ms.saturating_sub(*looked) < LOOK_MS {
             return;
         }
-        times.looked_ms = now_ms;
-        drop(times);
+        *looked = now_ms;
+        drop(looked);
         self.kept.expire(now_ms);
         self.copies.lock().expire(now_ms);
         self.trail.lock().expire(now_ms);

@@ -12,7 +12,7 @@
 use crate::{
     Replica,
     copies::{self, Word},
-    layout::{Note, state_error},
+    layout::Note,
 };
 use codec::{Decode, Encode};
 use phala_primitives::{Code, Coded, EntryHeader, Finality, PublicKey};
@@ -147,8 +147,8 @@ impl Replica {
         }
         let to = Applied { height: header.height, root, digest: header.anchor().digest };
         let note = Note::of(header).encode();
-        let durability = self.durability(header)?;
-        self.state.advance(&to, &steps.changes, note, durability).map_err(|error| state_error(&error))?;
+        self.make_room()?;
+        self.state.advance(&to, &steps.changes, note)?;
         *self.reading.write() = Some(steps.epoch());
         self.wake(header.height);
         Ok(header.height)

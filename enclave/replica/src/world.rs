@@ -1,7 +1,7 @@
 //! The state as contracts see it: a snapshot, and what the entry under way has changed so far.
 
 use crate::{
-    layout::{CODE, CONTRACTS, Contract, LOGS, POLICY, SECRETS, decode, state_error},
+    layout::{CODE, CONTRACTS, Contract, LOGS, POLICY, SECRETS, decode},
     logs::LogState,
 };
 use codec::{Decode, Encode};
@@ -55,7 +55,7 @@ impl Layer {
             return Ok(value.clone());
         }
         drop(changes);
-        self.base.get(space, key).map_err(|error| state_error(&error))
+        self.base.get(space, key).map_err(Coded::from)
     }
 
     pub(crate) fn read<T: Decode>(&self, space: &Space, key: &[u8]) -> Result<Option<T>, Coded> {
@@ -119,7 +119,7 @@ impl Layer {
             return Ok(true);
         }
         drop(changes);
-        self.base.contains(&CODE, hash.as_ref()).map_err(|error| state_error(&error))
+        self.base.contains(&CODE, hash.as_ref()).map_err(Coded::from)
     }
 
     /// Whether the entry has written to a space.

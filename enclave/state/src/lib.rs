@@ -23,20 +23,27 @@
 //! [`State::advance`].
 //!
 //! # Commits
-//! One commit is one log entry: height, digest, changes. A `Fast` commit is atomic and visible at once but is lost
-//! when the process dies before the next `Durable` one, which is why the caller must be able to repeat it (from the
-//! cluster's log, above [`State::durable_height`]).
+//! One commit is one log entry: height, digest, changes. It is atomic and visible at once, but lies in memory only
+//! ([`recent`]): it is lost when the process dies before the next [`State::settle`], which is why the caller must be able
+//! to repeat it (from the cluster's log, above [`State::durable_height`]). Settling writes what many commits changed, in
+//! the order in which it lies on the disk ([`disk`]), so that each page is written once, while readers and further
+//! commits go on.
 //!
 //! Invariant: a read returns what was committed at the snapshot's height, or an error; never anything else.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod disk;
 mod keys;
 mod outline;
+mod place;
+mod recent;
 mod reseal;
 mod restore;
 mod ring;
+mod row;
 mod sealed;
+mod snapshot;
 mod store;
 mod superblock;
 mod tree;
@@ -46,7 +53,8 @@ pub use outline::{Item, Outline, PIECES, Subtree};
 pub use redb::StorageBackend;
 pub use redb::backends::{FileBackend, InMemoryBackend};
 pub use restore::Restore;
-pub use store::{Applied, Change, Changes, Commit, Durability, Path, Snapshot, Space, State, StateError};
+pub use snapshot::Snapshot;
+pub use store::{Applied, Change, Changes, Commit, Durability, Path, Space, State, StateError};
 pub use superblock::oldest_epoch;
 pub use tree::{EMPTY_ROOT, Proof};
 

@@ -8,14 +8,14 @@
 //! is that leaf, any other is the hash of its halves.
 
 use crate::{
-    Path, Space, StateError,
+    Path, Snapshot, Space, StateError,
+    place::Place,
     store::altered,
-    tree::{Blake3, EMPTY_ROOT, read_node},
+    tree::{Blake3, EMPTY_ROOT, leaf},
 };
 use codec::{Decode, Encode};
-use jmt::{KeyHash, SimpleHasher, ValueHash, storage::LeafNode, storage::Node};
+use jmt::{SimpleHasher, storage::Node};
 use phala_primitives::Hash;
-use redb::ReadableTable;
 
 /// Number of pieces.
 pub const PIECES: u16 = 1 << BITS;
@@ -63,10 +63,7 @@ impl Subtree {
     fn of(leaves: &[(Path, [u8; 32])], depth: usize) -> Self {
         match leaves {
             [] => Self::Empty,
-            [(path, commitment)] => {
-                let leaf = LeafNode::new(KeyHash(*path), ValueHash::with::<Blake3>(commitment));
-                Self::Leaf(Hash(leaf.hash::<Blake3>()))
-            }
+            [(path, commitment)] => Self::Leaf(Hash(leaf(path, commitment).hash::<Blake3>())),
             // Two paths that do not differ anywhere are no tree.
             _ if depth >= 256 => Self::Empty,
             _ => {
@@ -109,33 +106,30 @@ impl Outline {
     }
 
     /// Reads it off the tree's nodes.
-    pub(crate) fn read(nodes: &impl ReadableTable<&'static [u8], &'static [u8]>) -> Result<Self, StateError> {
+    pub(crate) fn read(state: &Snapshot) -> Result<Self, StateError> {
         let mut outline = Self(vec![Subtree::Empty; usize::from(PIECES)]);
-        outline.walk(nodes, &mut vec![])?;
+        outline.walk(state, Place::ROOT, 0)?;
         Ok(outline)
     }
 
-    fn walk(
-        &mut self,
-        nodes: &impl ReadableTable<&'static [u8], &'static [u8]>,
-        place: &mut Vec<u8>,
-    ) -> Result<(), StateError> {
-        match read_node(nodes, place)? {
-            None | Some(Node::Null) => {}
-            Some(Node::Leaf(leaf)) => {
-                self.set(piece_of(&leaf.key_hash().0), Subtree::Leaf(Hash(leaf.hash::<Blake3>())))?;
-            }
-            Some(Node::Internal(node)) => {
+    /// `piece` is what the nibbles down to the place say of it.
+    fn walk(&mut self, state: &Snapshot, place: Place, piece: u16) -> Result<(), StateError> {
+        match state.stored_node(&place)? {
+            Some((_, Node::Internal(node))) => {
                 for (nibble, child) in node.children_sorted() {
-                    place.push(u8::from(nibble));
-                    if place.len() < LEVELS {
-                        self.walk(nodes, place)?;
+                    let nibble = u8::from(nibble);
+                    let (below, piece) = (place.child(nibble), piece << 4 | u16::from(nibble));
+                    if below.depth() < LEVELS {
+                        self.walk(state, below, piece)?;
                     } else {
-                        let piece = place.iter().fold(0, |piece, nibble| piece << 4 | u16::from(*nibble));
                         let hash = Hash(child.hash);
                         self.set(piece, if child.is_leaf() { Subtree::Leaf(hash) } else { Subtree::Inner(hash) })?;
                     }
-                    place.pop();
+                }
+            }
+            _ => {
+                if let Some(leaf) = state.leaf_below(&place)? {
+                    self.set(piece_of(&leaf.key_hash().0), Subtree::Leaf(Hash(leaf.hash::<Blake3>())))?;
                 }
             }
         }

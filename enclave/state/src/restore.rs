@@ -10,17 +10,15 @@ use crate::{
 };
 use phala_primitives::Hash;
 use redb::StorageBackend;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes that are put before it is waited for the disk.
-const SYNCED: u64 = 32 << 20;
+/// Memory that may be taken before it is waited for the disk.
+const SYNCED: usize = 32 << 20;
 
 /// A store on its way to the state of an outline.
 pub struct Restore {
     state: State,
     outline: Outline,
     root: Hash,
-    unsynced: AtomicU64,
 }
 
 impl Restore {
@@ -30,7 +28,7 @@ impl Restore {
         let root = outline.root().ok_or_else(|| altered("the outline has not as many pieces as a state"))?;
         let state = State::open_any(backend, keys)?;
         state.replace(std::iter::empty(), Durability::Durable, partial)?;
-        Ok(Self { state, outline, root, unsynced: AtomicU64::new(0) })
+        Ok(Self { state, outline, root })
     }
 
     /// Pieces that are still to be put.
@@ -41,7 +39,7 @@ impl Restore {
     /// Puts pieces in their places. Refuses what the outline does not admit, with nothing changed.
     pub fn put(&self, pieces: &[(u16, Vec<Item>)]) -> Result<(), StateError> {
         let (keys, now) = (self.state.keys(), self.state.snapshot());
-        let (mut writes, mut size) = (vec![], 0u64);
+        let mut writes = vec![];
         for (piece, items) in pieces {
             let leaf = |write: &Write<'_>| {
                 let value = write.value.map_or(&[][..], |(_, value)| value);
@@ -60,13 +58,8 @@ impl Restore {
                 }
             }
             writes.extend(put);
-            size += items.iter().map(|item| item.value.len() as u64).sum::<u64>();
         }
-        let unsynced = self.unsynced.fetch_add(size, Ordering::Relaxed).saturating_add(size);
-        let durability = if unsynced >= SYNCED { Durability::Durable } else { Durability::Fast };
-        if durability == Durability::Durable {
-            self.unsynced.store(0, Ordering::Relaxed);
-        }
+        let durability = if self.state.unsettled() >= SYNCED { Durability::Durable } else { Durability::Fast };
         self.state.replace(writes.into_iter(), durability, partial)?;
         Ok(())
     }

@@ -1,20 +1,23 @@
 //! The store: commits by one writer, snapshots for many readers.
 
 use crate::{
-    Item, Outline, StateKeys,
-    outline::paths_of,
+    Item, Snapshot, StateKeys,
+    disk::{self, Base},
+    place::Place,
+    recent::Recent,
+    row::{Bytes, Row},
     sealed::{Plain, Sealed},
+    snapshot::View,
     superblock,
-    tree::{self, EMPTY_ROOT, Nodes, Proof, Tree},
+    tree::{self, EMPTY_ROOT, Tree},
 };
 use codec::{Decode, Encode};
 use jmt::KeyHash;
-use parking_lot::{Mutex, RwLock};
-use phala_primitives::{Code, Hash};
-use redb::{Database, ReadOnlyTable, ReadableDatabase, StorageBackend, TableDefinition};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+use phala_primitives::{Code, Coded, Hash};
+use redb::{Database, StorageBackend};
 use std::{
     collections::BTreeMap,
-    ops::Bound,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -29,21 +32,11 @@ pub type Path = [u8; 32];
 pub type Changes = BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>;
 
 /// Memory for pages of the database.
-const CACHE: usize = 24 << 20;
+const CACHE: usize = 64 << 20;
 /// Changes when what is stored does.
-const FORMAT: u32 = 5;
+pub(crate) const FORMAT: u32 = 6;
 /// Format of files without key epochs.
 const WITHOUT_EPOCHS: u32 = 3;
-/// [`Row`] by path.
-const VALUES: TableDefinition<'static, [u8; 32], &'static [u8]> = TableDefinition::new("values");
-const NODES: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("nodes");
-const META: TableDefinition<'static, (), &'static [u8]> = TableDefinition::new("meta");
-/// Space and path of every value, so that a space can be emptied.
-const PATHS: TableDefinition<'static, [u8; 64], ()> = TableDefinition::new("paths");
-const ROOTS: TableDefinition<'static, u64, [u8; 32]> = TableDefinition::new("roots");
-/// Heights whose roots are remembered.
-const REMEMBERED: u64 = 1 << 16;
-
 /// Why the state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -81,6 +74,12 @@ impl StateError {
             Self::Altered(_) | Self::Disk(_) => Code::StorageFailed,
             Self::Height { .. } | Self::Tree(_) => Code::Internal,
         }
+    }
+}
+
+impl From<StateError> for Coded {
+    fn from(error: StateError) -> Self {
+        Self::new(error.code(), error.to_string())
     }
 }
 
@@ -209,7 +208,7 @@ pub(crate) struct Meta {
 }
 
 impl Meta {
-    const EMPTY: Self = Self {
+    pub(crate) const EMPTY: Self = Self {
         format: FORMAT,
         applied: Applied { height: 0, root: EMPTY_ROOT, digest: Hash::ZERO },
         version: None,
@@ -236,183 +235,6 @@ impl<'a> Write<'a> {
     }
 }
 
-/// A row of the values: space, length of the key (u16, little endian), key, value. The key is there for whoever goes
-/// through a space, such as to take it to another cluster, where its paths are others.
-struct Row<'a> {
-    space: &'a Space,
-    key: &'a [u8],
-    value: &'a [u8],
-}
-
-impl<'a> Row<'a> {
-    fn read(bytes: &'a [u8]) -> Result<Self, StateError> {
-        let parts = || {
-            let (space, rest) = bytes.split_first_chunk()?;
-            let (length, rest) = rest.split_first_chunk()?;
-            let (key, value) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
-            Some(Self { space, key, value })
-        };
-        parts().ok_or_else(|| altered("a value is cut"))
-    }
-
-    fn write(&self, row: &mut Vec<u8>) -> Result<(), StateError> {
-        let length = u16::try_from(self.key.len()).map_err(|_| StateError::Tree("a key is too long".into()))?;
-        row.clear();
-        row.extend_from_slice(self.space);
-        row.extend_from_slice(&length.to_le_bytes());
-        row.extend_from_slice(self.key);
-        row.extend_from_slice(self.value);
-        Ok(())
-    }
-}
-
-/// The state at one height. Cheap to share, safe to read from many threads; it keeps the pages of its height from
-/// being reused, so it should not be kept for long.
-#[derive(Clone)]
-pub struct Snapshot(Arc<View>);
-
-struct View {
-    keys: StateKeys,
-    meta: Meta,
-    values: ReadOnlyTable<[u8; 32], &'static [u8]>,
-    nodes: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    paths: ReadOnlyTable<[u8; 64], ()>,
-    roots: ReadOnlyTable<u64, [u8; 32]>,
-}
-
-fn of_space(space: &Space, path: &Path) -> [u8; 64] {
-    let mut both = [0; 64];
-    both[..32].copy_from_slice(space);
-    both[32..].copy_from_slice(path);
-    both
-}
-
-impl Snapshot {
-    fn open(db: &Database, keys: &StateKeys) -> Result<Self, StateError> {
-        let txn = db.begin_read()?;
-        let stored = txn.open_table(META)?.get(())?.map(|row| row.value().to_vec());
-        let stored = stored.ok_or_else(|| altered("it has no description"))?;
-        let format = u32::decode(&mut stored.as_slice()).map_err(|_| altered("its description is cut"))?;
-        if format != FORMAT {
-            return Err(StateError::Format(format));
-        }
-        let meta = Meta::decode(&mut stored.as_slice()).map_err(|_| altered("its description is malformed"))?;
-        let (values, nodes) = (txn.open_table(VALUES)?, txn.open_table(NODES)?);
-        let (paths, roots) = (txn.open_table(PATHS)?, txn.open_table(ROOTS)?);
-        Ok(Self(Arc::new(View { keys: keys.clone(), meta, values, nodes, paths, roots })))
-    }
-
-    /// The entry that this is the state after.
-    pub fn applied(&self) -> Applied {
-        self.0.meta.applied
-    }
-
-    /// The value of a key, if it has one.
-    pub fn get(&self, space: &Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        self.at(&self.0.keys.path(space, key))
-    }
-
-    fn at(&self, path: &Path) -> Result<Option<Vec<u8>>, StateError> {
-        self.0.values.get(path)?.map(|row| Ok(Row::read(row.value())?.value.to_vec())).transpose()
-    }
-
-    /// What the state looks like from afar.
-    pub fn outline(&self) -> Result<Outline, StateError> {
-        Outline::read(&self.0.nodes)
-    }
-
-    /// All values of a piece of the state, in order of their paths.
-    pub fn piece(&self, piece: u16) -> Result<Vec<Item>, StateError> {
-        let (first, last) = paths_of(piece);
-        let mut items = vec![];
-        for row in self.0.values.range(first..=last)? {
-            let (_, stored) = row?;
-            let Row { space, key, value } = Row::read(stored.value())?;
-            items.push(Item { space: *space, key: key.to_vec(), value: value.to_vec() });
-        }
-        Ok(items)
-    }
-
-    /// Whether a key has a value.
-    pub fn contains(&self, space: &Space, key: &[u8]) -> Result<bool, StateError> {
-        Ok(self.0.values.get(self.0.keys.path(space, key))?.is_some())
-    }
-
-    /// What the last commit noted.
-    pub fn note(&self) -> &[u8] {
-        &self.0.meta.note
-    }
-
-    /// Root of the state after the entry of this height; `None` if that is long ago or yet to come.
-    pub fn root_at(&self, height: u64) -> Result<Option<Hash>, StateError> {
-        Ok(self.0.roots.get(height)?.map(|root| Hash(root.value())))
-    }
-
-    /// The first values of a space, at most `limit`, in an order that is the same at all replicas.
-    pub fn paths(&self, space: &Space, limit: usize) -> Result<Vec<Path>, StateError> {
-        let (first, last) = (of_space(space, &[0; 32]), of_space(space, &[255; 32]));
-        let mut paths = vec![];
-        for row in self.0.paths.range(first..=last)?.take(limit) {
-            let mut path = [0; 32];
-            path.copy_from_slice(&row?.0.value()[32..]);
-            paths.push(path);
-        }
-        Ok(paths)
-    }
-
-    /// Values of a space that come after a path, or from the first, with their paths, in the order of these: until they
-    /// have so many bytes, but one at least.
-    pub fn items(&self, space: &Space, after: Option<&Path>, bytes: usize) -> Result<Vec<(Path, Item)>, StateError> {
-        let from =
-            after.map_or(Bound::Included(of_space(space, &[0; 32])), |path| Bound::Excluded(of_space(space, path)));
-        let (mut items, mut size) = (vec![], 0);
-        for row in self.0.paths.range::<[u8; 64]>((from, Bound::Included(of_space(space, &[255; 32]))))? {
-            let mut path = [0; 32];
-            path.copy_from_slice(&row?.0.value()[32..]);
-            let stored = self.0.values.get(&path)?.ok_or_else(|| altered("a value is missing"))?;
-            let Row { space, key, value } = Row::read(stored.value())?;
-            size += key.len() + value.len();
-            if size > bytes && !items.is_empty() {
-                break;
-            }
-            items.push((path, Item { space: *space, key: key.to_vec(), value: value.to_vec() }));
-        }
-        Ok(items)
-    }
-
-    /// The values at [`Snapshot::paths`].
-    pub fn values(&self, space: &Space, limit: usize) -> Result<Vec<Vec<u8>>, StateError> {
-        let mut values = vec![];
-        for path in self.paths(space, limit)? {
-            values.extend(self.at(&path)?);
-        }
-        Ok(values)
-    }
-
-    /// Shows what a key holds to someone who knows the root and the keys.
-    pub fn prove(&self, space: &Space, key: &[u8]) -> Result<Option<Proof>, StateError> {
-        let Some(version) = self.0.meta.version else { return Ok(None) };
-        let leaf = |path: &[u8; 32]| self.commitment(path);
-        let nodes = Nodes { nodes: &self.0.nodes, leaf: &leaf };
-        let path = self.0.keys.path(space, key);
-        let (_, proof) = Tree::new(&nodes).get_with_proof(KeyHash(path), version)?;
-        Ok(Some(Proof(proof)))
-    }
-
-    fn commitment(&self, path: &[u8; 32]) -> Result<Option<[u8; 32]>, StateError> {
-        let Some(row) = self.0.values.get(path)? else { return Ok(None) };
-        let Row { space, value, .. } = Row::read(row.value())?;
-        Ok(Some(self.0.keys.commitment(space, path, value)))
-    }
-
-    /// Number of nodes of the tree that are stored.
-    #[cfg(test)]
-    pub(crate) fn node_count(&self) -> u64 {
-        use redb::ReadableTableMetadata;
-        self.0.nodes.len().unwrap()
-    }
-}
-
 /// The state of a cluster, as one replica holds it.
 pub struct State {
     db: Database,
@@ -422,6 +244,11 @@ pub struct State {
     latest: RwLock<Snapshot>,
     durable: AtomicU64,
     writer: Mutex<()>,
+    /// What is to be written to the disk, or being written.
+    settling: Mutex<Option<Snapshot>>,
+    /// Told when a part of that is written; `turn` is held between looking and waiting.
+    written: Condvar,
+    turn: Mutex<()>,
 }
 
 impl State {
@@ -446,32 +273,22 @@ impl State {
         builder.set_cache_size(CACHE).set_check_integrity_on_open(!fresh);
         let db = builder.create_with_backend(plain)?;
         if fresh {
-            Self::create(&db)?;
+            disk::create(&db)?;
         }
-        let latest = Snapshot::open(&db, &keys)?;
+        let base = Arc::new(Base::open(&db)?);
+        let (meta, recent) = (base.meta.clone(), Arc::default());
+        let latest =
+            Snapshot(Arc::new(View { keys: keys.clone(), meta, commit: 0, written: 0, recent, older: None, base }));
         Self::check_root(&latest)?;
         let durable = AtomicU64::new(latest.applied().height);
-        Ok(Self { db, sealed, keys, latest: RwLock::new(latest), durable, writer: Mutex::new(()) })
-    }
-
-    fn create(db: &Database) -> Result<(), StateError> {
-        let mut txn = db.begin_write()?;
-        txn.set_two_phase_commit(true);
-        txn.open_table(VALUES)?;
-        txn.open_table(NODES)?;
-        txn.open_table(PATHS)?;
-        txn.open_table(ROOTS)?;
-        txn.open_table(META)?.insert((), Meta::EMPTY.encode().as_slice())?;
-        txn.commit()?;
-        Ok(())
+        let (latest, writer, settling) = (RwLock::new(latest), Mutex::default(), Mutex::default());
+        let (written, turn) = (Condvar::new(), Mutex::default());
+        Ok(Self { db, sealed, keys, latest, durable, writer, settling, written, turn })
     }
 
     fn check_root(latest: &Snapshot) -> Result<(), StateError> {
         let Some(version) = latest.0.meta.version else { return Ok(()) };
-        let leaf = |path: &[u8; 32]| latest.commitment(path);
-        let nodes = Nodes { nodes: &latest.0.nodes, leaf: &leaf };
-        let root = Tree::new(&nodes).get_root_hash(version)?;
-        if root.0 != latest.applied().root.0 {
+        if Tree::new(latest).get_root_hash(version)?.0 != latest.applied().root.0 {
             return Err(altered("its root is not that of its tree"));
         }
         Ok(())
@@ -536,25 +353,20 @@ impl State {
 
     /// Applies what entries up to one changed, in the order in which they did, if it leads to this very root.
     /// On an error nothing has changed.
-    pub fn advance(
-        &self,
-        to: &Applied,
-        changes: &[Change],
-        note: Vec<u8>,
-        durability: Durability,
-    ) -> Result<(), StateError> {
-        // A value that changed twice has one place in the tree.
-        let writes = changes.iter().map(|change| change.write(&self.keys));
-        let last: BTreeMap<Path, Write<'_>> = writes.map(|write| (write.path, write)).collect();
-        self.replace(last.into_values(), durability, |before, version, root| {
-            if before.applied.height >= to.height {
-                return Err(StateError::Height { applied: before.applied.height, got: to.height });
-            }
-            if root != to.root {
-                return Err(StateError::OtherRoot);
-            }
-            Ok(Meta { format: FORMAT, applied: *to, version, note, restoring: false })
-        })?;
+    pub fn advance(&self, to: &Applied, changes: &[Change], note: Vec<u8>) -> Result<(), StateError> {
+        self.replace(
+            changes.iter().map(|change| change.write(&self.keys)),
+            Durability::Fast,
+            |before, version, root| {
+                if before.applied.height >= to.height {
+                    return Err(StateError::Height { applied: before.applied.height, got: to.height });
+                }
+                if root != to.root {
+                    return Err(StateError::OtherRoot);
+                }
+                Ok(Meta { format: FORMAT, applied: *to, version, note, restoring: false })
+            },
+        )?;
         Ok(())
     }
 
@@ -565,75 +377,161 @@ impl State {
         durability: Durability,
         meta: impl FnOnce(&Meta, Option<u64>, Hash) -> Result<Meta, StateError>,
     ) -> Result<Hash, StateError> {
-        let _only = self.writer.lock();
+        let only = self.writer.lock();
         let before = self.snapshot();
-        let mut txn = self.db.begin_write()?;
-        txn.set_durability(match durability {
-            Durability::Fast => redb::Durability::None,
-            Durability::Durable => redb::Durability::Immediate,
-        })
-        .map_err(|error| StateError::Disk(error.to_string()))?;
-        // In one phase, the header may be written before what it leads to. Who is killed in between leaves a database
-        // that finds out by reading what is not there; but a block that was never written cannot be opened.
-        txn.set_two_phase_commit(true);
-        let (root, version) = self.write(&txn, &before, writes)?;
-        let meta = meta(&before.0.meta, version, root)?;
-        let height = meta.applied.height;
+        let update = Update::of(&before, writes)?;
+        let (root, view) = (update.root, &*before.0);
+        let meta = meta(&view.meta, update.version, root)?;
+        // Nothing fails from here on.
+        let commit = view.commit + 1;
         if !meta.restoring {
-            if before.0.meta.restoring {
-                // Of whatever lay here before.
-                txn.delete_table(ROOTS)?;
-            }
-            let mut roots = txn.open_table(ROOTS)?;
-            roots.insert(height, meta.applied.root.0)?;
-            roots.remove(height.saturating_sub(REMEMBERED))?;
+            view.recent.roots.put(commit, meta.applied.height, Some(root.0));
         }
-        txn.open_table(META)?.insert((), meta.encode().as_slice())?;
-        txn.commit()?;
-        *self.latest.write() = Snapshot::open(&self.db, &self.keys)?;
+        update.put(&view.recent, commit);
+        *self.latest.write() = Snapshot(Arc::new(View { meta, commit, ..view.clone() }));
+        drop(only);
         if durability == Durability::Durable {
-            self.durable.store(height, Ordering::Release);
+            self.settle(|| Ok::<_, StateError>(()))?;
         }
         Ok(root)
     }
 
-    /// Writes values and the tree above them; returns its root and version.
-    fn write<'a>(
+    /// Memory that what is not on the disk takes, by estimate, in bytes. Whoever commits keeps it small by
+    /// [`State::settle`].
+    pub fn unsettled(&self) -> usize {
+        let latest = self.snapshot();
+        latest.0.recent.size() + latest.0.older.as_ref().map_or(0, |older| older.size())
+    }
+
+    /// Writes what was committed until now to the disk. Commits and readers go on meanwhile. `ready` is called before
+    /// anything is written, when it is decided what will be.
+    pub fn settle<E: From<StateError>>(&self, ready: impl FnMut() -> Result<(), E>) -> Result<(), E> {
+        self.settle_alone(self.settling.lock(), ready)
+    }
+
+    /// Waits until what is not on the disk takes less than so much memory: for whoever is writing it there, or writes it.
+    pub fn make_room<E: From<StateError>>(
         &self,
-        txn: &redb::WriteTransaction,
-        before: &Snapshot,
-        writes: impl Iterator<Item = Write<'a>>,
-    ) -> Result<(Hash, Option<u64>), StateError> {
-        let mut leaves = vec![];
-        let (mut values, mut paths) = (txn.open_table(VALUES)?, txn.open_table(PATHS)?);
-        let mut row = vec![];
-        for Write { space, path, value } in writes {
-            match value {
-                Some((key, value)) => {
-                    Row { space: &space, key, value }.write(&mut row)?;
-                    if values.insert(path, row.as_slice())?.is_none() {
-                        paths.insert(of_space(&space, &path), ())?;
-                    }
-                }
-                None => {
-                    // What was not there is not in the tree either.
-                    if values.remove(path)?.is_none() {
-                        continue;
-                    }
-                    paths.remove(of_space(&space, &path))?;
-                }
+        most: usize,
+        mut ready: impl FnMut() -> Result<(), E>,
+    ) -> Result<(), E> {
+        loop {
+            let mut turn = self.turn.lock();
+            if self.unsettled() < most {
+                return Ok(());
             }
-            let leaf = value.map(|(_, value)| self.keys.commitment(&space, &path, value).to_vec());
+            match self.settling.try_lock() {
+                Some(alone) => {
+                    drop(turn);
+                    self.settle_alone(alone, &mut ready)?;
+                }
+                // It tells at the end, at the latest.
+                None => self.written.wait(&mut turn),
+            }
+        }
+    }
+
+    fn settle_alone<E: From<StateError>>(
+        &self,
+        mut settling: MutexGuard<'_, Option<Snapshot>>,
+        mut ready: impl FnMut() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let settled = loop {
+            // An attempt that failed left something; newer commits come after that.
+            let left = settling.is_some();
+            if !left {
+                *settling = self.freeze();
+            }
+            let Some(frozen) = &*settling else { break Ok(()) };
+            if let Err(error) = ready().and_then(|()| Ok(self.write(frozen)?)) {
+                break Err(error);
+            }
+            *settling = None;
+            if !left {
+                break Ok(());
+            }
+        };
+        drop(settling);
+        self.tell();
+        settled
+    }
+
+    /// Wakes who waits for room.
+    fn tell(&self) {
+        // Who has the turn either waits already or has not looked yet.
+        drop(self.turn.lock());
+        self.written.notify_all();
+    }
+
+    /// Gives further commits a layer of their own, and returns the state that is to be written; `None` if all is.
+    fn freeze(&self) -> Option<Snapshot> {
+        let _only = self.writer.lock();
+        let latest = self.snapshot();
+        if latest.0.commit == latest.0.written {
+            return None;
+        }
+        let (recent, older, written) = (Arc::default(), Some(latest.0.recent.clone()), latest.0.commit);
+        *self.latest.write() = Snapshot(Arc::new(View { recent, older, written, ..View::clone(&latest.0) }));
+        Some(latest)
+    }
+
+    /// Writes a state to the disk, and lets readers find it there.
+    fn write(&self, frozen: &Snapshot) -> Result<(), StateError> {
+        disk::write(&self.db, &frozen.0, || self.tell())?;
+        let base = Arc::new(Base::open(&self.db)?);
+        let only = self.writer.lock();
+        let latest = self.snapshot();
+        *self.latest.write() = Snapshot(Arc::new(View { base, older: None, ..View::clone(&latest.0) }));
+        drop(only);
+        self.durable.store(frozen.applied().height, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// What a commit changes of what is stored.
+struct Update {
+    root: Hash,
+    version: Option<u64>,
+    /// Rows by space and path.
+    values: Vec<(Space, Path, Option<Bytes>)>,
+    nodes: BTreeMap<Place, Option<Vec<u8>>>,
+}
+
+impl Update {
+    fn of<'a>(before: &Snapshot, writes: impl Iterator<Item = Write<'a>>) -> Result<Self, StateError> {
+        // Of several for one value the last counts.
+        let writes: BTreeMap<Path, Write<'a>> = writes.map(|write| (write.path, write)).collect();
+        let (mut values, mut leaves) = (vec![], vec![]);
+        for (path, Write { space, value, .. }) in writes {
+            let row = match value {
+                Some((key, value)) => Some(Row { space: &space, key, value }.write()?),
+                // What was not there is not in the tree either.
+                None if !before.contains_path(&path)? => continue,
+                None => None,
+            };
+            values.push((space, path, row));
+            let leaf = value.map(|(_, value)| before.0.keys.commitment(&space, &path, value).to_vec());
             leaves.push((KeyHash(path), leaf));
         }
+        let Meta { version, applied, .. } = &before.0.meta;
         if leaves.is_empty() {
-            return Ok((before.applied().root, before.0.meta.version));
+            return Ok(Self { root: applied.root, version: *version, values, nodes: BTreeMap::new() });
         }
-        let version = before.0.meta.version.map_or(0, |version| version + 1);
-        let leaf = |path: &[u8; 32]| before.commitment(path);
-        let nodes = Nodes { nodes: &before.0.nodes, leaf: &leaf };
-        let (root, batch) = Tree::new(&nodes).put_value_set(leaves, version)?;
-        tree::apply(&mut txn.open_table(NODES)?, &batch.node_batch, &batch.stale_node_index_batch)?;
-        Ok((Hash(root.0), Some(version)))
+        let version = version.map_or(0, |version| version + 1);
+        let (root, batch) = Tree::new(before).put_value_set(leaves, version)?;
+        let nodes = tree::changes(before, &batch.node_batch, &batch.stale_node_index_batch)?;
+        Ok(Self { root: Hash(root.0), version: Some(version), values, nodes })
+    }
+
+    fn put(self, recent: &Recent, commit: u64) {
+        for (space, path, row) in self.values {
+            recent.grow(row.as_deref());
+            recent.spaces.put(commit, (space, path), row.clone());
+            recent.values.put(commit, path, row);
+        }
+        for (place, node) in self.nodes {
+            recent.grow(node.as_deref());
+            recent.nodes.put(commit, place, node.map(Bytes::from));
+        }
     }
 }

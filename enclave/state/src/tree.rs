@@ -1,17 +1,18 @@
-//! The authenticated tree: a Jellyfish Merkle tree whose nodes lie in the database, one per place.
+//! The authenticated tree: a Jellyfish Merkle tree whose inner nodes are stored, one per place.
 //!
 //! The tree's library names nodes by (version, place) and reports which become stale. Only the newest version is
 //! kept here (readers of older ones have their snapshot), so a node is stored under its place alone, with its version
-//! in front: most stale nodes are then simply overwritten.
+//! in front: most stale nodes are then simply overwritten. Leaves are not stored: where no node is, the only value below
+//! is one.
 
-use crate::{StateError, StateKeys, store::altered};
+use crate::{Path, Snapshot, StateError, StateKeys, place::Place, store::altered};
 use borsh::BorshDeserialize;
 use jmt::{
-    JellyfishMerkleTree, KeyHash, OwnedValue, RootHash, SimpleHasher, Version,
+    JellyfishMerkleTree, KeyHash, OwnedValue, RootHash, SimpleHasher, ValueHash, Version,
     storage::{LeafNode, Node, NodeBatch, NodeKey, StaleNodeIndexBatch, TreeReader},
 };
 use phala_primitives::Hash;
-use redb::{ReadableTable, Table};
+use std::collections::BTreeMap;
 
 /// BLAKE3 as the tree's hash.
 #[derive(Debug)]
@@ -31,48 +32,34 @@ impl SimpleHasher for Blake3 {
     }
 }
 
-pub(crate) type Tree<'a, T> = JellyfishMerkleTree<'a, Nodes<'a, T>, Blake3>;
+pub(crate) type Tree<'a> = JellyfishMerkleTree<'a, Snapshot, Blake3>;
 
 /// Root of a tree without leaves, as the tree's library has it.
 pub const EMPTY_ROOT: Hash = Hash(*b"SPARSE_MERKLE_PLACEHOLDER_HASH__");
 
-/// Reads the commitment of the value at a path, for proofs.
-type Leaf<'a> = &'a dyn Fn(&[u8; 32]) -> Result<Option<[u8; 32]>, StateError>;
-
-/// Nodes and leaves of the newest version, as one transaction sees them.
-pub(crate) struct Nodes<'a, T> {
-    pub(crate) nodes: &'a T,
-    pub(crate) leaf: Leaf<'a>,
-}
-
-/// Under what a node is stored: one byte for each nibble on the way to it.
-fn place(key: &NodeKey) -> Vec<u8> {
-    key.nibble_path().nibbles().map(u8::from).collect()
-}
-
-fn parse(stored: &[u8]) -> Result<(u64, Node), StateError> {
+/// A node as it is stored: its version in front.
+pub(crate) fn parse(stored: &[u8]) -> Result<(Version, Node), StateError> {
     let (version, node) = stored.split_first_chunk::<8>().ok_or_else(|| altered("a node of the tree is cut"))?;
     let node = Node::try_from_slice(node).map_err(|_| altered("a node of the tree is malformed"))?;
-    Ok((u64::from_be_bytes(*version), node))
+    Ok((Version::from_be_bytes(*version), node))
 }
 
-/// The node at a place, whatever its version.
-pub(crate) fn read_node(
-    nodes: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    place: &[u8],
-) -> Result<Option<Node>, StateError> {
-    nodes.get(place)?.map(|stored| Ok(parse(stored.value())?.1)).transpose()
+/// The leaf of a value.
+pub(crate) fn leaf(path: &Path, commitment: &[u8; 32]) -> LeafNode {
+    LeafNode::new(KeyHash(*path), ValueHash::with::<Blake3>(commitment))
 }
 
-impl<T: ReadableTable<&'static [u8], &'static [u8]>> TreeReader for Nodes<'_, T> {
+impl TreeReader for Snapshot {
     fn get_node_option(&self, key: &NodeKey) -> anyhow::Result<Option<Node>> {
-        let Some(stored) = self.nodes.get(place(key).as_slice())? else { return Ok(None) };
-        let (version, node) = parse(stored.value())?;
-        Ok((version == key.version()).then_some(node))
+        let place = Place::of(key);
+        Ok(match self.stored_node(&place)? {
+            Some((version, node)) => (version == key.version()).then_some(node),
+            None => self.leaf_below(&place)?.map(Node::Leaf),
+        })
     }
 
     fn get_value_option(&self, _newest: Version, key: KeyHash) -> anyhow::Result<Option<OwnedValue>> {
-        Ok((self.leaf)(&key.0)?.map(|commitment| commitment.to_vec()))
+        Ok(self.commitment(&key.0)?.map(|commitment| commitment.to_vec()))
     }
 
     fn get_rightmost_leaf(&self) -> anyhow::Result<Option<(NodeKey, LeafNode)>> {
@@ -80,21 +67,28 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> TreeReader for Nodes<'_, T>
     }
 }
 
-/// Writes the new nodes and removes what became stale.
-pub(crate) fn apply(
-    table: &mut Table<'_, &'static [u8], &'static [u8]>,
+/// What an update changes of the nodes that are stored: their new content, `None` for one that goes.
+pub(crate) fn changes(
+    before: &Snapshot,
     batch: &NodeBatch,
     stale: &StaleNodeIndexBatch,
-) -> Result<(), StateError> {
-    for index in stale {
-        table.remove(place(&index.node_key).as_slice())?;
-    }
+) -> Result<BTreeMap<Place, Option<Vec<u8>>>, StateError> {
+    let mut changes = BTreeMap::new();
     for (key, node) in batch.nodes() {
-        let mut bytes = key.version().to_be_bytes().to_vec();
-        borsh::to_writer(&mut bytes, node).map_err(|_| StateError::Tree("a node cannot be encoded".into()))?;
-        table.insert(place(key).as_slice(), bytes.as_slice())?;
+        if !matches!(node, Node::Leaf(_)) {
+            let mut bytes = key.version().to_be_bytes().to_vec();
+            borsh::to_writer(&mut bytes, node).map_err(|_| StateError::Tree("a node cannot be encoded".into()))?;
+            changes.insert(Place::of(key), Some(bytes));
+        }
     }
-    Ok(())
+    for index in stale {
+        let place = Place::of(&index.node_key);
+        // Else it is overwritten, or was a leaf.
+        if !changes.contains_key(&place) && before.stored_node(&place)?.is_some() {
+            changes.insert(place, None);
+        }
+    }
+    Ok(changes)
 }
 
 /// Shows that a key has a value, or none, under a state root. Whoever verifies needs the store's keys: without them

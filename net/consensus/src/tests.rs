@@ -319,6 +319,51 @@ fn a_leader_that_dies_is_replaced_and_messages_find_the_next() {
     });
 }
 
+/// How long a loaded cluster orders nothing when its leader dies so many milliseconds after something became final.
+fn standstill(seed: u64, phase: u64) -> u64 {
+    let (time, _) = simulate(seed, async |sim| {
+        let Four { mut apps, logs } = four(&sim, |index| cluster(index, nowhere()), 0).await;
+        everywhere(&sim, Link { latency_ms: 2, jitter_ms: 2, loss: 0.0 }).await;
+        let load = async |apps: &[Arc<App>]| {
+            apps.iter().for_each(|app| app.push(1));
+            sim.sleep_ms(1).await;
+        };
+        let length = |apps: &[Arc<App>]| apps.iter().map(|app| app.chain.lock().len()).max().unwrap();
+        while length(&apps) < 40 {
+            load(&apps).await;
+        }
+        for _ in 0..phase {
+            load(&apps).await;
+        }
+        let leader = logs[0].leader().unwrap();
+        let at = (0..N).find(|index| key(*index) == leader).unwrap();
+        sim.crash(at).await;
+        apps.remove(at);
+        // What was on its way becomes final yet.
+        let (mut since, mut last) = (sim.now_ms(), length(&apps));
+        let begin = since;
+        loop {
+            load(&apps).await;
+            let (now, next) = (sim.now_ms(), length(&apps));
+            if next > last && now - since > 50 {
+                return now - since;
+            }
+            if next > last {
+                (since, last) = (now, next);
+            }
+            assert!(now - begin < 5_000, "nothing after {phase} ms, seed {seed}");
+        }
+    });
+    time
+}
+
+#[test]
+fn a_dead_leader_costs_less_than_half_a_second_whenever_it_dies() {
+    let times: Vec<_> = (0..24).map(|phase| standstill(phase, phase)).collect();
+    println!("{times:?}");
+    assert!(times.iter().all(|time| *time < 400), "{times:?}");
+}
+
 #[test]
 fn a_body_that_its_header_does_not_bind_is_never_final() {
     simulate(4, async |sim| {

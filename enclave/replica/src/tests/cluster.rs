@@ -300,6 +300,7 @@ impl Cluster {
         let certificate = self.certificate(block);
         for replica in &self.replicas {
             replica.finalized(block, &certificate.clone().into()).unwrap();
+            replica.settle().unwrap();
         }
         self.last = block.clone();
         let applied = self.replicas[0].applied();
