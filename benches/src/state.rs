@@ -48,7 +48,8 @@ pub(crate) struct Plan {
 pub(crate) struct Step {
     /// How many values there are.
     pub(crate) values: u64,
-    /// Time of a command since the last step, in microseconds: the commits' time by the number of commands.
+    /// Time of a command since the last step, in microseconds: that of the commits, and of what was left to be written, by
+    /// the number of commands.
     pub(crate) command_us: f64,
     /// Median time of a commit, in milliseconds.
     pub(crate) commit_ms_p50: f64,
@@ -190,8 +191,11 @@ fn fill(plan: Plan, path: &Path, state: &State, written: &AtomicU64, due: &SyncS
         state.commit(Commit { height, digest, changes, ..Commit::default() })?;
         times.push(begin.elapsed());
         if count / plan.step > (count - plan.commands) / plan.step {
-            let now = written.load(Ordering::Relaxed);
-            let step = step(state, path, count, std::mem::take(&mut times), plan.commands, now - since)?;
+            // What is left of the step's work is part of its time.
+            let begin = Instant::now();
+            state.settle(|| Ok::<_, StateError>(()))?;
+            let (rest, now) = (begin.elapsed(), written.load(Ordering::Relaxed));
+            let step = step(state, path, count, (std::mem::take(&mut times), rest), plan.commands, now - since)?;
             since = now;
             eprintln!("{}", line(&step));
             steps.push(step);
@@ -200,8 +204,16 @@ fn fill(plan: Plan, path: &Path, state: &State, written: &AtomicU64, due: &SyncS
     Ok(steps)
 }
 
-fn step(state: &State, path: &Path, count: u64, mut times: Vec<Duration>, commands: u64, written: u64) -> Result<Step> {
-    let all: Duration = times.iter().sum();
+/// `times` are those of the commits, and of what was to be written after them.
+fn step(
+    state: &State,
+    path: &Path,
+    count: u64,
+    (mut times, rest): (Vec<Duration>, Duration),
+    commands: u64,
+    written: u64,
+) -> Result<Step> {
+    let all = times.iter().sum::<Duration>() + rest;
     let done = times.len() as u64 * commands;
     times.sort_unstable();
     let percentile = |p: usize| times[(times.len() - 1) * p / 100].as_secs_f64() * 1e3;
