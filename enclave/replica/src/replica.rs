@@ -32,7 +32,7 @@ use phala_primitives::{
     PublicKey, Shape, Verdict, blake2_256, limits::MAX_ENTRY, records::Seal,
 };
 use phala_session::{Action, CertificateCache, Command, CommandId, Credentials, Outcome, Scope, SignedCommand};
-use phala_state::{Applied, Commit, Durability, State, StateKeys, StorageBackend};
+use phala_state::{Applied, Commit, State, StateKeys, StorageBackend};
 use phala_vm::Engine;
 use std::{
     collections::BTreeSet,
@@ -541,7 +541,7 @@ impl Replica {
             changes: effects.changes,
             removals: effects.removals,
             note: Note::of(header).encode(),
-            durability: Durability::Fast,
+            ..Commit::default()
         };
         let changes = self.trail.lock().is_wanted().then(|| self.state.changes(&commit));
         // Before anyone can see the state.

@@ -19,8 +19,6 @@ use std::ops::Bound;
 const ROWS: TableDefinition<'static, Key, &'static [u8]> = TableDefinition::new("rows");
 /// The other nodes by place, one byte for each nibble. They are few: most of them stay in memory.
 const NODES: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("nodes");
-/// Rows in one transaction.
-const PART: usize = 4096;
 /// Nibbles from which on a node lies deep.
 const DEEP: usize = 5;
 const META: TableDefinition<'static, (), &'static [u8]> = TableDefinition::new("meta");
@@ -29,6 +27,9 @@ const SPACES: TableDefinition<'static, (Space, Bucket), ()> = TableDefinition::n
 const ROOTS: TableDefinition<'static, u64, [u8; 32]> = TableDefinition::new("roots");
 /// Heights whose roots are remembered.
 const REMEMBERED: u64 = 1 << 16;
+
+/// Rows in one transaction.
+const PART: usize = 4096;
 
 /// Path of a value and [`VALUE`], or place of a node: nibbles and their number.
 type Key = [u8; 33];

@@ -141,7 +141,7 @@ pub struct Applied {
 /// How soon a commit has to survive the death of the process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Durability {
-    /// With the next durable commit.
+    /// With the next [`State::settle`].
     #[default]
     Fast,
     /// When `commit` returns: synced to the disk.
