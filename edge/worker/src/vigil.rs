@@ -1,4 +1,4 @@
-//! Looks after the other members of the cluster: whoever gives no sign of life for as long as the policy allows is
+//! Looks after the other members of the cluster, and its readers: whoever gives no sign of life for as long as the policy allows is
 //! accused on the chain, which has it replaced once a quorum says so. Whoever was convicted of worse and still has its
 //! seat is accused at once.
 //!
@@ -27,21 +27,27 @@ const AT_MOST: Duration = Duration::from_secs(30);
 /// The same of one that was convicted: nothing but the pool changes for it.
 const AT_MOST_BARRED: Duration = Duration::from_secs(30 * 60);
 
-/// What is known of another member.
+/// Time for a reader that has not served yet to copy the state.
+const COPY: Duration = Duration::from_secs(30 * 60);
+
+/// What is known of another worker of the cluster.
 struct Known {
     alive: Instant,
+    /// It has served since it is known.
+    served: bool,
     /// When it was accused last, and how long that is to do.
     accused: Option<(Instant, Duration)>,
 }
 
-/// Watches over the other members, until the replica fails.
+/// Watches over the other workers, until the replica fails.
 pub(crate) async fn over(start: &Start, chain: &Arc<Chain>, replica: &Replica) -> Coded {
     let http = reqwest::Client::new();
     let mut known = BTreeMap::<AccountId, Known>::new();
     loop {
         tokio::time::sleep(ROUND).await;
         let Ok(Some(record)) = chain.cluster(start.cluster).await else { continue };
-        let others = record.members.iter().map(|member| member.worker).filter(|worker| *worker != start.worker());
+        let members = record.members.iter().map(|member| member.worker);
+        let others = members.chain(record.readers.iter().copied()).filter(|worker| *worker != start.worker());
         let others: Vec<AccountId> = others.collect();
         known.retain(|worker, _| others.contains(worker));
         let answers = join_all(others.iter().map(|worker| standing(&http, chain, worker))).await;
@@ -51,20 +57,24 @@ pub(crate) async fn over(start: &Start, chain: &Arc<Chain>, replica: &Replica) -
         };
         for (worker, standing) in others.into_iter().zip(answers) {
             let now = Instant::now();
-            let member = known.entry(worker).or_insert(Known { alive: now, accused: None });
-            let barred = standing == Standing::Barred;
-            let (patience, most) = if barred { (Duration::ZERO, AT_MOST_BARRED) } else { (patience, AT_MOST) };
+            let other = known.entry(worker).or_insert(Known { alive: now, served: false, accused: None });
+            let (barred, reads) = (standing == Standing::Barred, record.readers.contains(&worker));
+            let (patience, most) = match barred {
+                true => (Duration::ZERO, AT_MOST_BARRED),
+                false if reads && !other.served => (patience.max(COPY), AT_MOST),
+                false => (patience, AT_MOST),
+            };
             // The chain has found another for its place.
-            let leaves = !record.wanted.is_empty() && !record.wanted.contains(&worker);
-            let (due, again) = match member.accused {
+            let leaves = !reads && !record.wanted.is_empty() && !record.wanted.contains(&worker);
+            let (due, again) = match other.accused {
                 None => (!(barred && leaves), AGAIN),
                 Some((at, pause)) => (at.elapsed() >= pause, pause.saturating_mul(2).min(most)),
             };
             if standing == Standing::Lives {
-                *member = Known { alive: now, accused: None };
-            } else if member.alive.elapsed() >= patience && due {
-                member.accused = Some((now, again));
-                tracing::warn!(by = %start.worker(), %worker, ?standing, "a member has to go");
+                *other = Known { alive: now, served: true, accused: None };
+            } else if other.alive.elapsed() >= patience && due {
+                other.accused = Some((now, again));
+                tracing::warn!(by = %start.worker(), %worker, ?standing, "a worker of the cluster has to go");
                 if let Err(error) = chain.submit(&start.config.account, &Call::accuse(start.cluster, &worker)).await {
                     tracing::info!(%error, "it is accused again later");
                 }
@@ -73,7 +83,7 @@ pub(crate) async fn over(start: &Start, chain: &Arc<Chain>, replica: &Replica) -
     }
 }
 
-/// What is to be said of a member.
+/// What is to be said of a worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Standing {
     Lives,

@@ -7,7 +7,7 @@ use crate::{
 };
 use phala_client::{Account, Action, Call, Freshness, Session};
 use phala_devnet::{Config, Devnet};
-use phala_primitives::{AccountId, Code, limits::MAX_COMMAND_GAS};
+use phala_primitives::{AccountId, ClusterPolicy, Code, limits::MAX_COMMAND_GAS};
 use std::time::{Duration, Instant};
 
 const SERVES: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ async fn entries(url: &str) -> usize {
 
 #[test]
 fn readers_answer_without_a_vote() {
-    run(Duration::from_secs(240), async {
+    run(Duration::from_secs(300), async {
         let mut dice = Dice::new();
         let mut net = Devnet::start(Config { spare: 2, ..Config::default() }, |_| ()).await.unwrap();
         let alice = Person::new("Alice", &net.rpc_url(), net.genesis()).await;
@@ -126,6 +126,20 @@ fn readers_answer_without_a_vote() {
         again.cluster.observe(newest.receipt.claim.height);
         let answered = session.query(token.address(), ask.clone()).await.unwrap();
         assert!(balance(&answered.output.data) >= least);
+
+        // Another takes the place of one that dies for good, once it has offered itself.
+        let policy = ClusterPolicy { replace_ms: 5_000, ..ClusterPolicy::DEFAULT };
+        chain.submit(&creator, &Call::set_policy(0, &policy)).await.unwrap();
+        chain.submit(&creator, &Call::set_readers(0, 1)).await.unwrap();
+        let readers = async || chain.cluster(0).await.unwrap().unwrap().readers;
+        let (stays, waits) = if readers().await == [dead] { (4, 5) } else { (5, 4) };
+        let gone = net.kill_worker(stays).unwrap();
+        let begin = Instant::now();
+        eventually("another reader", SERVES, || async { (readers().await != [gone]).then_some(()) }).await;
+        println!("a reader is replaced {:.1} s after its death", begin.elapsed().as_secs_f64());
+        serves(&urls[waits]).await;
+        net.start_worker(stays).await.unwrap();
+        let urls = net.worker_urls();
 
         // One whose place is gone answers no more, and waits for another.
         chain.submit(&creator, &Call::set_readers(0, 0)).await.unwrap();

@@ -34,6 +34,7 @@ mod weights;
 pub use anchor::AnchorProof;
 pub use epochs::Rejoined;
 pub use limits::*;
+pub use members::Accusation;
 pub use pallet::*;
 pub use watches::{Filter, Kind, MAX_FILTER, MAX_TOLD, MAX_WATCHERS, MAX_WATCHES, Watch};
 
@@ -45,6 +46,7 @@ pub mod pallet {
         bridge::DispatchFee,
         epochs::Rejoined,
         limits::SPAN,
+        members::Accusation,
         watches::{Filter, Kind, Watch},
         weights::{PAYMENT, POOL, REJOIN, SMALL, delivery_weight},
     };
@@ -134,9 +136,9 @@ pub mod pallet {
     #[pallet::storage]
     pub type WantedSince<T> = StorageMap<_, Blake2_128Concat, ClusterId, u32>;
 
-    /// Who says of whom, in a cluster's present epoch, that it does not answer: accused and accuser.
+    /// Who says of whom, in a cluster's present epoch, that it does not answer. Old ones are dropped with the next.
     #[pallet::storage]
-    pub type Accusations<T> = StorageMap<_, Blake2_128Concat, ClusterId, Vec<(AccountId, AccountId)>, ValueQuery>;
+    pub type Accusations<T> = StorageMap<_, Blake2_128Concat, ClusterId, Vec<Accusation>, ValueQuery>;
 
     /// The block in which it was remarked that a cluster stands still.
     #[pallet::storage]
@@ -696,7 +698,7 @@ pub mod pallet {
             Ok(())
         }
 
-        /// Says that a member of the caller's cluster does not answer. A quorum of members has it replaced.
+        /// Says that a member or reader of the caller's cluster does not answer. A quorum of members has it replaced.
         #[pallet::call_index(42)]
         #[pallet::weight(POOL.saturating_add(T::DbWeight::get().reads_writes(20, 10)))]
         pub fn accuse(origin: OriginFor<T>, cluster: ClusterId, worker: AccountId) -> DispatchResult {

@@ -10,6 +10,8 @@ pub const MAX_POOL: u32 = 1024;
 pub const OFFER_LIFE: u32 = 1200;
 /// Blocks that a worker gets to fetch a cluster's log.
 pub const PATIENCE: u32 = 1800;
+/// Blocks for which an accusation counts, and as a sign of its maker's life: members make theirs again much sooner.
+pub const ACCUSATION_LIFE: u32 = 240;
 /// Blocks in which the members of a cluster that stands still can say that they live.
 pub const GRACE: u32 = 30;
 /// Blocks after which a checkpoint costs nothing.

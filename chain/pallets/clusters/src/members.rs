@@ -1,7 +1,7 @@
 //! Who the members of a cluster are, and how others take their place.
 //!
 //! A worker without a seat [offers](crate::Call::offer) itself to the pool. A cluster gets other members
-//! - when a quorum of its members [accuses](crate::Call::accuse) one of silence,
+//! - when a quorum of its members [accuses](crate::Call::accuse) one of silence, each within [`ACCUSATION_LIFE`] blocks,
 //! - when one is [convicted](crate::Call::convict) of worse,
 //! - when a worker is to be [drained](crate::Call::drain), as its operator or the cluster's creator says,
 //! - when its creator [resizes](crate::Call::resize) it.
@@ -13,7 +13,7 @@
 //!
 //! A cluster of which more than can be faulty are gone makes no entries, and shows none to the chain. When the chain has
 //! seen none for as long as the policy says, and for [`GRACE`] blocks after somebody remarked it, it *recovers* the cluster
-//! without those that are accused and have given no sign of life on the chain, neither a report nor an accusation: the
+//! without those that are accused and give no sign of life on the chain, neither a report nor an accusation: the
 //! others report what they hold, workers of the pool
 //! take the free places, and the next epoch begins at the highest entry that was reported, never below the checkpoint.
 //! What was above it is lost, and clients that know of it are told (`client/rust`). Members that merely lost sight of
@@ -21,19 +21,21 @@
 //!
 //! A cluster may have *readers* besides: workers of the pool that get its keys, follow its log by what each entry changed,
 //! and answer queries. They have no vote, and nobody waits for them. Its creator says how many there are
-//! ([`set_readers`](crate::Call::set_readers)); one that is drained is replaced if somebody is idle.
+//! ([`set_readers`](crate::Call::set_readers)). One that is drained is replaced if somebody is idle, one that a quorum of
+//! members accuses as soon as somebody is.
 //!
 //! Invariant: a worker has at most one place: in the pool, or in one cluster as a member, wanted as one, or a reader.
 //! Invariant: of the members of an epoch, more than can be faulty stay in the next, unless it is recovered.
 
 use crate::{
     epochs::Rejoined,
-    limits::{GRACE, MAX_POOL, OFFER_LIFE, PATIENCE},
+    limits::{ACCUSATION_LIFE, GRACE, MAX_POOL, OFFER_LIFE, PATIENCE},
     pallet::{
         Accusations, Clusters, Config, Creators, Epochs, Error, Event, Pallet, Placement, Plans, Policies, Pool,
         Rejoining, StuckSince, WantedSince,
     },
 };
+use codec::{Decode, Encode};
 use frame_support::{ensure, traits::UnixTime};
 use pallet_registry::Pallet as Registry;
 use phala_primitives::{
@@ -42,8 +44,20 @@ use phala_primitives::{
     quorum,
     records::{Anchor, ClusterRecord, Member, Plan},
 };
+use scale_info::TypeInfo;
 use sp_runtime::{AccountId32, DispatchResult, SaturatedConversion};
 use std::collections::BTreeSet;
+
+/// What a member says of a worker that does not answer it.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, TypeInfo)]
+pub struct Accusation {
+    /// Who is silent.
+    pub accused: AccountId,
+    /// Who says so.
+    pub by: AccountId,
+    /// The block in which it was said last.
+    pub at: u32,
+}
 
 fn plain(worker: &AccountId32) -> AccountId {
     AccountId(worker.clone().into())
@@ -69,21 +83,35 @@ impl<T: Config> Pallet<T> {
         let mut record = Clusters::<T>::get(cluster).ok_or(Error::<T>::NoCluster)?;
         let is_member = |who: &AccountId| record.members.iter().any(|member| member.worker == *who);
         let accuser = plain(&by);
-        ensure!(is_member(&accuser) && is_member(&worker) && accuser != worker, Error::<T>::NotMember);
-        let mut accusations = Accusations::<T>::get(cluster);
-        if !accusations.contains(&(worker, accuser)) {
-            accusations.push((worker, accuser));
-            Accusations::<T>::insert(cluster, &accusations);
-            Self::deposit_event(Event::MemberAccused { cluster, worker, by });
+        let reader = record.readers.iter().position(|reader| *reader == worker);
+        let is_accusable = is_member(&worker) || reader.is_some();
+        ensure!(is_member(&accuser) && is_accusable && accuser != worker, Error::<T>::NotMember);
+        let mut accusations = Self::accusations(cluster);
+        let is_same = |other: &Accusation| other.accused == worker && other.by == accuser;
+        match accusations.iter_mut().find(|other| is_same(other)) {
+            Some(known) => known.at = Self::now(),
+            None => {
+                accusations.push(Accusation { accused: worker, by: accuser, at: Self::now() });
+                Self::deposit_event(Event::MemberAccused { cluster, worker, by });
+            }
         }
-        let accusers = accusations.iter().filter(|(accused, _)| *accused == worker).count();
+        Accusations::<T>::insert(cluster, &accusations);
+        let accusers = accusations.iter().filter(|other| other.accused == worker).count();
+        let condemned = accusers >= quorum(record.members.len());
+        let barred = Self::is_barred_member(&worker);
+        if let Some(at) = reader {
+            // There may be nobody to take its place. The next accusation tries again.
+            if (condemned || barred) && !Self::idle(cluster, record.epoch).is_empty() {
+                Self::replace_reader(cluster, &mut record, at);
+            }
+            return Ok(());
+        }
         let leaves = !record.wanted.is_empty() && !record.wanted.contains(&worker);
         // Who has reported waits for the others, as the accuser may.
         let waits = Self::has_reported(cluster, &worker);
-        let barred = Self::is_barred_member(&worker);
-        let goes = barred || (accusers >= quorum(record.members.len()) && !waits);
+        let goes = barred || (condemned && !waits);
         if goes && (!leaves || Self::is_late(cluster)) {
-            // There may be nobody to take its place. The next accusation tries again.
+            // As for a reader.
             let _ = Self::expel(cluster, &mut record, &worker);
         } else {
             Self::recover(cluster, &mut record);
@@ -122,12 +150,19 @@ impl<T: Config> Pallet<T> {
         }
     }
 
-    /// Members that are accused and have given no sign of life on the chain in this epoch.
+    /// What was said in this epoch and still counts.
+    fn accusations(cluster: ClusterId) -> Vec<Accusation> {
+        let mut accusations = Accusations::<T>::get(cluster);
+        accusations.retain(|said| Self::now() <= said.at.saturating_add(ACCUSATION_LIFE));
+        accusations
+    }
+
+    /// Members that are accused and give no sign of life on the chain.
     fn silent(cluster: ClusterId, record: &ClusterRecord) -> Vec<AccountId> {
-        let accusations = Accusations::<T>::get(cluster);
+        let accusations = Self::accusations(cluster);
         let silent = |worker: &AccountId| {
-            accusations.iter().any(|(accused, _)| accused == worker)
-                && !accusations.iter().any(|(_, accuser)| accuser == worker)
+            accusations.iter().any(|said| said.accused == *worker)
+                && !accusations.iter().any(|said| said.by == *worker)
                 && !Self::has_reported(cluster, worker)
         };
         record.members.iter().map(|member| member.worker).filter(silent).collect()
@@ -160,6 +195,7 @@ impl<T: Config> Pallet<T> {
     /// Takes the place of the reader at this position away, and gives it to a worker of the pool, if there is one.
     pub(crate) fn replace_reader(cluster: ClusterId, record: &mut ClusterRecord, at: usize) {
         let reader = record.readers.remove(at);
+        Accusations::<T>::mutate(cluster, |said| said.retain(|other| other.accused != reader));
         let count = record.readers.len().saturating_add(1);
         Self::fill_readers(cluster, record, count);
         Placement::<T>::remove(account(&reader));

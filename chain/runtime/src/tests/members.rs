@@ -3,7 +3,9 @@ use super::{
     *,
 };
 use frame_support::{assert_noop, assert_ok};
-use pallet_clusters::{AnchorProof, Clusters as Stored, Error, GRACE, OFFER_LIFE, PATIENCE, Placement, Plans, Pool};
+use pallet_clusters::{
+    ACCUSATION_LIFE, AnchorProof, Clusters as Stored, Error, GRACE, OFFER_LIFE, PATIENCE, Placement, Plans, Pool,
+};
 use phala_primitives::{
     ClusterPolicy, EntryHeader,
     records::{Anchor, ClusterRecord, Plan, Seal, seal},
@@ -126,6 +128,59 @@ fn one_accuser_is_not_enough_and_what_was_said_ends_with_the_epoch() {
         close(12);
         assert_ok!(accuse(2, 3));
         assert!(record().wanted.is_empty());
+    });
+}
+
+#[test]
+fn what_was_said_long_ago_does_not_count() {
+    with_cluster(|| {
+        offer(4..7);
+        assert_ok!(accuse(0, 3));
+        assert_ok!(accuse(1, 3));
+        pass(ACCUSATION_LIFE);
+        assert_ok!(accuse(1, 3));
+        pass(1);
+        assert_ok!(accuse(2, 3));
+        assert_eq!(record().wanted, [], "the first to say so says it no more");
+        assert_ok!(accuse(0, 3));
+        assert_eq!(record().wanted.len(), 4);
+    });
+}
+
+#[test]
+fn who_accused_others_before_it_died_does_not_hold_up_a_cluster() {
+    with_cluster(|| {
+        offer(4..7);
+        assert_ok!(accuse(2, 0));
+        pass(ACCUSATION_LIFE + 1);
+        stand_still();
+        let accusations = || [(0, 2), (0, 3), (1, 2), (1, 3)].map(|(by, accused)| accuse(by, accused).unwrap());
+        accusations();
+        pass(GRACE);
+        accusations();
+        assert_eq!(Plans::<Runtime>::get(0), Some(Plan::Report));
+    });
+}
+
+#[test]
+fn a_quorum_replaces_a_silent_reader_once_somebody_is_idle() {
+    with_cluster(|| {
+        offer(4..5);
+        assert_ok!(Clusters::set_readers(creator(), 0, 1));
+        assert_noop!(accuse(4, 0), Error::<Runtime>::NotMember);
+        (0..3).for_each(|by| accuse(by, 4).unwrap());
+        assert_eq!(record().readers, [plain(4)], "a place is not given up for nobody");
+        offer(5..6);
+        assert_ok!(accuse(3, 4));
+        assert_eq!((record().readers, Placement::<Runtime>::get(worker(4))), (vec![plain(5)], None));
+        assert_noop!(accuse(0, 4), Error::<Runtime>::NotMember);
+        // It may read again: what was said of it is forgotten.
+        assert_ok!(Clusters::offer(signed(4)));
+        assert_ok!(Clusters::drain(signed(5), 0, plain(5)));
+        assert_eq!(record().readers, [plain(4)]);
+        assert_ok!(Clusters::offer(signed(5)));
+        assert_ok!(accuse(0, 4));
+        assert_eq!(record().readers, [plain(4)]);
     });
 }
 
