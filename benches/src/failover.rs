@@ -1,27 +1,32 @@
-//! How long does a cluster stand still when its leader dies? A network of four workers in this process, and clients that
-//! send commands at a steady rate, whether or not the last ones were answered. Again and again the leader is killed, and
+//! How long does a cluster stand still when its leader dies? Four workers, each a process, and clients that send commands
+//! at a steady rate, whether or not the last ones were answered. Again and again the leader is killed (SIGKILL), and
 //! later started anew, for which the cluster goes on in another epoch.
 //!
 //! The cluster stands still from the last answer before to the first after: the longest time without any answer since
 //! the kill, or since the start. A client whose own replica died waits longer, as it asks another only after a second
 //! of silence: that is the latency.
 
-use crate::report::median;
+use crate::{farm::Farm, network, report::median};
 use anyhow::{Context, Result, ensure};
 use parking_lot::Mutex;
-use phala_client::{Account, Action, Chain, Cluster, Contract, Scope};
-use phala_devnet::{Config, Devnet};
+use phala_client::{Action, Call, Chain, Cluster, Contract, Scope};
 use phala_primitives::limits::MAX_COMMAND_GAS;
 use serde::Serialize;
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
+/// Workers of the cluster.
+const MEMBERS: usize = 4;
 /// Clients, each with connections of its own.
 const CLIENTS: usize = 8;
 /// Time before a kill, and the time after it or a start in which answers are looked at.
@@ -75,22 +80,24 @@ fn stood_still(answers: &Answers, since: Instant) -> f64 {
 }
 
 /// Kills leaders under load.
-pub(crate) async fn measure(plan: Plan) -> Result<Failover> {
+pub(crate) async fn measure(plan: Plan, checkout: &Path) -> Result<Failover> {
     ensure!(plan.kills > 0 && plan.per_second > 0, "all numbers must be above zero");
     eprintln!("killing the leader {} times under {} commands/s", plan.kills, plan.per_second);
-    let mut net = Devnet::start(Config::default(), |_| ()).await?;
-    let alice = Account::from_suri("//Alice")?;
+    let mut farm = Farm::start(checkout, MEMBERS).await?;
+    farm.registered(&farm.workers).await?;
+    farm.chain.submit(&farm.alice, &Call::create_cluster(&farm.workers)).await?;
+    timeout(network::START, farm.serving(0, &farm.workers)).await.context("no cluster")??;
     let mut clients = vec![];
     for client in 0..CLIENTS {
-        let chain = Arc::new(Chain::connect(&net.rpc_url(), Some(net.genesis())).await?);
-        let credentials = alice.certify(&chain, Scope::All, Duration::from_secs(24 * 3600));
+        let chain = Arc::new(Chain::connect(&farm.rpc, None).await?);
+        let credentials = farm.alice.certify(&chain, Scope::All, Duration::from_secs(24 * 3600));
         let cluster = Cluster::connect(chain, 0, credentials).await?;
         cluster.prefer(client);
         clients.push(cluster);
     }
     let first = clients.first().context("there are clients")?;
     let code = wat::parse_str(SOURCE)?;
-    let (contract, executed) = Contract::deploy(first, &alice, code, vec![], vec![], MAX_COMMAND_GAS).await?;
+    let (contract, executed) = Contract::deploy(first, &farm.alice, code, vec![], vec![], MAX_COMMAND_GAS).await?;
     executed.outcome.result?;
 
     let (answers, failed) = (Answers::default(), Arc::new(AtomicU64::new(0)));
@@ -116,13 +123,13 @@ pub(crate) async fn measure(plan: Plan) -> Result<Failover> {
     let (mut killed, mut returned) = (vec![], vec![]);
     for kill in 1..=plan.kills {
         tokio::time::sleep(CALM).await;
-        let (leader, _) = net.leader().context("nobody leads")?;
+        let leader = farm.leader().await.context("nobody leads")?;
         let since = Instant::now();
-        net.kill_worker(leader);
+        farm.kill(leader);
         tokio::time::sleep(WATCHED).await;
         killed.push(stood_still(&answers, since));
         let since = Instant::now();
-        net.restart_worker(leader).await?;
+        timeout(network::START, farm.restart(leader)).await.context("it does not come back")??;
         tokio::time::sleep(CALM).await;
         returned.push(stood_still(&answers, since));
         let last = |figures: &[f64]| figures.last().copied().unwrap_or_default();
@@ -130,7 +137,6 @@ pub(crate) async fn measure(plan: Plan) -> Result<Failover> {
     }
     load.abort();
     let _ = load.await;
-    net.stop().await;
     let max = |figures: &[f64]| figures.iter().copied().fold(0.0, f64::max);
     let times: Vec<f64> = answers.lock().iter().map(|(begin, end)| (*end - *begin).as_secs_f64() * 1000.0).collect();
     Ok(Failover {

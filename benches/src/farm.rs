@@ -26,6 +26,9 @@ use tokio::{
 /// Length of the period in which a worker has its share, in microseconds.
 const PERIOD: u64 = 100_000;
 
+/// Time for a worker to say what it does.
+const ANSWER: Duration = Duration::from_secs(2);
+
 /// A control group of one process; it goes with this.
 struct Group(PathBuf);
 
@@ -73,6 +76,7 @@ impl Drop for Group {
 
 /// A part of the network. It is killed with this value, before its group goes.
 struct Part {
+    arguments: Vec<String>,
     process: Child,
     group: Option<Group>,
 }
@@ -89,16 +93,18 @@ impl Drop for Part {
 }
 
 /// The binary `phala` that lies beside this program, with these arguments, up to its first line.
-async fn start(arguments: &[&str]) -> Result<(Part, Value)> {
+async fn start(arguments: Vec<String>) -> Result<(Part, Value)> {
     let binary = std::env::current_exe()?.with_file_name("phala");
     let mut command = Command::new(&binary);
-    command.arg("--json").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // What parts log is wanted along with what this program logs, or not at all.
+    let logs = if std::env::var_os("RUST_LOG").is_some() { Stdio::inherit() } else { Stdio::null() };
+    command.arg("--json").args(&arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(logs);
     let process = command.kill_on_drop(true).spawn().with_context(|| format!("starting {}", binary.display()))?;
-    let mut part = Part { process, group: None };
+    let mut part = Part { arguments, process, group: None };
     let stdout = part.process.stdout.take().context("its stdout is piped")?;
     let line =
         timeout(network::START, BufReader::new(stdout).lines().next_line()).await.context("it says nothing")??;
-    let line = line.with_context(|| format!("`phala {}` ended", arguments.join(" ")))?;
+    let line = line.with_context(|| format!("`phala {}` ended", part.arguments.join(" ")))?;
     Ok((part, serde_json::from_str(&line)?))
 }
 
@@ -117,11 +123,15 @@ impl Drop for Folder {
 
 /// A validator, the key service and workers. The parts end before their folder goes.
 pub(crate) struct Farm {
+    /// Where the validator serves its RPC.
+    pub(crate) rpc: String,
     pub(crate) chain: Arc<Chain>,
     pub(crate) alice: Keys,
     pub(crate) workers: Vec<AccountId>,
-    /// The workers, in the same order.
+    /// The workers, in the same order, and where they serve.
     parts: Vec<Part>,
+    urls: Vec<String>,
+    http: reqwest::Client,
     _others: [Part; 2],
     _folder: Folder,
 }
@@ -134,8 +144,8 @@ impl Farm {
         let path = |name: &str| folder.0.join(name).to_string_lossy().into_owned();
         let net = path("net");
         let validator = free()?.to_string();
-        let (drawn, said) =
-            start(&["network", &net, "--validator", &validator, "--workers", &workers.to_string()]).await?;
+        let draw = ["network", &net, "--validator", &validator, "--workers", &workers.to_string()];
+        let (drawn, said) = start(draw.map(str::to_owned).to_vec()).await?;
         drop(drawn);
         let file = said["network"].as_str().context("it names its file")?.to_owned();
         let common = |command: &'static str, name: &str| {
@@ -143,24 +153,26 @@ impl Farm {
                 .map(str::to_owned)
         };
         let run = async |common: [String; 7], more: &[&str]| {
-            let arguments: Vec<&str> = common.iter().map(String::as_str).chain(more.iter().copied()).collect();
-            start(&arguments).await
+            start(common.into_iter().chain(more.iter().copied().map(str::to_owned)).collect()).await
         };
         let (node, said) = run(common("node", "validator-0"), &["--rpc", &free()?.to_string()]).await?;
         let rpc = said["rpc"].as_str().context("it names its RPC")?.to_owned();
         let own = ["--url", &rpc, "--listen", &free()?.to_string()];
         let (keys, said) = run(common("key-service", "key-service"), &own).await?;
         let url = said["url"].as_str().context("it names its URL")?.to_owned();
-        let (mut parts, mut accounts) = (vec![], vec![]);
+        let (mut parts, mut urls, mut accounts) = (vec![], vec![], vec![]);
         for index in 0..workers {
             let (listen, peer, suri) = (free()?.to_string(), free()?.to_string(), format!("//Worker//{index}"));
             let own = ["--url", &rpc, "--keys", &url, "--suri", &suri, "--listen", &listen, "--peer", &peer];
-            parts.push(run(common("worker", &format!("worker-{index}")), &own).await?.0);
+            let (part, said) = run(common("worker", &format!("worker-{index}")), &own).await?;
+            parts.push(part);
+            urls.push(said["url"].as_str().context("it names its URL")?.to_owned());
             accounts.push(Keys::from_suri(&suri)?.id());
         }
         let chain = Arc::new(Chain::connect(&rpc, None).await?);
         let alice = Keys::from_suri("//Alice")?;
-        Ok(Self { chain, alice, workers: accounts, parts, _others: [node, keys], _folder: folder })
+        let http = reqwest::Client::builder().timeout(ANSWER).build()?;
+        Ok(Self { rpc, chain, alice, workers: accounts, parts, urls, http, _others: [node, keys], _folder: folder })
     }
 
     /// From now on each worker but the first so many has its share of one processor, in per cent, and no more.
@@ -174,7 +186,31 @@ impl Farm {
         Ok(())
     }
 
-    /// Kills a worker.
+    /// A worker that says that it leads its cluster.
+    pub(crate) async fn leader(&self) -> Option<usize> {
+        for (index, url) in self.urls.iter().enumerate() {
+            let Ok(answer) = self.http.get(format!("{url}/v1/info")).send().await else { continue };
+            if answer.json::<Value>().await.is_ok_and(|info| info["leads"] == true) {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// Starts a worker that was killed, from what its folder holds. Completes when it serves.
+    pub(crate) async fn restart(&mut self, index: usize) -> Result<()> {
+        let (part, url) = self.parts.get_mut(index).zip(self.urls.get(index)).context("there is no such worker")?;
+        part.process.wait().await?;
+        *part = start(part.arguments.clone()).await?.0;
+        let ready = format!("{url}/readyz");
+        let mut heads = self.chain.heads().await?;
+        while !self.http.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success()) {
+            heads.next().await?;
+        }
+        Ok(())
+    }
+
+    /// Kills a worker, as SIGKILL does.
     pub(crate) fn kill(&mut self, index: usize) {
         if let Some(part) = self.parts.get_mut(index) {
             // It may have ended by itself.

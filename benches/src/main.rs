@@ -15,8 +15,8 @@
 //! What does running as a contract cost? The second table answers, see `compute`: kernels natively, as a query, as a
 //! command, and on an interpreter. How contracts share the cores, and what a second core brings, is measured on the
 //! engine alone, too; the former also on a whole worker, with what a query gains that splits its work. How steadily
-//! contracts tick is measured on a whole network, see `ticks`, and how long that stands still when the leader of the
-//! cluster dies, see `failover`. What more readers bring, see `scale_out`, and more clusters, see `command_scale`; what
+//! contracts tick is measured on a whole network, see `ticks`, and how long a cluster of processes stands still when its
+//! leader is killed, see `failover`. What more readers bring, see `scale_out`, and more clusters, see `command_scale`; what
 //! a cluster's state costs as it grows, see `state`, and how soon another worker has a copy of it, see `sync`.
 //!
 //! The tables go to stderr, the figures to `target/bench.json` of the checkout and, as JSON, to stdout.
@@ -159,6 +159,9 @@ const SYNC_MIB: u64 = 1024;
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    // Silent unless asked: `RUST_LOG=info`.
+    let asked = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(asked).with_writer(std::io::stderr).init();
     let options = Options::parse();
     let time = Duration::from_secs(options.seconds);
     match options.part {
@@ -182,7 +185,7 @@ async fn main() -> Result<()> {
             return print(&figures);
         }
         Some(Part::Failover { kills, rate }) => {
-            let figures = failover::measure(failover::Plan { kills, per_second: rate }).await?;
+            let figures = failover::measure(failover::Plan { kills, per_second: rate }, &checkout()?).await?;
             eprintln!("{}", failover::table(&figures));
             add(&figures)?;
             return print(&figures);
@@ -219,7 +222,7 @@ async fn main() -> Result<()> {
     eprintln!("{}\n\n{}", report::table(&figures), compute::table(&figures.engine.compute));
     let ticks = ticks::measure(TICKS).await?;
     eprintln!("{}", ticks::table(&ticks));
-    let failover = failover::measure(FAILOVER).await?;
+    let failover = failover::measure(FAILOVER, &checkout()?).await?;
     eprintln!("{}", failover::table(&failover));
     add(&figures)?;
     add(&ticks)?;

@@ -11,7 +11,7 @@ use crate::{
     Account, Chain, Contract,
     hedging::Hedging,
     link::{ANSWER, exchange, http, seal_for},
-    roster::{Replica, Roster},
+    roster::{Newest, Replica, Roster},
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
@@ -34,16 +34,16 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Age at which what the chain said of the cluster is asked again.
-const ROSTER_AGE: Duration = Duration::from_secs(60);
-/// Contracts of which it is known how many replicas have to agree.
+/// Contracts of which it is known how many replicas have to agree, and the age at which the chain is asked again.
 const MAX_AUDITS: usize = 1024;
+const AUDIT_AGE: Duration = Duration::from_secs(60);
 /// How many blocks ahead of the newest known head a request may be opened.
 const BLOCKS_AHEAD: u32 = 300;
 /// How long a command may wait for its execution.
 const COMMAND_LIFE_MS: u64 = 5 * 60 * 1000;
-/// How often all replicas are tried, and the pause in between.
-const ROUNDS: usize = 4;
+/// How often all replicas are tried, and the pause in between. The second time is at once: it may be that all have
+/// restarted since the chain was asked.
+const ROUNDS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long a replica may be silent before another is asked, too.
 pub(crate) const SILENCE: Duration = Duration::from_secs(1);
@@ -134,7 +134,7 @@ pub struct Cluster {
     id: ClusterId,
     credentials: Arc<Credentials>,
     pub(crate) http: reqwest::Client,
-    roster: Mutex<(Arc<Roster>, Instant)>,
+    roster: Newest,
     seals: Mutex<BTreeMap<PublicKey, Arc<Seal>>>,
     epochs: Mutex<BTreeMap<u64, Arc<Vec<PublicKey>>>>,
     preferred: AtomicUsize,
@@ -152,7 +152,7 @@ impl Cluster {
     ///
     /// Errors: `NoSuchCluster`, and those of reading the chain.
     pub async fn connect(chain: Arc<Chain>, id: ClusterId, credentials: Arc<Credentials>) -> Result<Arc<Self>, Coded> {
-        let roster = Arc::new(Roster::fetch(&chain, id, now_ms()).await?);
+        let roster = Roster::fetch(&chain, id, now_ms()).await?;
         let height = roster.checkpoint.anchor.height;
         let [first, ..] = random_id(&mut SystemRng);
         Ok(Arc::new(Self {
@@ -160,7 +160,7 @@ impl Cluster {
             id,
             credentials,
             http: http()?,
-            roster: Mutex::new((roster, Instant::now())),
+            roster: Newest::new(roster),
             seals: Mutex::default(),
             epochs: Mutex::default(),
             preferred: AtomicUsize::new(usize::from(first)),
@@ -193,12 +193,12 @@ impl Cluster {
 
     /// The replicas that can be asked, in the order of the cluster's members.
     pub fn replicas(&self) -> Vec<Replica> {
-        self.roster.lock().0.replicas.clone()
+        self.roster.known().replicas.clone()
     }
 
     /// The readers that can be asked: with queries.
     pub fn readers(&self) -> Vec<Replica> {
-        self.roster.lock().0.readers.clone()
+        self.roster.known().readers.clone()
     }
 
     /// The same as [`Cluster::replicas`], asked of the chain again if what is known is old.
@@ -282,7 +282,7 @@ impl Cluster {
     pub(crate) async fn audit(&self, contract: &AccountId) -> Result<usize, Coded> {
         let known = self.audits.lock().get(contract).copied();
         if let Some((members, asked)) = known
-            && asked.elapsed() < ROSTER_AGE
+            && asked.elapsed() < AUDIT_AGE
         {
             return Ok(members);
         }
@@ -428,7 +428,7 @@ impl Cluster {
 
     /// What contracts may use, as the chain says.
     pub fn policy(&self) -> ClusterPolicy {
-        self.roster.lock().0.policy
+        self.roster.known().policy
     }
 
     /// How long an answer to a query may take.
@@ -458,7 +458,7 @@ impl Cluster {
     async fn ask_rounds(&self, ask: Ask<'_>, asked: Option<&AccountId>) -> Result<(AccountId, Answer), Coded> {
         let mut last = Coded::new(Code::NoReplica, "no member of the cluster can be asked");
         for round in 0..ROUNDS {
-            if round > 0 {
+            if round > 1 {
                 tokio::time::sleep(PAUSE).await;
             }
             let roster = match self.roster(round > 0).await {
@@ -581,25 +581,24 @@ impl Cluster {
     ///
     /// Errors: `HistoryLost`, once, if the cluster was recovered without entries that this client knows of.
     pub(crate) async fn roster(&self, fresh: bool) -> Result<Arc<Roster>, Coded> {
-        let (roster, since) = self.roster.lock().clone();
-        if !fresh && since.elapsed() < ROSTER_AGE {
-            return Ok(roster);
-        }
-        let since_epoch = roster.epoch;
-        let roster = Arc::new(Roster::fetch(&self.chain, self.id, now_ms()).await?);
-        let lost = roster.epoch > since_epoch && roster.floor.height < self.height.load(Ordering::Relaxed);
+        let ask = async || Roster::fetch(&self.chain, self.id, now_ms()).await;
+        self.roster.get(fresh, ask, |before, now| self.learn(before, now)).await
+    }
+
+    /// Takes note of what is new in a roster.
+    fn learn(&self, before: &Roster, now: &Roster) -> Result<(), Coded> {
+        let lost = now.epoch > before.epoch && now.floor.height < self.height.load(Ordering::Relaxed);
         if lost {
-            self.height.store(roster.floor.height, Ordering::Relaxed);
+            self.height.store(now.floor.height, Ordering::Relaxed);
         }
-        self.observe(roster.checkpoint.anchor.height);
-        *self.roster.lock() = (roster.clone(), Instant::now());
-        let known = |identity: &PublicKey| roster.identities.contains(identity) || roster.reads(identity);
+        self.observe(now.checkpoint.anchor.height);
+        let known = |identity: &PublicKey| now.identities.contains(identity) || now.reads(identity);
         self.seals.lock().retain(|identity, _| known(identity));
         if lost {
-            let detail = format!("epoch {} begins at entry {}", roster.epoch, roster.floor.height);
+            let detail = format!("epoch {} begins at entry {}", now.epoch, now.floor.height);
             return Err(Coded::new(Code::HistoryLost, detail));
         }
-        Ok(roster)
+        Ok(())
     }
 
     /// Checks that an answer fits the question and that its receipt holds against the chain.
@@ -619,7 +618,7 @@ impl Cluster {
                 {
                     return Err(Coded::new(Code::StaleState, "by this client's clock"));
                 }
-                let roster = self.roster.lock().0.clone();
+                let roster = self.roster.known();
                 let Checkpoint { anchor, .. } = roster.checkpoint;
                 if receipt.claim.height == anchor.height && receipt.claim.entry != anchor.digest {
                     return Err(Coded::new(Code::BadReceipt, "it is of another history than the chain was shown"));
@@ -629,12 +628,14 @@ impl Cluster {
                 if receipt.claim.cluster != self.id || receipt.claim.epoch < roster.epoch || !answers {
                     return Err(Coded::new(Code::BadReceipt, "it is of another cluster or epoch"));
                 }
+                self.roster.notice(receipt.claim.epoch);
                 Ok(())
             }
             (Ask::Command(command) | Ask::Outcome(command), Answer::Command { outcome, receipt }) => {
                 let members = self.members(receipt.header.epoch).await?;
                 receipt.verify(&genesis, self.id, &members, identity, &command.hash(), outcome)?;
                 self.height.fetch_max(receipt.header.height, Ordering::Relaxed);
+                self.roster.notice(receipt.header.epoch);
                 Ok(())
             }
             (Ask::History(link), Answer::History(headers)) => {

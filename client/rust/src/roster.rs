@@ -2,10 +2,20 @@
 
 use crate::Chain;
 use futures::future::{try_join_all, try_join3};
+use parking_lot::Mutex;
 use phala_primitives::{
     AccountId, ClusterId, ClusterPolicy, Code, Coded, PublicKey,
     records::{Anchor, Appraisal, Checkpoint, WorkerRecord},
 };
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Age at which what the chain said of the cluster is asked again.
+const OLD: Duration = Duration::from_secs(60);
+/// The same once an answer was of a later epoch: a node may need a moment to hear of that.
+const OUTDATED: Duration = Duration::from_secs(1);
 
 /// A member or reader of a cluster that can be asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,5 +91,135 @@ impl Roster {
             readers,
             policy,
         })
+    }
+}
+
+/// The newest roster that a client knows.
+pub(crate) struct Newest {
+    known: Mutex<Known>,
+    /// Held by who asks the chain. When it was asked in vain last, and what came of it.
+    asking: tokio::sync::Mutex<Option<(Instant, Coded)>>,
+}
+
+struct Known {
+    roster: Arc<Roster>,
+    /// When the chain was asked for it.
+    since: Instant,
+    until: Instant,
+}
+
+impl Known {
+    fn new(roster: Arc<Roster>, since: Instant) -> Self {
+        Self { roster, since, until: since + OLD }
+    }
+}
+
+impl Newest {
+    pub(crate) fn new(roster: Roster) -> Self {
+        Self { known: Mutex::new(Known::new(Arc::new(roster), Instant::now())), asking: Default::default() }
+    }
+
+    /// It, however old.
+    pub(crate) fn known(&self) -> Arc<Roster> {
+        self.known.lock().roster.clone()
+    }
+
+    /// Notes that an answer is of this epoch.
+    pub(crate) fn notice(&self, epoch: u64) {
+        let mut known = self.known.lock();
+        if epoch > known.roster.epoch {
+            known.until = known.until.min(known.since + OUTDATED);
+        }
+    }
+
+    /// It, asked of the chain by `ask` if it is old, or if `fresh` is wanted: not known before this was called. Of many
+    /// who want it at once, one asks. `news` is told what was known before and what is now.
+    pub(crate) async fn get(
+        &self,
+        fresh: bool,
+        ask: impl AsyncFnOnce() -> Result<Roster, Coded>,
+        news: impl FnOnce(&Roster, &Roster) -> Result<(), Coded>,
+    ) -> Result<Arc<Roster>, Coded> {
+        let now = Instant::now();
+        let usable = || {
+            let known = self.known.lock();
+            let usable = if fresh { known.since >= now } else { Instant::now() < known.until };
+            usable.then(|| known.roster.clone())
+        };
+        if let Some(roster) = usable() {
+            return Ok(roster);
+        }
+        let mut failed = self.asking.lock().await;
+        if let Some(roster) = usable() {
+            return Ok(roster);
+        }
+        if let Some((_, error)) = failed.as_ref().filter(|(since, _)| *since >= now) {
+            return Err(error.clone());
+        }
+        let since = Instant::now();
+        let roster = match ask().await {
+            Ok(roster) => Arc::new(roster),
+            Err(error) => {
+                *failed = Some((since, error.clone()));
+                return Err(error);
+            }
+        };
+        let before = std::mem::replace(&mut *self.known.lock(), Known::new(roster.clone(), since));
+        news(&before.roster, &roster)?;
+        Ok(roster)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    fn roster(epoch: u64) -> Roster {
+        let (floor, checkpoint, policy) = (Anchor::default(), Checkpoint::default(), ClusterPolicy::DEFAULT);
+        Roster { epoch, floor, checkpoint, identities: vec![], replicas: vec![], readers: vec![], policy }
+    }
+
+    async fn epoch(newest: &Newest, fresh: bool, asked: &AtomicU64) -> Result<u64, Coded> {
+        let ask = async || {
+            tokio::task::yield_now().await;
+            Ok(roster(asked.fetch_add(1, Ordering::Relaxed) + 1))
+        };
+        newest.get(fresh, ask, |_, _| Ok(())).await.map(|roster| roster.epoch)
+    }
+
+    #[tokio::test]
+    async fn of_many_who_want_it_fresh_one_asks() {
+        let (newest, asked) = (Newest::new(roster(0)), AtomicU64::new(0));
+        assert_eq!(epoch(&newest, false, &asked).await, Ok(0));
+        let all = futures::future::join_all((0..100).map(|_| epoch(&newest, true, &asked))).await;
+        assert_eq!(all, vec![Ok(1); 100]);
+        assert_eq!(epoch(&newest, true, &asked).await, Ok(2));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_one_that_asks_in_vain_does_not_ask_again() {
+        let (newest, asked) = (Newest::new(roster(0)), AtomicU64::new(0));
+        let fail = || async {
+            let ask = async || {
+                tokio::task::yield_now().await;
+                asked.fetch_add(1, Ordering::Relaxed);
+                Err(Code::NoNode.into())
+            };
+            newest.get(true, ask, |_, _| Ok(())).await.map(|roster| roster.epoch)
+        };
+        let all = futures::future::join_all((0..100).map(|_| fail())).await;
+        assert_eq!((all, asked.load(Ordering::Relaxed)), (vec![Err(Code::NoNode.into()); 100], 1));
+        assert_eq!(epoch(&newest, false, &asked).await, Ok(0));
+    }
+
+    #[test]
+    fn an_answer_of_a_later_epoch_makes_it_old() {
+        let newest = Newest::new(roster(3));
+        let until = || newest.known.lock().until - newest.known.lock().since;
+        newest.notice(3);
+        assert_eq!(until(), OLD);
+        newest.notice(4);
+        assert_eq!(until(), OUTDATED);
     }
 }
