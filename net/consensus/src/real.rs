@@ -176,8 +176,11 @@ fn network(context: &cw::Context, listen: SocketAddr, checked: &Checked) -> (Rea
     let mut p2p = lookup::Config::local(handshake, &namespace, listen, members, checked.max_size(), NZUsize!(256));
     p2p.tracked_peer_sets = NZUsize!(1);
     p2p.bypass_ip_check = true;
+    // A try that failed also refuses the other side's for so long. Two that dial each other miss each other; the jitter,
+    // half of this, has to exceed the way between them.
     p2p.peer_connection_cooldown = Duration::from_millis(250);
-    p2p.dial_frequency = Duration::from_millis(100);
+    // One peer at a time: an epoch begins once there are connections.
+    p2p.dial_frequency = Duration::from_millis(30);
     p2p.dial_timeout = Duration::from_secs(5);
     p2p.allowed_handshake_rate_per_ip = Quota::per_second(NZU32!(128));
     p2p.allowed_handshake_rate_per_subnet = Quota::per_second(NZU32!(256));
