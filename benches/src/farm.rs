@@ -1,5 +1,6 @@
-//! A network whose parts are processes of their own, and what the system gives each: a share of a processor, as if it
-//! were a small machine.
+//! A network whose parts are processes of their own, and what the system gives each: a share of one processor, as if it
+//! were a small machine. Which processor is fixed: threads that may choose spread over all that are idle, which costs
+//! more for each piece of work the less there is to do.
 //!
 //! The shares are control groups: of version 1, or 2. Where this program may not make any, `make bench` says so and
 //! measures the rest.
@@ -8,6 +9,7 @@ use crate::network;
 use anyhow::{Context, Result, ensure};
 use phala_client::{Account as Keys, Chain, Cluster, Scope, Session};
 use phala_primitives::{AccountId, ClusterId};
+use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 use std::{
     fs,
@@ -60,6 +62,18 @@ impl Group {
     fn take(&self, pid: u32) -> Result<()> {
         Ok(fs::write(self.0.join("cgroup.procs"), pid.to_string())?)
     }
+}
+
+/// Keeps the threads of a process, and those that they start, on one processor.
+fn pin(pid: u32, processor: usize) -> Result<()> {
+    let mut one = CpuSet::new();
+    one.set(processor);
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let thread = thread?.file_name().to_string_lossy().parse()?;
+        // It may have ended.
+        let _ = sched_setaffinity(Pid::from_raw(thread), &one);
+    }
+    Ok(())
 }
 
 /// Whether the system lets this program give processes shares of a processor.
@@ -176,9 +190,13 @@ impl Farm {
     }
 
     /// From now on each worker but the first so many has its share of one processor, in per cent, and no more.
+    /// Processors are given to them in turn.
     pub(crate) fn confine(&mut self, but: usize, share: u64) -> Result<()> {
+        let allowed = sched_getaffinity(None)?;
+        let mut processors = (0..CpuSet::MAX_CPU).filter(|one| allowed.is_set(*one)).cycle();
         for part in self.parts.iter_mut().skip(but) {
             let pid = part.process.id().context("a worker has ended")?;
+            pin(pid, processors.next().context("there is a processor")?)?;
             let group = Group::new(&format!("phala-bench-{pid}"), share)?;
             group.take(pid)?;
             part.group = Some(group);
