@@ -7,7 +7,7 @@ use crate::{farm::Farm, load::account, network, report::median};
 use anyhow::{Context, Result, ensure};
 use codec::Encode;
 use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
-use phala_client::{Action, Call, Cluster};
+use phala_client::{Action, Cluster};
 use phala_primitives::{AccountId, limits::MAX_COMMAND_GAS};
 use serde::Serialize;
 use serde_json::Value;
@@ -84,11 +84,9 @@ impl Ledger {
 async fn make(farm: &Farm, checkout: &Path, members: usize) -> Result<Vec<Ledger>> {
     let bundle: Value = serde_json::from_slice(&fs::read(checkout.join("contracts/fixtures/psp22.contract"))?)?;
     let transfer = network::selector(&bundle, "messages", "PSP22::transfer")?;
-    farm.registered(&farm.workers).await?;
     let mut ledgers = vec![];
     for members in farm.workers.chunks(members) {
-        let number = farm.chain.clusters().await?;
-        farm.chain.submit(&farm.alice, &Call::create_cluster(members)).await?;
+        let number = farm.create(members).await?;
         let cluster = timeout(network::START, farm.serving(number, members)).await.context("no cluster")??;
         // Who deploys keeps enough for all transfers.
         let token = network::deploy_token(&cluster, &farm.alice, &bundle, ACCOUNTS, 1 << 40).await?;

@@ -7,7 +7,7 @@
 
 use crate::network;
 use anyhow::{Context, Result, ensure};
-use phala_client::{Account as Keys, Chain, Cluster, Scope, Session};
+use phala_client::{Account as Keys, Call, Chain, Cluster, Scope, Session};
 use phala_primitives::{AccountId, ClusterId};
 use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
@@ -246,7 +246,7 @@ impl Farm {
     }
 
     /// Completes when all these workers have registered.
-    pub(crate) async fn registered(&self, workers: &[AccountId]) -> Result<()> {
+    async fn registered(&self, workers: &[AccountId]) -> Result<()> {
         let mut heads = self.chain.heads().await?;
         for worker in workers {
             while self.chain.worker(worker).await?.is_none() {
@@ -256,11 +256,24 @@ impl Farm {
         Ok(())
     }
 
+    /// Makes a cluster of these workers, once they have registered.
+    pub(crate) async fn create(&self, members: &[AccountId]) -> Result<ClusterId> {
+        self.registered(members).await?;
+        let number = self.chain.clusters().await?;
+        self.chain.submit(&self.alice, &Call::create_cluster(members)).await?;
+        Ok(number)
+    }
+
+    /// A cluster as Alice sees it over this connection to the chain.
+    pub(crate) async fn connect(&self, chain: Arc<Chain>, number: ClusterId) -> Result<Arc<Cluster>> {
+        let credentials = self.alice.certify(&chain, Scope::All, Duration::from_secs(24 * 3600));
+        Ok(Cluster::connect(chain, number, credentials).await?)
+    }
+
     /// Connects to a cluster, and completes when these replicas of it serve.
     pub(crate) async fn serving(&self, number: ClusterId, replicas: &[AccountId]) -> Result<Arc<Cluster>> {
         let mut heads = self.chain.heads().await?;
-        let credentials = self.alice.certify(&self.chain, Scope::All, Duration::from_secs(24 * 3600));
-        let cluster = Cluster::connect(self.chain.clone(), number, credentials).await?;
+        let cluster = self.connect(self.chain.clone(), number).await?;
         for worker in replicas {
             while Session::open_at(&cluster, worker).await.is_err() {
                 heads.next().await?;

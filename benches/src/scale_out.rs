@@ -81,9 +81,7 @@ impl Served {
 async fn make(farm: &Farm) -> Result<Arc<Cluster>> {
     let (member, readers) = farm.workers.split_first().context("there are workers")?;
     let (chain, mut heads) = (&farm.chain, farm.chain.heads().await?);
-    farm.registered(&[*member]).await?;
-    let number = chain.clusters().await?;
-    chain.submit(&farm.alice, &Call::create_cluster(&[*member])).await?;
+    let number = farm.create(&[*member]).await?;
     let count = u32::try_from(readers.len())?;
     while chain.submit(&farm.alice, &Call::set_readers(number, count)).await.is_err() {
         heads.next().await?;

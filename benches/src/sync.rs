@@ -117,9 +117,7 @@ pub(crate) async fn measure(mib: u64, checkout: &Path) -> Result<Figures> {
     let mut farm = Farm::start(checkout, MEMBERS + 1).await?;
     let (members, idle) = farm.workers.split_at(MEMBERS);
     let (members, idle): (Vec<AccountId>, AccountId) = (members.to_vec(), *idle.first().context("one is idle")?);
-    farm.registered(&members).await?;
-    let number = farm.chain.clusters().await?;
-    farm.chain.submit(&farm.alice, &Call::create_cluster(&members)).await?;
+    let number = farm.create(&members).await?;
     let policy = ClusterPolicy { replace_ms: REPLACE_MS, ..ClusterPolicy::DEFAULT };
     farm.chain.submit(&farm.alice, &Call::set_policy(number, &policy)).await?;
     let cluster = timeout(PATIENCE, farm.serving(number, &members)).await.context("no cluster")??;

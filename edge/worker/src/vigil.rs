@@ -1,6 +1,6 @@
-//! Looks after the other members of the cluster, and its readers: whoever gives no sign of life for as long as the policy allows is
-//! accused on the chain, which has it replaced once a quorum says so. Whoever was convicted of worse and still has its
-//! seat is accused at once.
+//! Looks after the other members of the cluster, and its readers: whoever gives no sign of life for as long as the policy
+//! allows is accused on the chain, which has it replaced once a quorum says so. Whoever was convicted of worse and still
+//! has its seat is accused at once.
 //!
 //! A sign of life is a session key that the worker's present identity has signed: a worker that runs but does not serve
 //! gives none.
@@ -26,7 +26,6 @@ const AGAIN: Duration = Duration::from_secs(10);
 const AT_MOST: Duration = Duration::from_secs(30);
 /// The same of one that was convicted: nothing but the pool changes for it.
 const AT_MOST_BARRED: Duration = Duration::from_secs(30 * 60);
-
 /// Time for a reader that has not served yet to copy the state.
 const COPY: Duration = Duration::from_secs(30 * 60);
 

@@ -27,7 +27,7 @@ async fn entries(url: &str) -> usize {
 
 #[test]
 fn readers_answer_without_a_vote() {
-    run(Duration::from_secs(300), async {
+    run(Duration::from_secs(240), async {
         let mut dice = Dice::new();
         let mut net = Devnet::start(Config { spare: 2, ..Config::default() }, |_| ()).await.unwrap();
         let alice = Person::new("Alice", &net.rpc_url(), net.genesis()).await;

@@ -87,8 +87,7 @@ impl<T: Config> Pallet<T> {
         let is_accusable = is_member(&worker) || reader.is_some();
         ensure!(is_member(&accuser) && is_accusable && accuser != worker, Error::<T>::NotMember);
         let mut accusations = Self::accusations(cluster);
-        let is_same = |other: &Accusation| other.accused == worker && other.by == accuser;
-        match accusations.iter_mut().find(|other| is_same(other)) {
+        match accusations.iter_mut().find(|other| other.accused == worker && other.by == accuser) {
             Some(known) => known.at = Self::now(),
             None => {
                 accusations.push(Accusation { accused: worker, by: accuser, at: Self::now() });
@@ -100,9 +99,13 @@ impl<T: Config> Pallet<T> {
         let condemned = accusers >= quorum(record.members.len());
         let barred = Self::is_barred_member(&worker);
         if let Some(at) = reader {
+            let all = record.readers.len();
+            if condemned || barred {
+                Self::fill_readers(cluster, &mut record, all.saturating_add(1));
+            }
             // There may be nobody to take its place. The next accusation tries again.
-            if (condemned || barred) && !Self::idle(cluster, record.epoch).is_empty() {
-                Self::replace_reader(cluster, &mut record, at);
+            if record.readers.len() > all {
+                Self::remove_reader(cluster, &mut record, at);
             }
             return Ok(());
         }
@@ -111,7 +114,7 @@ impl<T: Config> Pallet<T> {
         let waits = Self::has_reported(cluster, &worker);
         let goes = barred || (condemned && !waits);
         if goes && (!leaves || Self::is_late(cluster)) {
-            // As for a reader.
+            // Here, too, the next accusation tries again.
             let _ = Self::expel(cluster, &mut record, &worker);
         } else {
             Self::recover(cluster, &mut record);
@@ -194,10 +197,15 @@ impl<T: Config> Pallet<T> {
 
     /// Takes the place of the reader at this position away, and gives it to a worker of the pool, if there is one.
     pub(crate) fn replace_reader(cluster: ClusterId, record: &mut ClusterRecord, at: usize) {
+        let more = record.readers.len().saturating_add(1);
+        Self::fill_readers(cluster, record, more);
+        Self::remove_reader(cluster, record, at);
+    }
+
+    /// Takes the place of the reader at this position away. What was said of it is forgotten.
+    fn remove_reader(cluster: ClusterId, record: &mut ClusterRecord, at: usize) {
         let reader = record.readers.remove(at);
         Accusations::<T>::mutate(cluster, |said| said.retain(|other| other.accused != reader));
-        let count = record.readers.len().saturating_add(1);
-        Self::fill_readers(cluster, record, count);
         Placement::<T>::remove(account(&reader));
         Self::keep_readers(cluster, record);
     }
