@@ -49,6 +49,12 @@ fn every_kind_of_trouble_keeps_every_invariant() {
     }
 }
 
+/// An early command of one client may be the last that is answered: a run ends once every member has that one, too.
+#[test]
+fn a_member_that_is_behind_at_the_end_is_waited_for() {
+    assert_eq!(broken(28, &Trouble::Rough.plan(28)), []);
+}
+
 fn quiet() -> Plan {
     Trouble::Calm.plan(1)
 }
