@@ -46,6 +46,9 @@ use load::{Connect, Load, Stats};
 use report::{Figures, Row};
 use std::{path::PathBuf, time::Duration};
 
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Compare encrypted queries with a plain native server.
 #[derive(Parser)]
 struct Options {

@@ -23,10 +23,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Memory that commits take, in bytes, from which on they are written to the disk, and when further ones wait. Those of a
-/// replica.
-const MUCH: usize = 24 << 20;
-const MOST: usize = 64 << 20;
 /// Bytes of a value; a key has 8.
 const VALUE: usize = 32;
 /// Reads after each step.
@@ -183,11 +179,11 @@ fn fill(plan: Plan, path: &Path, state: &State, written: &AtomicU64, due: &SyncS
         (count, height) = (count + plan.commands, height + 1);
         let digest = Hash([height as u8; 32]);
         let begin = Instant::now();
-        if state.unsettled() >= MUCH {
+        if state.unsettled() >= State::MUCH {
             // It may be asked for already.
             let _ = due.try_send(());
         }
-        state.make_room(MOST, || Ok::<_, StateError>(()))?;
+        state.make_room(State::MOST, || Ok::<_, StateError>(()))?;
         state.commit(Commit { height, digest, changes, ..Commit::default() })?;
         times.push(begin.elapsed());
         if count / plan.step > (count - plan.commands) / plan.step {

@@ -8,6 +8,9 @@ use std::{
     thread,
 };
 
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Violations of one run that are printed.
 const SHOWN: usize = 10;
 

@@ -3,14 +3,12 @@
 
 use crate::{Replica, layout::Note};
 use phala_primitives::Coded;
+use phala_state::State;
 
 /// Entries after which the state is written.
 const ENTRIES: u64 = 1024;
 /// Time after which it is, by the entries' clock, in milliseconds.
 const TIME_MS: u64 = 2_000;
-/// Memory that may be taken by what is not written: beyond the first it is written, at the second entries wait.
-const MUCH: usize = 24 << 20;
-const MOST: usize = 64 << 20;
 
 impl Replica {
     /// Writes the state to the disk, if there is much to be written or the last time is long ago. For the host to call
@@ -23,12 +21,12 @@ impl Replica {
         let state = self.state.snapshot();
         let entries = state.applied().height.saturating_sub(self.state.durable_height());
         let time = Note::read(state.note())?.time_ms.saturating_sub(*self.settled_ms.lock());
-        Ok(entries >= ENTRIES || (entries > 0 && time >= TIME_MS) || self.state.unsettled() >= MUCH)
+        Ok(entries >= ENTRIES || (entries > 0 && time >= TIME_MS) || self.state.unsettled() >= State::MUCH)
     }
 
     /// Waits until there is memory for what an entry changes.
     pub(crate) fn make_room(&self) -> Result<(), Coded> {
-        self.state.make_room(MOST, || self.journal.sync())
+        self.state.make_room(State::MOST, || self.journal.sync())
     }
 
     /// A state on the disk must not be ahead of the log there.

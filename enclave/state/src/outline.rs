@@ -115,7 +115,7 @@ impl Outline {
     /// `piece` is what the nibbles down to the place say of it.
     fn walk(&mut self, state: &Snapshot, place: Place, piece: u16) -> Result<(), StateError> {
         match state.stored_node(&place)? {
-            Some((_, Node::Internal(node))) => {
+            Some(Node::Internal(node)) => {
                 for (nibble, child) in node.children_sorted() {
                     let nibble = u8::from(nibble);
                     let (below, piece) = (place.child(nibble), piece << 4 | u16::from(nibble));

@@ -70,15 +70,15 @@ impl Restore {
             return Err(altered("a state is not restored to its end"));
         }
         let applied = Applied { height, root: self.root, digest };
-        self.state.replace(std::iter::empty(), Durability::Durable, |before, version, _| {
-            Ok(Meta { format: before.format, applied, version, note, restoring: false })
+        self.state.replace(std::iter::empty(), Durability::Durable, |before, _| {
+            Ok(Meta { format: before.format, applied, note, restoring: false })
         })?;
         Ok(())
     }
 }
 
 /// The description of a store that is no state yet.
-fn partial(before: &Meta, version: Option<u64>, root: Hash) -> Result<Meta, StateError> {
+fn partial(before: &Meta, root: Hash) -> Result<Meta, StateError> {
     let applied = Applied { height: 0, root, digest: Hash::ZERO };
-    Ok(Meta { format: before.format, applied, version, note: vec![], restoring: true })
+    Ok(Meta { format: before.format, applied, note: vec![], restoring: true })
 }

@@ -8,12 +8,9 @@ use crate::{
     recent::{Recent, over},
     row::{Row, Rows},
     store::Meta,
-    tree::{self, Proof, Tree},
+    tree::{self, Proof},
 };
-use jmt::{
-    KeyHash,
-    storage::{LeafNode, Node},
-};
+use jmt::storage::{LeafNode, Node};
 use phala_primitives::Hash;
 use std::{ops::Bound, sync::Arc};
 
@@ -139,19 +136,16 @@ impl Snapshot {
     }
 
     /// Shows what a key holds to someone who knows the root and the keys.
-    pub fn prove(&self, space: &Space, key: &[u8]) -> Result<Option<Proof>, StateError> {
-        let Some(version) = self.0.meta.version else { return Ok(None) };
-        let path = self.0.keys.path(space, key);
-        let (_, proof) = Tree::new(self).get_with_proof(KeyHash(path), version)?;
-        Ok(Some(Proof(proof)))
+    pub fn prove(&self, space: &Space, key: &[u8]) -> Result<Proof, StateError> {
+        tree::prove(self, &self.0.keys.path(space, key))
     }
 
     pub(crate) fn commitment(&self, path: &Path) -> Result<Option<[u8; 32]>, StateError> {
         self.row(path, |row| self.0.keys.commitment(row.space, path, row.value))
     }
 
-    /// The inner node at a place with its version. Leaves are not stored: see [`Snapshot::leaf_below`].
-    pub(crate) fn stored_node(&self, place: &Place) -> Result<Option<(u64, Node)>, StateError> {
+    /// The inner node at a place. Leaves are not stored: see [`Snapshot::leaf_below`].
+    pub(crate) fn stored_node(&self, place: &Place) -> Result<Option<Node>, StateError> {
         match self.0.recents().find_map(|recent| recent.nodes.get(self.0.commit, place)) {
             Some(found) => found.map(|node| tree::parse(&node)).transpose(),
             None => {

@@ -3,16 +3,14 @@
 use crate::{
     Item, Snapshot, StateKeys,
     disk::{self, Base},
-    place::Place,
     recent::Recent,
     row::{Bytes, Row},
     sealed::{Plain, Sealed},
     snapshot::View,
     superblock,
-    tree::{self, EMPTY_ROOT, Tree},
+    tree::{self, EMPTY_ROOT},
 };
 use codec::{Decode, Encode};
-use jmt::KeyHash;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use phala_primitives::{Code, Coded, Hash};
 use redb::{Database, StorageBackend};
@@ -31,10 +29,11 @@ pub type Path = [u8; 32];
 /// What a commit writes; `None` removes.
 pub type Changes = BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>;
 
-/// Memory for pages of the database.
-const CACHE: usize = 64 << 20;
+/// Memory for pages of the database, as soon as so much was written. Among ten million small values it holds all of the
+/// tree but the leaves and the nodes above them.
+const CACHE: usize = 256 << 20;
 /// Changes when what is stored does.
-pub(crate) const FORMAT: u32 = 6;
+pub(crate) const FORMAT: u32 = 7;
 /// Format of files without key epochs.
 const WITHOUT_EPOCHS: u32 = 3;
 /// Why the state cannot be read or written.
@@ -199,8 +198,6 @@ impl Item {
 pub(crate) struct Meta {
     pub(crate) format: u32,
     pub(crate) applied: Applied,
-    /// Version of the tree; `None` as long as nothing was ever written.
-    pub(crate) version: Option<u64>,
     /// The caller's.
     pub(crate) note: Vec<u8>,
     /// Whether pieces of it may be missing.
@@ -211,7 +208,6 @@ impl Meta {
     pub(crate) const EMPTY: Self = Self {
         format: FORMAT,
         applied: Applied { height: 0, root: EMPTY_ROOT, digest: Hash::ZERO },
-        version: None,
         note: vec![],
         restoring: false,
     };
@@ -252,6 +248,12 @@ pub struct State {
 }
 
 impl State {
+    /// What is not on the disk should go there from so much memory on: see [`State::unsettled`]. The more it is, the more
+    /// changes of one page are written at once.
+    pub const MUCH: usize = 64 << 20;
+    /// Commits should wait for the disk at so much: see [`State::make_room`].
+    pub const MOST: usize = 160 << 20;
+
     /// Opens the store in a file of the host, or makes one if the file is empty. The whole content is checked.
     pub fn open(backend: impl StorageBackend, keys: StateKeys) -> Result<Self, StateError> {
         let state = Self::open_any(backend, keys)?;
@@ -279,19 +281,13 @@ impl State {
         let (meta, recent) = (base.meta.clone(), Arc::default());
         let latest =
             Snapshot(Arc::new(View { keys: keys.clone(), meta, commit: 0, written: 0, recent, older: None, base }));
-        Self::check_root(&latest)?;
+        if tree::root(&latest)? != latest.applied().root {
+            return Err(altered("its root is not that of its tree"));
+        }
         let durable = AtomicU64::new(latest.applied().height);
         let (latest, writer, settling) = (RwLock::new(latest), Mutex::default(), Mutex::default());
         let (written, turn) = (Condvar::new(), Mutex::default());
         Ok(Self { db, sealed, keys, latest, durable, writer, settling, written, turn })
-    }
-
-    fn check_root(latest: &Snapshot) -> Result<(), StateError> {
-        let Some(version) = latest.0.meta.version else { return Ok(()) };
-        if Tree::new(latest).get_root_hash(version)?.0 != latest.applied().root.0 {
-            return Err(altered("its root is not that of its tree"));
-        }
-        Ok(())
     }
 
     /// The entry that the newest state is the result of.
@@ -333,11 +329,11 @@ impl State {
         let changed = changes.iter().map(|((space, key), value)| Write::of(&self.keys, space, key, value.as_deref()));
         let removed = removals.iter().map(|(space, path)| Write::remove(*space, *path));
         let follows = |last: u64| if last == 0 { height > 0 } else { last.checked_add(1) == Some(height) };
-        self.replace(changed.chain(removed), durability, |before, version, root| {
+        self.replace(changed.chain(removed), durability, |before, root| {
             if !follows(before.applied.height) {
                 return Err(StateError::Height { applied: before.applied.height, got: height });
             }
-            Ok(Meta { format: FORMAT, applied: Applied { height, root, digest }, version, note, restoring: false })
+            Ok(Meta { format: FORMAT, applied: Applied { height, root, digest }, note, restoring: false })
         })
     }
 
@@ -354,34 +350,30 @@ impl State {
     /// Applies what entries up to one changed, in the order in which they did, if it leads to this very root.
     /// On an error nothing has changed.
     pub fn advance(&self, to: &Applied, changes: &[Change], note: Vec<u8>) -> Result<(), StateError> {
-        self.replace(
-            changes.iter().map(|change| change.write(&self.keys)),
-            Durability::Fast,
-            |before, version, root| {
-                if before.applied.height >= to.height {
-                    return Err(StateError::Height { applied: before.applied.height, got: to.height });
-                }
-                if root != to.root {
-                    return Err(StateError::OtherRoot);
-                }
-                Ok(Meta { format: FORMAT, applied: *to, version, note, restoring: false })
-            },
-        )?;
+        self.replace(changes.iter().map(|change| change.write(&self.keys)), Durability::Fast, |before, root| {
+            if before.applied.height >= to.height {
+                return Err(StateError::Height { applied: before.applied.height, got: to.height });
+            }
+            if root != to.root {
+                return Err(StateError::OtherRoot);
+            }
+            Ok(Meta { format: FORMAT, applied: *to, note, restoring: false })
+        })?;
         Ok(())
     }
 
-    /// Writes values and what `meta` makes of the description before, the tree's version and its root, in one commit.
+    /// Writes values and what `meta` makes of the description before and the tree's root, in one commit.
     pub(crate) fn replace<'a>(
         &self,
         writes: impl Iterator<Item = Write<'a>>,
         durability: Durability,
-        meta: impl FnOnce(&Meta, Option<u64>, Hash) -> Result<Meta, StateError>,
+        meta: impl FnOnce(&Meta, Hash) -> Result<Meta, StateError>,
     ) -> Result<Hash, StateError> {
         let only = self.writer.lock();
         let before = self.snapshot();
         let update = Update::of(&before, writes)?;
-        let (root, view) = (update.root, &*before.0);
-        let meta = meta(&view.meta, update.version, root)?;
+        let (root, view) = (update.tree.root, &*before.0);
+        let meta = meta(&view.meta, root)?;
         // Nothing fails from here on.
         let commit = view.commit + 1;
         if !meta.restoring {
@@ -490,11 +482,9 @@ impl State {
 
 /// What a commit changes of what is stored.
 struct Update {
-    root: Hash,
-    version: Option<u64>,
     /// Rows by space and path.
     values: Vec<(Space, Path, Option<Bytes>)>,
-    nodes: BTreeMap<Place, Option<Vec<u8>>>,
+    tree: tree::Update,
 }
 
 impl Update {
@@ -510,17 +500,13 @@ impl Update {
                 None => None,
             };
             values.push((space, path, row));
-            let leaf = value.map(|(_, value)| before.0.keys.commitment(&space, &path, value).to_vec());
-            leaves.push((KeyHash(path), leaf));
+            leaves.push((path, value.map(|(_, value)| before.0.keys.commitment(&space, &path, value))));
         }
-        let Meta { version, applied, .. } = &before.0.meta;
-        if leaves.is_empty() {
-            return Ok(Self { root: applied.root, version: *version, values, nodes: BTreeMap::new() });
-        }
-        let version = version.map_or(0, |version| version + 1);
-        let (root, batch) = Tree::new(before).put_value_set(leaves, version)?;
-        let nodes = tree::changes(before, &batch.node_batch, &batch.stale_node_index_batch)?;
-        Ok(Self { root: Hash(root.0), version: Some(version), values, nodes })
+        let tree = match leaves.is_empty() {
+            true => tree::Update { root: before.applied().root, nodes: BTreeMap::new() },
+            false => tree::update(before, leaves)?,
+        };
+        Ok(Self { values, tree })
     }
 
     fn put(self, recent: &Recent, commit: u64) {
@@ -529,7 +515,7 @@ impl Update {
             recent.spaces.put(commit, (space, path), row.clone());
             recent.values.put(commit, path, row);
         }
-        for (place, node) in self.nodes {
+        for (place, node) in self.tree.nodes {
             recent.grow(node.as_deref());
             recent.nodes.put(commit, place, node.map(Bytes::from));
         }

@@ -321,12 +321,12 @@ fn proofs_show_presence_and_absence() {
     commit(&state, random.changes(50), Durability::Fast);
     commit(&state, set(8, b"here", b"value"), Durability::Fast);
     let (snapshot, root) = (state.snapshot(), state.applied().root);
-    let proof = snapshot.prove(&[8; 32], b"here").unwrap().unwrap();
+    let proof = snapshot.prove(&[8; 32], b"here").unwrap();
     assert!(proof.verify(&keys(), &root, &[8; 32], b"here", Some(b"value")));
     assert!(!proof.verify(&keys(), &root, &[8; 32], b"here", Some(b"other")));
     assert!(!proof.verify(&keys(), &root, &[8; 32], b"here", None));
     assert!(!proof.verify(&keys(), &Hash::ZERO, &[8; 32], b"here", Some(b"value")));
-    let absent = snapshot.prove(&[8; 32], b"gone").unwrap().unwrap();
+    let absent = snapshot.prove(&[8; 32], b"gone").unwrap();
     assert!(absent.verify(&keys(), &root, &[8; 32], b"gone", None));
     assert!(!absent.verify(&keys(), &root, &[8; 32], b"gone", Some(b"value")));
 }
