@@ -35,6 +35,7 @@ pub(crate) struct Plan {
     pub(crate) members: usize,
     /// Per cent of one processor that each of them has.
     pub(crate) share: u64,
+    /// How long clusters work at a time.
     pub(crate) time: Duration,
     pub(crate) rounds: usize,
 }
@@ -124,9 +125,15 @@ pub(crate) async fn measure(plan: Plan, checkout: &Path) -> Result<Figures> {
             // The order rotates, so that none is always measured after the same other.
             let at = (round + turn) % SIZES.len();
             let (Some(clusters), Some(results)) = (SIZES.get(at).copied(), measured.get_mut(at)) else { continue };
-            // So do the clusters, none of which is quite like another.
-            let chosen: Vec<_> = ledgers.iter().cycle().skip(round).take(clusters).cloned().collect();
-            results.push(run(&chosen, plan.time).await?);
+            // Each cluster works as often in every size, because none is quite like another.
+            let (mut sum, mut runs) = (0.0, 0.0);
+            for chosen in ledgers.chunks_exact(clusters) {
+                for _ in 0..clusters {
+                    sum += run(chosen, plan.time).await?;
+                    runs += 1.0;
+                }
+            }
+            results.push(sum / runs);
         }
     }
     let medians = measured.into_iter().map(median).collect::<Result<Vec<f64>>>()?;

@@ -5,7 +5,6 @@ use std::{
     future::Future,
     time::{Duration, Instant},
 };
-use tokio::task::JoinSet;
 
 /// An account, by its public key.
 pub(crate) type Account = [u8; 32];
@@ -59,31 +58,46 @@ pub(crate) fn balance(number: usize) -> u128 {
     1_000 + number as u128
 }
 
-/// Connects, warms up for a tenth of the time, measures. Wrong answers are an error.
+/// Connects, warms up, measures. Wrong answers are an error.
 pub(crate) async fn run<C: Connect>(target: &C, load: Load) -> Result<Stats> {
     let mut clients = Vec::new();
     for _ in 0..load.clients {
         clients.push(target.connect().await?);
     }
-    let begin = Instant::now() + load.time / 10;
-    let end = begin + load.time;
-    let mut tasks = JoinSet::new();
-    for (index, client) in clients.into_iter().enumerate() {
-        tasks.spawn(ask(client, index, load.accounts, begin, end));
-    }
-    let mut times = Vec::new();
-    while let Some(result) = tasks.join_next().await {
-        times.extend(result??);
+    Ok(drive(clients, load.time, load.accounts).await?.0)
+}
+
+/// Lets connected clients ask, first for a tenth of the time to warm up, and returns them in their order.
+pub(crate) async fn drive<C: Client + 'static>(
+    clients: Vec<C>,
+    time: Duration,
+    accounts: usize,
+) -> Result<(Stats, Vec<C>)> {
+    let begin = Instant::now() + time / 10;
+    let end = begin + time;
+    let asking = clients.into_iter().enumerate();
+    let asking: Vec<_> = asking.map(|(index, client)| tokio::spawn(ask(client, index, accounts, begin, end))).collect();
+    let (mut clients, mut times) = (Vec::new(), Vec::new());
+    for asked in asking {
+        let (client, its) = asked.await??;
+        clients.push(client);
+        times.extend(its);
     }
     ensure!(!times.is_empty(), "no answer came in time");
     times.sort_unstable();
     let percentile = |p: usize| times[(times.len() - 1) * p / 100] as f64 / 1e3;
-    let per_second = times.len() as f64 / load.time.as_secs_f64();
-    Ok(Stats { per_second, p50_us: percentile(50), p99_us: percentile(99) })
+    let per_second = times.len() as f64 / time.as_secs_f64();
+    Ok((Stats { per_second, p50_us: percentile(50), p99_us: percentile(99) }, clients))
 }
 
-/// Asks until `end`; the times of answers that came after `begin`, in nanoseconds.
-async fn ask(mut client: impl Client, index: usize, accounts: usize, begin: Instant, end: Instant) -> Result<Vec<u64>> {
+/// Asks until `end`; the client, and the times of answers that came after `begin`, in nanoseconds.
+async fn ask<C: Client>(
+    mut client: C,
+    index: usize,
+    accounts: usize,
+    begin: Instant,
+    end: Instant,
+) -> Result<(C, Vec<u64>)> {
     let mut times = Vec::new();
     let mut number = index;
     loop {
@@ -93,7 +107,7 @@ async fn ask(mut client: impl Client, index: usize, accounts: usize, begin: Inst
         let answered = Instant::now();
         ensure!(answer == balance(number), "the balance of account {number} is wrong: {answer}");
         if answered >= end {
-            return Ok(times);
+            return Ok((client, times));
         }
         if answered >= begin {
             times.push((answered - asked).as_nanos() as u64);

@@ -106,7 +106,7 @@ enum Part {
     /// Measure only how many more queries more readers answer, and add that to the figures.
     ScaleOut {
         /// Per cent of one processor that each reader has.
-        #[arg(long, default_value_t = SHARE)]
+        #[arg(long, default_value_t = QUERIES.share)]
         share: u64,
     },
     /// Measure only how many more commands more clusters execute, and add that to the figures.
@@ -147,12 +147,12 @@ const TICKS: ticks::Plan = ticks::Plan { contracts: 100, period_ms: 16, time: Du
 /// What is measured of leaders that die.
 const FAILOVER: failover::Plan = failover::Plan { kills: 20, per_second: 500 };
 
-/// Per cent of one processor that each of eight readers has: they and their clients fit on two.
-const SHARE: u64 = 8;
+/// What is measured of readers: with shares of which eight and their clients leave two processors idle half the time.
+const QUERIES: scale_out::Plan = scale_out::Plan { share: 4, time: Duration::from_secs(1), rounds: 3 };
 
-/// What is measured of clusters: with shares of which sixteen and their clients fit on two processors.
+/// What is measured of clusters: with shares of which sixteen and their clients leave two processors idle half the time.
 const COMMANDS: command_scale::Plan =
-    command_scale::Plan { members: 4, share: 8, time: Duration::from_secs(10), rounds: 4 };
+    command_scale::Plan { members: 4, share: 6, time: Duration::from_secs(8), rounds: 2 };
 
 /// The state that `bench state` grows by itself; it takes some minutes, so that `make bench` leaves it out.
 const STATE: state::Plan = state::Plan { values: 10_000_000, step: 1_000_000, commands: 1_000 };
@@ -194,8 +194,7 @@ async fn main() -> Result<()> {
             return print(&figures);
         }
         Some(Part::ScaleOut { share }) => {
-            let plan = scale_out::Plan { share, time, rounds: options.rounds };
-            let figures = scale_out::measure(plan, &checkout()?).await?;
+            let figures = scale_out::measure(scale_out::Plan { share, ..QUERIES }, &checkout()?).await?;
             eprintln!("{}", scale_out::table(&figures));
             add(&figures)?;
             return print(&figures);
@@ -231,8 +230,7 @@ async fn main() -> Result<()> {
     add(&ticks)?;
     match farm::possible() {
         Ok(()) => {
-            let plan = scale_out::Plan { share: SHARE, time, rounds: options.rounds };
-            let scaled = scale_out::measure(plan, &checkout()?).await?;
+            let scaled = scale_out::measure(QUERIES, &checkout()?).await?;
             eprintln!("{}", scale_out::table(&scaled));
             add(&scaled)?;
             let scaled = command_scale::measure(COMMANDS, &checkout()?).await?;

@@ -5,39 +5,34 @@
 
 use crate::{
     farm::Farm,
-    load::{self, Connect, Load},
+    load,
     network::{self, SessionClient},
     report::median,
 };
 use anyhow::{Context, Result, ensure};
 use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 use phala_client::{Call, Cluster, Session};
-use phala_primitives::AccountId;
 use serde::Serialize;
 use serde_json::Value;
-use std::{
-    fs,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// How many readers there are.
 const READERS: usize = 8;
 /// Of how many the queries are counted.
 const SIZES: [usize; 4] = [1, 2, 4, 8];
-/// Clients of each reader.
+/// Clients of each reader. They connect and ask before it has only its share, which would be used up by that for a while.
 const CLIENTS: usize = 4;
+const WARM_UP: Duration = Duration::from_secs(1);
+/// Accounts that hold the token.
+const ACCOUNTS: usize = 64;
 
 /// What is measured.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
     /// Per cent of one processor that each reader has.
     pub(crate) share: u64,
+    /// How long readers are asked at a time.
     pub(crate) time: Duration,
     pub(crate) rounds: usize,
 }
@@ -53,26 +48,50 @@ pub(crate) struct Figures {
     pub(crate) query_scale: Vec<(usize, f64)>,
 }
 
-/// A cluster of one member with eight readers, and what clients ask.
+/// A cluster of one member with eight readers, and the clients of each reader.
 struct Served {
-    cluster: Arc<Cluster>,
-    readers: Vec<AccountId>,
-    token: AccountId,
-    balance_of: [u8; 4],
-    accounts: usize,
-    _farm: Farm,
+    clients: Vec<Vec<SessionClient>>,
+    farm: Farm,
 }
 
 impl Served {
-    async fn start(checkout: &Path, accounts: usize, share: u64) -> Result<Self> {
-        let mut farm = Farm::start(checkout, READERS + 1).await?;
+    async fn start(checkout: &Path, share: u64) -> Result<Self> {
+        let farm = Farm::start(checkout, READERS + 1).await?;
         let bundle: Value = serde_json::from_slice(&fs::read(checkout.join("contracts/fixtures/psp22.contract"))?)?;
         let cluster = timeout(network::START, make(&farm)).await.context("no cluster")??;
-        let token = network::deploy_token(&cluster, &farm.alice, &bundle, accounts, 0).await?;
+        let token = network::deploy_token(&cluster, &farm.alice, &bundle, ACCOUNTS, 0).await?;
         let balance_of = network::selector(&bundle, "messages", "PSP22::balance_of")?;
-        farm.confine(1, share)?;
-        let readers = farm.workers.iter().skip(1).copied().collect();
-        Ok(Self { cluster, readers, token, balance_of, accounts, _farm: farm })
+        let mut clients = vec![];
+        for reader in farm.workers.iter().skip(1) {
+            let mut its = vec![];
+            for _ in 0..CLIENTS {
+                its.push(SessionClient::new(Session::open_at(&cluster, reader).await?, token, balance_of));
+            }
+            clients.push(its);
+        }
+        let mut served = Self { clients, farm };
+        // Readers compile the token when they are first asked for it.
+        served.per_second(READERS, WARM_UP).await?;
+        served.farm.confine(1, share)?;
+        Ok(served)
+    }
+
+    /// Queries per second of so many readers: in each group of them, one after the other, on average. Each reader is asked
+    /// as often in every size, because no two are equally fast, by the processor that they have.
+    async fn per_second(&mut self, readers: usize, time: Duration) -> Result<f64> {
+        let (mut sum, mut runs) = (0.0, 0.0);
+        for group in self.clients.chunks_exact_mut(readers) {
+            let mut clients: Vec<_> = group.iter_mut().flat_map(std::mem::take).collect();
+            for _ in 0..readers {
+                let (stats, asked) = load::drive(clients, time, ACCOUNTS).await?;
+                clients = asked;
+                sum += stats.per_second;
+                runs += 1.0;
+            }
+            let mut clients = clients.into_iter();
+            group.iter_mut().for_each(|its| its.extend(clients.by_ref().take(CLIENTS)));
+        }
+        Ok(sum / runs)
     }
 }
 
@@ -89,37 +108,17 @@ async fn make(farm: &Farm) -> Result<Arc<Cluster>> {
     farm.serving(number, &farm.workers).await
 }
 
-/// The first so many readers. Clients are given to them in turn.
-struct Front<'a> {
-    served: &'a Served,
-    workers: usize,
-    next: AtomicUsize,
-}
-
-impl Connect for Front<'_> {
-    type Client = SessionClient;
-
-    async fn connect(&self) -> Result<SessionClient> {
-        let index = self.next.fetch_add(1, Ordering::Relaxed) % self.workers;
-        let Served { cluster, readers, token, balance_of, .. } = self.served;
-        let session = Session::open_at(cluster, readers.get(index).context("there is no such reader")?).await?;
-        Ok(SessionClient::new(session, *token, *balance_of))
-    }
-}
-
 /// Measures; fails if the system gives no shares.
 pub(crate) async fn measure(plan: Plan, checkout: &Path) -> Result<Figures> {
     ensure!(plan.share > 0 && plan.rounds > 0, "all numbers must be above zero");
-    let served = Served::start(checkout, 64, plan.share).await?;
+    let mut served = Served::start(checkout, plan.share).await?;
     let mut measured = vec![vec![]; SIZES.len()];
     for round in 0..plan.rounds {
         for turn in 0..SIZES.len() {
             // The order rotates, so that none is always measured after the same other.
             let at = (round + turn) % SIZES.len();
-            let (Some(workers), Some(results)) = (SIZES.get(at).copied(), measured.get_mut(at)) else { continue };
-            let target = Front { served: &served, workers, next: Default::default() };
-            let load = Load { clients: workers * CLIENTS, time: plan.time, accounts: served.accounts };
-            results.push(load::run(&target, load).await?.per_second);
+            let (Some(readers), Some(results)) = (SIZES.get(at).copied(), measured.get_mut(at)) else { continue };
+            results.push(served.per_second(readers, plan.time).await?);
         }
     }
     let medians = measured.into_iter().map(median).collect::<Result<Vec<f64>>>()?;

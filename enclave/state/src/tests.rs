@@ -194,6 +194,13 @@ fn the_root_tells_content_not_history() {
     assert_ne!(left.applied().root, right.applied().root);
     commit(&right, BTreeMap::from([(([7; 32], b"passing".to_vec()), None)]), Durability::Fast);
     assert_eq!(left.applied().root, right.applied().root);
+    // Some come and some go at once.
+    let mixed = open(&Disk::default());
+    commit(&mixed, set(7, b"passing", b"by"), Durability::Fast);
+    let mut both = all.clone();
+    both.insert(([7; 32], b"passing".to_vec()), None);
+    commit(&mixed, both, Durability::Fast);
+    assert_eq!(left.applied().root, mixed.applied().root);
     commit(&right, all.keys().map(|place| (place.clone(), None)).collect(), Durability::Fast);
     assert_eq!(right.applied().root, EMPTY_ROOT);
     commit(&right, all, Durability::Fast);
